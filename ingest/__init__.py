@@ -1,0 +1,1 @@
+"""Sources, documents, text cleaning, and publishing to Kafka."""
