@@ -1,0 +1,113 @@
+"""The read side of the windows: progress of the partitions, sealing, and buckets of counts and items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from alerts.windows import Count, WindowItem, prefix
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+_item = msgspec.json.Decoder(WindowItem)
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """Where one partition stands; times are Unix milliseconds. `sealed` is a minute (Unix time // 60)."""
+
+    offset: int | None = None
+    clock_ms: int | None = None
+    idle_at_ms: int | None = None
+    sealed: int | None = None
+    rebuilding: bool = False
+
+
+class Buckets:
+    """Reads what the workers wrote. All calls are pipelined over the partitions of `topic`.
+
+    A sealed bucket is complete. Every method raises `redis.RedisError` when the server cannot answer.
+    """
+
+    def __init__(self, redis: Redis, topic: str, partitions: int) -> None:
+        self._redis = redis
+        self._prefixes = [prefix(topic, partition) for partition in range(partitions)]
+        self._seal = redis.register_script(files("alerts").joinpath("seal.lua").read_text("utf-8"))
+
+    def progress(self) -> list[Progress]:
+        """Return where each partition stands."""
+        pipe = self._redis.pipeline(transaction=False)
+        for start in self._prefixes:
+            pipe.hmget(f"{start}progress", ["offset", "clock_ms", "idle_at_ms", "rebuilding"])
+            pipe.get(f"{start}sealed")
+        answers = pipe.execute()
+        found = []
+        for (offset, clock_ms, idle_at_ms, rebuilding), sealed in zip(answers[::2], answers[1::2], strict=True):
+            under_way = _text(rebuilding) not in ("", "0")
+            found.append(Progress(_int(offset), _int(clock_ms), _int(idle_at_ms), _int(sealed), under_way))
+        return found
+
+    def seal(self, minute: int) -> None:
+        """Close all buckets up to `minute`: later items go to open ones. Calling it again changes nothing."""
+        for start in self._prefixes:
+            self._seal(keys=[f"{start}sealed"], args=[minute])
+
+    def counts(self, minutes: Sequence[int]) -> list[dict[Count, int]]:
+        """Return the counts of each arrival minute, added up over the partitions."""
+        pipe = self._redis.pipeline(transaction=False)
+        for minute in minutes:
+            for start in self._prefixes:
+                pipe.hgetall(f"{start}counts:{minute}")
+        answers = iter(pipe.execute())
+        return [_sum(next(answers) for _ in self._prefixes) for _ in minutes]
+
+    def items(self, minutes: Sequence[int]) -> list[WindowItem]:
+        """Return the negative items listed in these arrival minutes, in the order of the minutes."""
+        pipe = self._redis.pipeline(transaction=False)
+        for minute in minutes:
+            for start in self._prefixes:
+                pipe.lrange(f"{start}items:{minute}", 0, -1)
+        return [_item.decode(raw) for listed in pipe.execute() for raw in listed]
+
+    def minutes(self) -> list[int]:
+        """Return the arrival minutes that hold counts, in order. Scans the keys: for starts and long gaps."""
+        found = set()
+        for start in self._prefixes:
+            for key in self._redis.scan_iter(match=f"{_escaped(start)}counts:*", count=1_000):
+                found.add(int(_text(key).rpartition(":")[2]))
+        return sorted(found)
+
+    def total(self) -> dict[Count, int]:
+        """Return everything that the windows hold, over all arrival minutes: what `windows.fold` is compared with."""
+        counts: dict[Count, int] = {}
+        minutes = self.minutes()
+        for at in range(0, len(minutes), 500):
+            for bucket in self.counts(minutes[at : at + 500]):
+                for key, count in bucket.items():
+                    counts[key] = counts.get(key, 0) + count
+        return counts
+
+
+def _sum(hashes: Iterable[dict[Any, Any]]) -> dict[Count, int]:
+    counts: dict[Count, int] = {}
+    for fields in hashes:
+        for field, value in fields.items():
+            series, minute, sentiment = _text(field).split("\t")
+            key = (series, int(minute), sentiment)
+            counts[key] = counts.get(key, 0) + int(value)
+    return counts
+
+
+def _int(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _escaped(start: str) -> str:
+    return "".join(f"\\{char}" if char in "*?[]\\^" else char for char in start)

@@ -1,0 +1,92 @@
+"""Names of series: which running counts an item belongs to, and which series contains which.
+
+`market` contains all; `topic=T` and `company=C` are its parts; `company=C;topic=T` is part of both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+MARKET = "market"
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f;=]")
+
+
+class SeriesError(ValueError):
+    """A topic or company cannot be part of a series' name."""
+
+
+def _part(kind: str, value: str) -> str:
+    if not value or len(value) > 128 or _UNSAFE.search(value):
+        raise SeriesError(
+            f"{kind} {value[:128]!r} cannot name a series: 1-128 characters, no control characters, ';', '='"
+        )
+    return f"{kind}={value}"
+
+
+@lru_cache(maxsize=65_536)
+def _of_company(company: str, topic: str) -> tuple[str, str]:
+    name = _part("company", company)
+    return name, f"{name};{_part('topic', topic)}"
+
+
+@lru_cache(maxsize=1_024)
+def _of_topic(topic: str) -> str:
+    return _part("topic", topic)
+
+
+def series_of(topic: str, companies: Iterable[str]) -> list[str]:
+    """Return the series that an item of `topic` about `companies` counts in, each once.
+
+    >>> series_of("Earnings", ["AAPL"])
+    ['market', 'topic=Earnings', 'company=AAPL', 'company=AAPL;topic=Earnings']
+
+    Raises:
+        SeriesError: a name holds what would make the series ambiguous.
+    """
+    names = [MARKET, _of_topic(topic)]
+    for company in dict.fromkeys(companies):
+        names += _of_company(company, topic)
+    return names
+
+
+def parent(series: str) -> str | None:
+    """Return the series whose odds stand in while `series` has little history of its own.
+
+    >>> parent("company=AAPL;topic=Earnings"), parent("company=AAPL"), parent("market")
+    ('company=AAPL', 'market', None)
+    """
+    if series == MARKET:
+        return None
+    company, found, _ = series.partition(";")
+    return company if found else MARKET
+
+
+def contains(outer: str, inner: str) -> bool:
+    """Say whether each item of `inner` is one of `outer`.
+
+    >>> contains("topic=Earnings", "company=AAPL;topic=Earnings"), contains("company=AAPL", "topic=Earnings")
+    (True, False)
+    """
+    return outer in (MARKET, inner) or outer in inner.split(";")
+
+
+def label(series: str) -> str:
+    """Return the name as an analyst reads it.
+
+    >>> label("company=AAPL;topic=Earnings"), label("topic=Earnings"), label("market")
+    ('AAPL · Earnings', 'Earnings', 'the market')
+    """
+    if series == MARKET:
+        return "the market"
+    return " · ".join(part.partition("=")[2] for part in series.split(";"))
+
+
+def kind(series: str) -> str:
+    """Return the kind of series, one of four, for labels of metrics.
+
+    >>> kind("market"), kind("company=AAPL;topic=Earnings")
+    ('market', 'company_topic')
+    """
+    return "_".join(part.partition("=")[0] for part in series.split(";"))
