@@ -1,1 +1,1 @@
-"""Everything on one machine: a real Kafka broker, a real Valkey server, and newsquake's processes under one supervisor."""
+"""Everything on one machine: a real Kafka broker, a real Valkey server, newsquake's processes, one supervisor."""

@@ -2,4 +2,4 @@
 
 
 class LocalError(Exception):
-    """Something on this machine is in the way. The message says what, and what mends it; it is shown to users as it is."""
+    """Something on this machine is in the way. The message is for users: it says what, and what mends it."""

@@ -138,12 +138,14 @@ def _fetch(cache_dir: Path, missing: tuple[Jar, ...], repository: str | None, pr
             artifact = context.project(jar.group, jar.artifact).at_version(jar.version).artifact()
             try:
                 path = resolver.download(artifact)
-            except Exception as exc:  # noqa: BLE001: jgo and requests raise many kinds; all mean "not fetched"
+            except Exception as exc:  # jgo and requests raise many kinds; each means "not fetched"
                 raise LocalError(
                     f"Cannot fetch {jar.group}:{jar.artifact}:{jar.version}: {exc}. Kafka's jars (45 MB) are needed "
                     f"once; connect to the network or set local.jar_repository to a Maven mirror, or name a Kafka "
                     f"that already runs in kafka.bootstrap_servers."
                 ) from exc
+            if path is None:
+                raise LocalError(f"Cannot fetch {jar.name}: the repository does not have it.")
             _check(path, jar)
             path.replace(cache_dir / jar.name)
             with lock:

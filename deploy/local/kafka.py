@@ -16,7 +16,6 @@ from deploy.local.process import Program
 _HEAP = ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xss512k")
 _JVM = (
     *_HEAP,
-    "-Xshare:auto",
     "-XX:+ExitOnOutOfMemoryError",  # the supervisor starts it again; a broker without memory only limps
     "-XX:-UsePerfData",
     "-Djava.awt.headless=true",
@@ -57,6 +56,10 @@ transaction.state.log.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+
+# a broker killed hard is let in again when its session ended: 3 s instead of 9
+broker.heartbeat.interval.ms=1000
+broker.session.timeout.ms=3000
 
 # a week, at most 256 MiB a partition: about 4 GiB for all topics of newsquake
 log.retention.hours=168

@@ -49,7 +49,7 @@ def main() -> None:
     else:
         _watch_lifeline(int(number))
     try:
-        os.execvp(command[0], command)  # noqa: S606: the caller's own command, without a shell
+        os.execvp(command[0], command)  # noqa: S606
     except OSError as exc:
         sys.exit(f"newsquake: cannot run {command[0]}: {exc.strerror}")
 

@@ -46,7 +46,7 @@ def _connect_to_any(bootstrap: str) -> None:
 
 
 def redis_problem(url: str) -> str | None:
-    """None when the server at `url` answers; otherwise what is wrong. The url, which may hold a password, is not in it."""
+    """None when the server at `url` answers; otherwise what is wrong, without the url: it may hold a password."""
     try:
         client = redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
         try:

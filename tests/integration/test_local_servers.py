@@ -37,7 +37,7 @@ def test_kafka_keeps_acknowledged_records_over_sigkill(make_kafka):
 
 def test_kafka_makes_no_topic_by_itself(kafka_bootstrap):
     producer = KafkaProducer(bootstrap_servers=kafka_bootstrap, max_block_ms=1_000)
-    with pytest.raises(Exception, match="(?i)metadata|unknown"):
+    with pytest.raises(Exception, match=r"(?i)metadata|unknown"):
         producer.send("misspelt", b"x").get(5)
     producer.close()
     admin = KafkaAdminClient(bootstrap_servers=kafka_bootstrap)

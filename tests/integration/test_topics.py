@@ -1,0 +1,63 @@
+"""`ensure_topics` on a real broker."""
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import NewTopic
+
+from deploy.settings import KafkaSettings
+from deploy.topics import TopicsError, ensure_topics
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def settings():
+    name = uuid.uuid4().hex
+    return KafkaSettings(
+        documents_topic=f"{name}.documents", scored_topic=f"{name}.scored", dead_topic=f"{name}.dead", partitions=3
+    )
+
+
+def partitions(bootstrap, topic):
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    (described,) = admin.describe_topics([topic])
+    admin.close()
+    return len(described["partitions"])
+
+
+def test_makes_what_is_missing_and_only_once(kafka_bootstrap, settings):
+    names = {settings.documents_topic, settings.scored_topic, settings.dead_topic}
+    assert set(ensure_topics(kafka_bootstrap, settings)) == names
+    assert partitions(kafka_bootstrap, settings.documents_topic) == 3
+    assert partitions(kafka_bootstrap, settings.scored_topic) == 3
+    assert partitions(kafka_bootstrap, settings.dead_topic) == 1
+    assert ensure_topics(kafka_bootstrap, settings) == []
+
+
+def test_several_processes_may_make_them_at_once(kafka_bootstrap, settings):
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: ensure_topics(kafka_bootstrap, settings), range(4)))
+    assert sorted(name for names in made for name in names) == sorted(
+        [settings.documents_topic, settings.scored_topic, settings.dead_topic]
+    )
+
+
+@pytest.mark.parametrize("which", ["documents_topic", "scored_topic"])
+def test_refuses_another_number_of_partitions_and_changes_nothing(kafka_bootstrap, settings, which):
+    topic = getattr(settings, which)
+    admin = KafkaAdminClient(bootstrap_servers=kafka_bootstrap)
+    admin.create_topics([NewTopic(topic, 5, 1)])
+    with pytest.raises(TopicsError, match=rf"{topic} has 5 partitions, kafka.partitions says 3"):
+        ensure_topics(kafka_bootstrap, settings)
+    assert not {settings.documents_topic, settings.scored_topic, settings.dead_topic} - {topic} & set(
+        admin.list_topics()
+    )
+    admin.close()
+
+
+def test_an_unreachable_broker_is_a_clear_error(settings):
+    with pytest.raises(TopicsError, match="127.0.0.1:1"):
+        ensure_topics("127.0.0.1:1", settings)
