@@ -40,6 +40,7 @@ class Running:
         """
         tie = tie or ("prctl" if sys.platform == "linux" else "pipe")
         self._lifeline: int | None = None
+        self._swept = False
         read_end: int | None = None
         if tie == "pipe":
             read_end, self._lifeline = os.pipe()
@@ -96,8 +97,7 @@ class Running:
 
     def kill(self) -> None:
         """Kills the program and all that it started, at once, and waits for its end."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        self._kill_group()
         self.wait()
 
     def stop(self, deadline_s: float) -> bool:
@@ -111,10 +111,16 @@ class Running:
         return True
 
     def _sweep(self) -> None:
-        # The leader is gone; its group may hold children that it left. PermissionError: only zombies (macOS).
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self._let_go()
+        # The leader is gone; its group may hold children that it left. Once only: the pid may be another's later.
+        if not self._swept:
+            self._kill_group()
+            self._swept = True
+            self._let_go()
+
+    def _kill_group(self) -> None:
+        if not self._swept:
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # PermissionError: only zombies (macOS)
+                os.killpg(self.pid, signal.SIGKILL)
 
     def _let_go(self) -> None:
         if self._lifeline is not None:

@@ -1,0 +1,128 @@
+"""One readable stream from the output of several programs, and the whole of each in a file of its own."""
+
+import logging
+import re
+import sys
+import threading
+import unicodedata
+from collections.abc import Callable
+from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import IO
+
+from rich.console import Console
+from rich.text import Text
+
+Show = Callable[[str], bool]
+"""Whether a line of a program is shown in the stream; the file has all."""
+
+_COLOURS = ("cyan", "green", "magenta", "blue", "yellow", "bright_cyan", "bright_green", "bright_magenta")
+_MAX_LINE_BYTES = 16_384
+_FILE_BYTES = 10_000_000
+_FILES_KEPT = 3
+
+# A program's own time, which takes the place of ours: 2026-01-31T23:59:59[.123][Z|+0000]
+_STAMP = re.compile(r"\d{4}-\d\d-\d\d[T ](?P<time>\d\d:\d\d:\d\d)\S* ")
+_LEVEL_STYLES = (("ERROR", "bold red"), ("FATAL", "bold red"), ("CRITICAL", "bold red"), ("WARN", "yellow"))
+
+
+def show_all(line: str) -> bool:
+    """Every line."""
+    return True
+
+
+def show_kafka_warnings(line: str) -> bool:
+    """Kafka's lines from level WARN on, without stack traces, and what the JVM itself says."""
+    if match := _STAMP.match(line):
+        return line[match.end() :].startswith(("WARN", "ERROR", "FATAL"))
+    return not line.startswith((" ", "\t", "Caused by:", "java.", "org.", "[")) and bool(line.strip())
+
+
+def show_valkey_warnings(line: str) -> bool:
+    """Valkey's lines of its highest level, `#`: `123:M 31 Jan 2026 23:59:59.123 # text`."""
+    return bool(re.match(r"\d+:\w \d+ \w+ \d+ [\d:.]+ # ", line)) or not re.match(r"\d+:\w ", line)
+
+
+class Stream:
+    """Writes lines of many programs to one console, from any thread."""
+
+    def __init__(self, names: list[str], *, console: Console | None = None, broken: Callable[[], None]) -> None:
+        """`names` get a colour each and set the width of the name's column; `broken` is called when the reader left."""
+        self._console = console or Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+        self._styles = {name: _COLOURS[number % len(_COLOURS)] for number, name in enumerate(names)}
+        self._width = max(map(len, [*names, "up"]))
+        self._lock = threading.Lock()
+        self._broken = broken
+
+    def line(self, name: str, text: str) -> None:
+        """One line of program `name`; control characters are escaped."""
+        time = f"{datetime.now(UTC):%H:%M:%S}"
+        if match := _STAMP.match(text):
+            time, text = match["time"], text[match.end() :]
+        text = escape(text)
+        style = next((style for level, style in _LEVEL_STYLES if text.startswith(level)), "")
+        parts = ((f"{time} ", "dim"), (f"{name:<{self._width}} ", self._styles.get(name, "bold")), (text, style))
+        self._print(Text.assemble(*parts))
+
+    def show(self, renderable: object) -> None:
+        """Anything that rich can show, such as a table."""
+        self._print(renderable)
+
+    def _print(self, renderable: object) -> None:
+        with self._lock:
+            try:
+                self._console.print(renderable, soft_wrap=isinstance(renderable, Text))
+            except BrokenPipeError:
+                self._console.quiet = True
+                self._broken()
+
+
+def escape(text: str) -> str:
+    """`text` without anything that could move a terminal's cursor or hide what follows."""
+    return "".join(
+        char if char == "\t" or unicodedata.category(char)[0] != "C" else char.encode("unicode_escape").decode()
+        for char in text.encode("utf-8", "replace").decode()
+    )
+
+
+class _File(RotatingFileHandler):
+    """A program's whole output; a full disk costs the file's lines, not the program."""
+
+    def __init__(self, path: Path, failed: Callable[[str], None]) -> None:
+        super().__init__(path, maxBytes=_FILE_BYTES, backupCount=_FILES_KEPT, encoding="utf-8", errors="replace")
+        self._failed: Callable[[str], None] | None = failed
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        if self._failed:
+            self._failed(f"WARNING cannot write {self.baseFilename}: {sys.exc_info()[1]}; its lines are lost")
+            self._failed = None
+
+
+class Copier:
+    """Copies one program's output to the stream and its file, over all its restarts."""
+
+    def __init__(self, name: str, stream: Stream, log_file: Path | None, show: Show = show_all) -> None:
+        self._name, self._stream, self._show = name, stream, show
+        self._file = _File(log_file, lambda text: stream.line(name, text)) if log_file else None
+
+    def copy(self, output: IO[bytes]) -> threading.Thread:
+        """Starts to copy `output` until its end; the thread returned ends then."""
+        thread = threading.Thread(target=self._run, args=(output,), name=f"output of {self._name}", daemon=True)
+        thread.start()
+        return thread
+
+    def _run(self, output: IO[bytes]) -> None:
+        with output:
+            # A line without an end is cut: memory stays bounded whatever a program writes.
+            while raw := output.readline(_MAX_LINE_BYTES):
+                line = raw.decode("utf-8", "replace").rstrip("\r\n")
+                if self._file:
+                    self._file.handle(logging.makeLogRecord({"msg": line}))
+                if self._show(line):
+                    self._stream.line(self._name, line)
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._file:
+            self._file.close()
