@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from base64 import b64decode
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, Field, SecretStr, field_validator
+from standardwebhooks import Webhook
 
 
 class WindowsSettings(BaseModel, frozen=True, extra="forbid"):
@@ -46,3 +51,66 @@ class SurgeSettings(BaseModel, frozen=True, extra="forbid"):
     max_series: int = Field(
         default=20_000, ge=1, description="Series tracked at most; counts of further ones are left out and counted."
     )
+
+
+class WebhookSettings(BaseModel, frozen=True, extra="forbid"):
+    """One receiver of alerts."""
+
+    url: SecretStr = Field(description="Where alerts are posted, http or https. Kept secret: it may hold a token.")
+    secret: SecretStr = Field(description="Signing secret of Standard Webhooks: `whsec_` and base64 of 24-64 bytes.")
+    allow_private: bool = Field(
+        default=False, description="Allow addresses that are private or of this machine; otherwise they are refused."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, value: SecretStr) -> SecretStr:
+        parts = urlsplit(value.get_secret_value())
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an http:// or https:// URL with a host")
+        return value
+
+    @field_validator("secret")
+    @classmethod
+    def _is_secret(cls, value: SecretStr) -> SecretStr:
+        check_secret(value.get_secret_value())
+        return value
+
+
+def check_secret(secret: str) -> Webhook:
+    """Return the signer that belongs to a secret.
+
+    Raises:
+        ValueError: it is not `whsec_` and the base64 of 24 to 64 bytes; the message does not repeat it.
+    """
+    problem = "must be `whsec_` and the base64 of 24-64 bytes"
+    if not secret.startswith("whsec_"):
+        raise ValueError(problem)
+    try:
+        size = len(b64decode(secret.removeprefix("whsec_"), validate=True))
+    except ValueError:
+        raise ValueError(problem) from None
+    if not 24 <= size <= 64:
+        raise ValueError(problem)
+    return Webhook(secret)
+
+
+class AlertsSettings(BaseModel, frozen=True, extra="forbid"):
+    """Alerting: windows, detector, evidence and delivery."""
+
+    windows: WindowsSettings = Field(default=WindowsSettings(), description="How items are counted.")
+    surge: SurgeSettings = Field(default=SurgeSettings(), description="When a series surges.")
+    clock: Literal["wall", "event"] = Field(
+        default="wall",
+        description="What time it is: `wall` for live feeds; `event` (the newest item's time) for replays and the demo.",
+    )
+    grace_s: float = Field(
+        default=15, ge=0, description="Seconds that a minute stays open after its end, for items under way."
+    )
+    poll_s: float = Field(default=0.5, gt=0, description="Seconds between two looks at the workers' progress.")
+    snapshot_s: float = Field(default=10, gt=0, description="Seconds between two snapshots of the detector's state.")
+    stories: int = Field(default=8, ge=1, le=20, description="Stories shown in an alert, at most.")
+    critical_z: float = Field(
+        default=6, ge=2, description="z from which an alert is `critical`, below it is `warning`."
+    )
+    webhooks: tuple[WebhookSettings, ...] = Field(default=(), description="Receivers of alerts.")

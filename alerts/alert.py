@@ -1,0 +1,150 @@
+"""`Alert`: what analysts and their systems get, as JSON."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+
+SCHEMA_VERSION = 1
+MAX_BODY_BYTES = 19_000
+"""Standard Webhooks asks for bodies below 20 kB."""
+MAX_ALSO = 20
+
+Event = Literal["alert.firing", "alert.resolved"]
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What was seen against what was expected, in one window. `p_value` is for this window and minute alone.
+
+    `others` are items that are not negative, `copies` reprints that count in neither; `low` and `high` hold the
+    middle 95 % of what was expected; `share` is the usual share of negatives, `history` the (decayed) number of the
+    series' own items behind it.
+    """
+
+    window_min: int
+    observed: int
+    others: int
+    copies: int
+    expected: float
+    low: int
+    high: int
+    p_value: float
+    z: float
+    share: float
+    history: float
+
+
+class Story(msgspec.Struct, frozen=True, kw_only=True):
+    """One negative item. All fields are text as it came: escape it where it is shown."""
+
+    title: str
+    publisher: str
+    source: str
+    url: str
+    published_at: datetime
+    topic: str
+    companies: tuple[str, ...]
+    negative: float
+
+
+class Also(msgspec.Struct, frozen=True, kw_only=True):
+    """A related series that surged for the same items."""
+
+    series: str
+    name: str
+    figures: Figures
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """One episode of one series, from firing to resolved. Each change makes a new `revision`.
+
+    `figures` are those of the minute it fired, `peak` those of the largest z since. Times are event times.
+    """
+
+    id: str
+    revision: int
+    status: Literal["firing", "resolved"]
+    severity: Literal["warning", "critical"]
+    series: str
+    name: str
+    started_at: datetime
+    updated_at: datetime
+    resolved_at: datetime | None = None
+    summary: str
+    figures: Figures
+    peak: Figures
+    publishers: int
+    stories: tuple[Story, ...]
+    also: tuple[Also, ...] = ()
+    schema: int = SCHEMA_VERSION
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of a webhook."""
+
+    type: Event
+    timestamp: datetime
+    data: Alert
+
+
+class AlertError(ValueError):
+    """Bytes are not an alert or message; the message says what is wrong."""
+
+
+_encoder = msgspec.json.Encoder()
+_alert = msgspec.json.Decoder(Alert)
+_message = msgspec.json.Decoder(Message)
+
+
+def encode(alert: Alert) -> bytes:
+    """Return the alert as JSON."""
+    return _encoder.encode(alert)
+
+
+def decode(raw: bytes) -> Alert:
+    """Return the alert in JSON bytes.
+
+    Raises:
+        AlertError: it is none.
+    """
+    try:
+        return _alert.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise AlertError(f"not an alert: {exc}") from exc
+
+
+def decode_message(raw: bytes) -> Message:
+    """Return the message in a webhook's body.
+
+    Raises:
+        AlertError: it is none.
+    """
+    try:
+        return _message.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise AlertError(f"not a message of newsquake: {exc}") from exc
+
+
+def message_body(event: Event, alert: Alert) -> bytes:
+    """Return the webhook's body, below `MAX_BODY_BYTES`: the weakest stories, then the last of `also`, make room."""
+    while True:
+        body = _encoder.encode(Message(type=event, timestamp=alert.updated_at, data=alert))
+        if len(body) <= MAX_BODY_BYTES or not (alert.stories or alert.also):
+            return body
+        if len(alert.stories) > 1 or not alert.also:
+            alert = msgspec.structs.replace(alert, stories=alert.stories[:-1])
+        else:
+            alert = msgspec.structs.replace(alert, also=alert.also[:-1])
+
+
+def alert_id(series: str, minute: int) -> str:
+    """Return the id of the alert that `series` opens at `minute`: the same after a restart and in a replay."""
+    return hashlib.blake2b(f"{series}\n{minute}".encode(), digest_size=16).hexdigest()
+
+
+def at_end_of(minute: int) -> datetime:
+    """Return the time at which a minute (Unix time // 60) ends."""
+    return datetime.fromtimestamp((minute + 1) * 60, UTC)

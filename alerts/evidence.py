@@ -1,0 +1,114 @@
+"""Evidence: which stories stand behind a surge, by how many publishers, and the sentence an analyst reads first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from alerts.alert import Figures, Story
+from alerts.series import label, series_of
+from alerts.settings import WindowsSettings
+from alerts.surge import Judgement
+from alerts.windows import WindowItem, event_minute
+
+
+def items_of(judgement: Judgement, listed: Iterable[WindowItem], settings: WindowsSettings) -> list[WindowItem]:
+    """Return the listed negative items of the judgement's series and window, each story once."""
+    first = judgement.minute - judgement.window_min + 1
+    found: dict[str, WindowItem] = {}
+    for item in listed:
+        if judgement.series in series_of(item.topic, item.companies):
+            minute = event_minute(item.published_at, item.seen_at, settings)
+            if first <= minute <= judgement.minute:
+                found.setdefault(item.story, item)
+    return list(found.values())
+
+
+def publishers(items: Iterable[WindowItem]) -> int:
+    """Return how many publishers stand behind the items; case and outer blanks do not make two of one."""
+    return len({item.publisher.strip().casefold() for item in items})
+
+
+def stories(items: Iterable[WindowItem], most: int) -> tuple[Story, ...]:
+    """Return up to `most` stories: the most negative of each publisher, then the next of each."""
+    rank: dict[str, int] = {}
+    ranked: list[tuple[int, float, WindowItem]] = []
+    for item in sorted(items, key=lambda item: (-item.negative, item.id)):
+        publisher = item.publisher.strip().casefold()
+        rank[publisher] = rank.get(publisher, 0) + 1
+        ranked.append((rank[publisher], -item.negative, item))
+    ranked.sort(key=lambda entry: (entry[0], entry[1], entry[2].id))
+    return tuple(
+        Story(
+            title=item.title,
+            publisher=item.publisher,
+            source=item.source,
+            url=item.url,
+            published_at=datetime.fromtimestamp(int(min(item.published_at, item.seen_at)), UTC),
+            topic=item.topic,
+            companies=item.companies,
+            negative=round(item.negative, 4),
+        )
+        for _, _, item in ranked[:most]
+    )
+
+
+def figures(judgement: Judgement) -> Figures:
+    """Return the judgement's numbers, rounded to what they can carry."""
+    return Figures(
+        window_min=judgement.window_min,
+        observed=judgement.observed,
+        others=judgement.others,
+        copies=judgement.copies,
+        expected=round(judgement.expected, 2),
+        low=judgement.low,
+        high=judgement.high,
+        p_value=float(f"{judgement.p_value:.2g}"),
+        z=round(judgement.z, 2),
+        share=round(judgement.share, 4),
+        history=round(judgement.history, 1),
+    )
+
+
+def summary(series: str, seen: Figures, publishers: int) -> str:
+    """Return the sentence that says what happened.
+
+    >>> seen = Figures(window_min=60, observed=14, others=1, copies=3, expected=1.2, low=0, high=4, p_value=2e-9,
+    ...     z=6.1, share=0.21, history=33)
+    >>> summary("company=SIVB", seen, 6)
+    'SIVB: 14 negative of 15 items in 60 min; 1.2 expected (95 % 0-4), p = 2e-09; 6 publishers; 3 reprints not counted'
+    """
+    name = label(series)
+    text = (
+        f"{name[0].upper()}{name[1:]}: {seen.observed} negative of {seen.observed + seen.others} items in "
+        f"{_duration(seen.window_min)}; {seen.expected:.1f} expected (95 % {seen.low}-{seen.high}), "
+        f"p = {seen.p_value:.1g}; {publishers} publisher{'s' if publishers != 1 else ''}"
+    )
+    return f"{text}; {seen.copies} reprint{'s' if seen.copies != 1 else ''} not counted" if seen.copies else text
+
+
+def summary_resolved(series: str, peak: Figures, minutes: int) -> str:
+    """Return the sentence that says that it is over.
+
+    >>> peak = Figures(window_min=60, observed=14, others=1, copies=3, expected=1.2, low=0, high=4, p_value=2e-9,
+    ...     z=6.1, share=0.21, history=33)
+    >>> summary_resolved("company=SIVB", peak, 95)
+    'SIVB: back to normal after 1 h 35 min; at its peak 14 negative of 15 items in 60 min, 1.2 expected'
+    """
+    name = label(series)
+    return (
+        f"{name[0].upper()}{name[1:]}: back to normal after {_duration(minutes)}; at its peak {peak.observed} negative "
+        f"of {peak.observed + peak.others} items in {_duration(peak.window_min)}, {peak.expected:.1f} expected"
+    )
+
+
+def shared(inner: Sequence[WindowItem], outer: Sequence[WindowItem]) -> int:
+    """Return how many stories two lists of evidence have in common."""
+    return len({item.story for item in inner} & {item.story for item in outer})
+
+
+def _duration(minutes: int) -> str:
+    if minutes <= 60:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest} min" if rest else f"{hours} h"
