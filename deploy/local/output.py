@@ -47,13 +47,14 @@ def show_valkey_warnings(line: str) -> bool:
 class Stream:
     """Writes lines of many programs to one console, from any thread."""
 
-    def __init__(self, names: list[str], *, console: Console | None = None, broken: Callable[[], None]) -> None:
-        """`names` get a colour each and set the width of the name's column; `broken` is called when the reader left."""
+    def __init__(self, names: list[str], *, console: Console | None = None) -> None:
+        """`names` get a colour each and set the width of the name's column."""
         self._console = console or Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
         self._styles = {name: _COLOURS[number % len(_COLOURS)] for number, name in enumerate(names)}
         self._width = max(map(len, [*names, "up"]))
         self._lock = threading.Lock()
-        self._broken = broken
+        self.reader_left = False
+        """True once nobody reads the stream any more, as after `newsquake up | head`."""
 
     def line(self, name: str, text: str) -> None:
         """One line of program `name`; control characters are escaped."""
@@ -75,7 +76,7 @@ class Stream:
                 self._console.print(renderable, soft_wrap=isinstance(renderable, Text))
             except BrokenPipeError:
                 self._console.quiet = True
-                self._broken()
+                self.reader_left = True
 
 
 def escape(text: str) -> str:

@@ -25,8 +25,10 @@ def kafka_problem(bootstrap: str) -> str | None:
             bootstrap_timeout_ms=_REQUEST_TIMEOUT_MS,
         )
         try:
-            # A broker that is still fenced answers, but is not in the list: topics could not be made yet.
-            return None if admin.describe_cluster()["brokers"] else "the broker does not take part in its cluster yet"
+            # A broker that is still fenced answers, but topics could not be made yet.
+            brokers = admin.describe_cluster()["brokers"]
+            taking_part = any(not broker.get("is_fenced") for broker in brokers)
+            return None if taking_part else "no broker takes part in its cluster yet"
         finally:
             admin.close()
     except (KafkaError, OSError, ValueError) as exc:

@@ -61,6 +61,21 @@ class StateLock:
             self._fd = None
 
 
+def holder(state_dir: Path) -> str | None:
+    """Who holds the state directory (`pid 12, since …`), or None when nobody does."""
+    try:
+        fd = os.open(state_dir / _LOCK_NAME, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(os.pread(fd, 1_000, 0))
+    finally:
+        os.close(fd)
+    return None
+
+
 def _holder(note: bytes) -> str:
     try:
         data = json.loads(note)

@@ -107,8 +107,8 @@ class Supervisor:
 
     @property
     def stopping(self) -> bool:
-        """True once somebody asked to stop."""
-        return self._asked > 0
+        """True once somebody asked to stop, or nobody reads the stream any more."""
+        return self._asked > 0 or self.stream.reader_left
 
     def pid(self, name: str) -> int | None:
         """The pid of `name` while it runs."""

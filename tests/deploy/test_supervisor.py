@@ -21,7 +21,7 @@ SUPERVISOR = textwrap.dedent("""
     from deploy.local.output import Stream
     from deploy.local.process import Program
     from deploy.local.supervisor import Child, Supervisor
-    stream = Stream(["a", "b", "c"], broken=lambda: supervisor.ask_to_stop())
+    stream = Stream(["a", "b", "c"])
     supervisor = Supervisor(stream, stop_order=["b", "c"])
     with supervisor:
         for name in "abc":
@@ -43,7 +43,7 @@ def output():
 @pytest.fixture
 def supervisor(output):
     console = Console(file=output, width=200)
-    stream = Stream(["one", "two"], console=console, broken=lambda: None)
+    stream = Stream(["one", "two"], console=console)
     return Supervisor(stream, backoff=Backoff(first_s=0.01, most_s=0.02))
 
 
@@ -192,7 +192,7 @@ def test_the_wait_grows_to_a_minute_and_chance_only_shortens_it():
 
 def test_a_stable_run_sets_the_wait_back(output):
     now = [0.0]
-    stream = Stream(["one"], console=Console(file=output, width=200), broken=lambda: None)
+    stream = Stream(["one"], console=Console(file=output, width=200))
     supervisor = Supervisor(stream, clock=lambda: now[0], backoff=Backoff(first_s=1.0, stable_s=60.0))
 
     def again(count):

@@ -59,5 +59,5 @@ def test_refuses_another_number_of_partitions_and_changes_nothing(kafka_bootstra
 
 
 def test_an_unreachable_broker_is_a_clear_error(settings):
-    with pytest.raises(TopicsError, match="127.0.0.1:1"):
+    with pytest.raises(TopicsError, match=r"127\.0\.0\.1:1"):
         ensure_topics("127.0.0.1:1", settings)
