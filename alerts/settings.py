@@ -102,7 +102,7 @@ class AlertsSettings(BaseModel, frozen=True, extra="forbid"):
     surge: SurgeSettings = Field(default=SurgeSettings(), description="When a series surges.")
     clock: Literal["wall", "event"] = Field(
         default="wall",
-        description="What time it is: `wall` for live feeds; `event` (the newest item's time) for replays and the demo.",
+        description="What time it is: `wall` for live feeds; `event`, the newest item's time, for replays and demo.",
     )
     grace_s: float = Field(
         default=15, ge=0, description="Seconds that a minute stays open after its end, for items under way."

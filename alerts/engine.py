@@ -1,0 +1,315 @@
+"""Alerting's loop: seal → read → judge → open or close alerts → store, a minute at a time.
+
+Everything that a minute decides follows from sealed buckets and the state before it. So a crash at any moment is
+mended by going back to the last snapshot and judging the minutes since again: alerts get the same ids and revisions,
+and `AlertStore.put` takes each revision once, together with its deliveries.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import msgspec
+from prometheus_client import CollectorRegistry
+from redis import Redis, RedisError
+
+from alerts.alert import Alert, Event
+from alerts.buckets import Buckets, Progress
+from alerts.evidence import items_of
+from alerts.lifecycle import Episode, Lifecycle
+from alerts.metrics import KINDS, AlertsMetrics
+from alerts.outbox import Outbox, deliveries
+from alerts.rolling import WINDOWS_MIN
+from alerts.sender import Sender
+from alerts.series import kind
+from alerts.settings import AlertsSettings
+from alerts.store import AlertStore
+from alerts.surge import Detector, Judgement, SnapshotError
+from alerts.webhook import Endpoint
+from alerts.windows import Count, WindowItem
+
+log = logging.getLogger(__name__)
+
+_CHUNK_MIN = 60
+_EMPTY_MIN = 300  # after so many empty minutes all windows are empty and all alerts can be closed
+_GAP_MIN = 600
+_SETTLE_S = 3.0  # with the event clock: what a producer may hold back after it sent newer items to other partitions
+_STUCK_S = 60.0
+_BEHIND_MIN = 5
+
+
+class _State(msgspec.Struct, frozen=True):
+    minute: int
+    episodes: list[Episode]
+    detector: bytes
+
+
+class AlertEngine:
+    """Watches the windows of `documents_topic` and raises alerts; one process at a time."""
+
+    def __init__(
+        self,
+        settings: AlertsSettings,
+        *,
+        redis_url: str,
+        documents_topic: str,
+        partitions: int,
+        registry: CollectorRegistry,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._redis = Redis.from_url(redis_url, socket_timeout=30, socket_connect_timeout=5)
+        self._buckets = Buckets(self._redis, documents_topic, partitions)
+        self._store = AlertStore(self._redis)
+        self._outbox = Outbox(self._redis)
+        self._metrics = AlertsMetrics(registry)
+        self._endpoints = [Endpoint(webhook) for webhook in settings.webhooks]
+        self._minute: int | None = None
+        self._loaded = False
+        self._listed: tuple[int, list[WindowItem]] = (0, [])
+        self._filled: tuple[int, list[int]] = (0, [])
+        self._seen_clocks: deque[tuple[float, float]] = deque()
+        self._waiting = ["has not started"]
+        self._last_tick = time.monotonic()
+        self._last_error = ""
+        self._begin()
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set; then save the state. While Redis cannot answer, wait and try again."""
+        stop_senders = threading.Event()
+        senders = [
+            threading.Thread(
+                target=Sender(endpoint, self._outbox, self._metrics, time.time).run,
+                args=(stop_senders,),
+                name=f"webhook-{endpoint.id}",
+                daemon=True,  # an attempt under way at the end may be cut: it is repeated after the next start
+            )
+            for endpoint in self._endpoints
+        ]
+        for thread in senders:
+            thread.start()
+        wait_s = self._settings.poll_s
+        while not stop.is_set():
+            try:
+                more = self.tick()
+            except RedisError as exc:
+                # What was decided but not stored is decided again, from the last snapshot.
+                self._loaded = False
+                self._last_error = f"Redis: {exc}"
+                self._metrics.redis_errors.inc()
+                wait_s = min(max(wait_s, 0.5) * 2, 30.0)
+                log.warning("Redis failed (%s); going back to the last snapshot in %.0f s", exc, wait_s)
+                stop.wait(wait_s)
+            else:
+                self._last_tick, self._last_error = time.monotonic(), ""
+                wait_s = self._settings.poll_s
+                if not more:
+                    stop.wait(wait_s)
+        stop_senders.set()
+        try:
+            if self._loaded:
+                self._save()
+        except RedisError as exc:
+            log.warning("the state could not be saved at the end (%s); it is worked out again at the next start", exc)
+        for thread in senders:
+            thread.join(timeout=2)
+        self._redis.close()
+
+    def health(self) -> tuple[list[str], list[str]]:
+        """Return why it is not live and why it is not ready; both empty when all is well."""
+        silent_s = time.monotonic() - self._last_tick
+        stuck = f"no look at the windows has succeeded for {silent_s:.0f} s; {self._last_error or 'one is under way'}"
+        unready = [self._last_error] if self._last_error else []
+        return ([stuck] if silent_s > _STUCK_S else []), unready + self._waiting
+
+    def tick(self) -> bool:
+        """Seal and judge what is complete, at most an hour of it; return whether more waits.
+
+        Raises:
+            redis.RedisError: the server failed; the next call begins at the last snapshot.
+        """
+        if not self._loaded:
+            self._load()
+        progress = self._buckets.progress()
+        now_s, frontier, waiting = self._frontier(progress)
+        if frontier is None:
+            self._waiting = waiting
+            self._watch_outbox()
+            return False
+        if self._minute is None:
+            filled = [minute for minute in self._buckets.minutes() if minute <= frontier]
+            self._minute = filled[0] - 1 if filled else frontier
+            self._save()  # before the first seal, so that a crash from here on finds where to begin again
+        if frontier > self._minute:
+            self._buckets.seal(frontier)
+            self._minute = self._catch_up(self._minute, frontier)
+        if self._reconcile_at is not None and self._minute >= self._reconcile_at:
+            self._reconcile(self._minute)
+        behind_min = frontier - self._minute
+        if behind_min > _BEHIND_MIN:
+            waiting.append(f"reading history: {behind_min} minutes to go")
+        self._waiting = waiting
+        self._metrics.behind_seconds.set(max(0.0, now_s - (self._minute + 1) * 60))
+        self._watch_outbox()
+        if time.monotonic() - self._saved >= self._settings.snapshot_s:
+            self._save()
+        return behind_min > 0
+
+    def _begin(self) -> None:
+        self._detector = Detector(self._settings.surge)
+        self._lifecycle = Lifecycle(self._settings, self._detector, self._metrics)
+        self._minute, self._empty, self._refused = None, 0, 0
+        self._relearn_until: int | None = None
+        self._reconcile_at: int | None = None
+        self._saved = time.monotonic()
+
+    def _load(self) -> None:
+        """Take up the last snapshot; without one, learn again from the buckets and tell nobody about the past."""
+        self._begin()
+        self._listed, self._filled = (0, []), (0, [])
+        sealed = [progress.sealed for progress in self._buckets.progress() if progress.sealed is not None]
+        self._reconcile_at = max(sealed, default=None)
+        raw = self._store.load_state()
+        if raw is not None:
+            try:
+                state = msgspec.msgpack.decode(raw, type=_State)
+                self._detector.restore(state.detector)
+                self._minute, self._lifecycle.episodes = state.minute, list(state.episodes)
+            except (SnapshotError, msgspec.MsgspecError) as exc:
+                log.warning("the last snapshot cannot be used (%s); learning again from the windows", exc)
+        if self._minute is None:
+            self._relearn_until = self._reconcile_at
+        known = [endpoint.id for endpoint in self._endpoints]
+        if dropped := self._outbox.drop_unknown(known):
+            log.warning("%d deliveries are in the dead list: their endpoints are configured no more", dropped)
+        self._loaded = True
+        log.info("alerting starts after minute %s, with %d series", self._minute, self._detector.tracked)
+
+    def _save(self) -> None:
+        if self._minute is not None:
+            state = _State(self._minute, self._lifecycle.episodes, self._detector.snapshot())
+            self._store.save_state(msgspec.msgpack.encode(state))
+        self._saved = time.monotonic()
+
+    def _frontier(self, progress: Sequence[Progress]) -> tuple[float, int | None, list[str]]:
+        """Return the time (Unix s), the last minute complete in all partitions (None: unknown), what is waited for.
+
+        A partition is complete up to its clock, or, when its worker had nothing left to read, up to that time. With the
+        event clock "that time" is the largest clock known a little before.
+        """
+        wall_s = self._clock()
+        clocks = [p.clock_ms / 1000 for p in progress if p.clock_ms is not None]
+        event_s = min(max(clocks, default=0.0), wall_s)  # an item from the future does not move time on
+        by_event = self._settings.clock == "event"
+        if not self._seen_clocks or event_s > self._seen_clocks[-1][1]:
+            self._seen_clocks.append((wall_s, event_s))
+        while len(self._seen_clocks) > 1_000:
+            self._seen_clocks.popleft()
+        waiting = []
+        reached_s = wall_s if not by_event else event_s
+        for number, partition in enumerate(progress):
+            if partition.rebuilding:
+                waiting.append(f"partition {number}: its windows are being rebuilt")
+            idle_s = (partition.idle_at_ms or 0) / 1000
+            if by_event:
+                idle_s = max((c for seen_s, c in self._seen_clocks if seen_s <= idle_s - _SETTLE_S), default=0.0)
+            complete_s = max((partition.clock_ms or 0) / 1000, idle_s)
+            if not by_event and wall_s - complete_s > 60 * _BEHIND_MIN:
+                waiting.append(f"partition {number}: no worker has read it to its end for over {_BEHIND_MIN} min")
+            reached_s = min(reached_s, complete_s)
+        if reached_s <= 0 or any(p.rebuilding for p in progress):
+            if not waiting:
+                waiting.append("no item was counted yet" if by_event else "no worker has reported progress yet")
+            return wall_s, None, waiting
+        return (event_s if by_event else wall_s), int((reached_s - self._settings.grace_s) // 60) - 1, waiting
+
+    def _catch_up(self, minute: int, frontier: int) -> int:
+        """Judge what follows `minute`, at most an hour of it, or skip a long gap; return the last minute done."""
+        upto, filled = self._filled
+        if frontier - minute > _GAP_MIN and upto < min(frontier, minute + _GAP_MIN):
+            upto, filled = self._filled = frontier, self._buckets.minutes()
+        known = minute < upto
+        if known and self._empty >= _EMPTY_MIN and not self._lifecycle.episodes:
+            at = bisect_right(filled, minute)
+            following = min(filled[at] if at < len(filled) else upto + 1, upto + 1)
+            if following - minute > _GAP_MIN:
+                log.info("skipping %d minutes without items", following - 1 - minute)
+                self._detector.skip_to(following - 1)
+                minute = following - 1
+        last = min(frontier, minute + _CHUNK_MIN, upto if known else frontier)
+        minutes = range(minute + 1, last + 1)
+        wanted = list(minutes)
+        if known:
+            full = set(filled[bisect_right(filled, minute) : bisect_right(filled, last)])
+            wanted = [each for each in minutes if each in full]
+        buckets = dict(zip(wanted, self._buckets.counts(wanted) if wanted else [], strict=True))
+        for each in minutes:
+            self._judge(each, buckets.get(each, {}))
+        return last
+
+    def _judge(self, minute: int, counts: dict[Count, int]) -> None:
+        begun = time.perf_counter()
+        self._empty = 0 if counts else self._empty + 1
+        if counts or self._detector.minute:
+            judgements = self._detector.update(minute, counts)
+            for change in self._lifecycle.step(minute, judgements, self._evidence):
+                if self._relearn_until is None or minute > self._relearn_until:
+                    self._put(change.alert, change.event)
+        self._metrics.minutes.inc()
+        self._metrics.tick_seconds.observe(time.perf_counter() - begun)
+
+    def _evidence(self, judgement: Judgement) -> list[WindowItem]:
+        at, listed = self._listed
+        if at != judgement.minute:
+            minutes = range(judgement.minute - max(WINDOWS_MIN) + 1, judgement.minute + 1)
+            listed = self._buckets.items(minutes)
+            self._listed = judgement.minute, listed
+        return items_of(judgement, listed, self._settings.windows)
+
+    def _put(self, alert: Alert, event: Event | None) -> None:
+        now_s = time.time()  # retries follow the wall clock, whatever the windows do
+        messages = deliveries(event, alert, [endpoint.id for endpoint in self._endpoints], now_s) if event else []
+        if self._store.put(alert, messages, now_s) and event:
+            log.info("%s %s: %s", event, alert.id, alert.summary)
+            counter = self._metrics.opened if event == "alert.firing" else self._metrics.resolved
+            counter.labels(kind=kind(alert.series)).inc()
+
+    def _reconcile(self, minute: int) -> None:
+        """Make the stored open alerts and the open episodes one, when all that had been sealed is judged again.
+
+        They differ after a loss of state or a change of settings.
+        """
+        stored = {alert.id: alert for alert in self._store.open()}
+        by_series = {alert.series: alert for alert in stored.values()}
+        for number, episode in enumerate(self._lifecycle.episodes):
+            mine = stored.get(episode.alert.id) or by_series.get(episode.alert.series)
+            if mine is not None:
+                stored.pop(mine.id, None)
+                if mine.id != episode.alert.id or mine.revision > episode.alert.revision:
+                    self._lifecycle.episodes[number] = msgspec.structs.replace(episode, alert=mine)
+            else:
+                self._put(episode.alert, "alert.firing")
+        for alert in stored.values():
+            text = f"{alert.name}: closed, because its course is not known any more (state lost or settings changed)"
+            self._put(self._lifecycle.resolved(alert, minute, text), "alert.resolved")
+        self._reconcile_at = self._relearn_until = None
+
+    def _watch_outbox(self) -> None:
+        metrics = self._metrics
+        waiting = [self._outbox.waiting(endpoint.id) for endpoint in self._endpoints]
+        metrics.outbox_depth.set(sum(count for count, _ in waiting))
+        now_s = time.time()
+        metrics.oldest_due_seconds.set(max((now_s - due for _, due in waiting if due is not None), default=0.0))
+        metrics.dead_deliveries.set(self._outbox.dead_count())
+        metrics.series.set(self._detector.tracked)
+        metrics.refused.inc(max(0, self._detector.refused - self._refused))
+        self._refused = self._detector.refused
+        open_kinds = [kind(episode.alert.series) for episode in self._lifecycle.episodes]
+        for name in KINDS:
+            metrics.open.labels(kind=name).set(open_kinds.count(name))

@@ -1,0 +1,59 @@
+"""All metrics of alerting."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+KINDS = ("market", "topic", "company", "company_topic")
+
+
+class AlertsMetrics:
+    """Counts what the engine judges, opens and delivers. `kind` is the kind of series."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        name = "newsquake_alerts_"
+        self.series = Gauge(f"{name}series", "Series tracked by the detector.", registry=registry)
+        self.refused = Counter(
+            f"{name}series_refused", "Counts left out because max_series were tracked.", registry=registry
+        )
+        self.minutes = Counter(f"{name}minutes_judged", "Minutes judged.", registry=registry)
+        self.tick_seconds = Histogram(
+            f"{name}tick_seconds",
+            "Seconds to read and judge one minute.",
+            buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10),
+            registry=registry,
+        )
+        self.behind_seconds = Gauge(
+            f"{name}behind_seconds", "Seconds from the end of the last judged minute to now.", registry=registry
+        )
+        self.open = Gauge(f"{name}open", "Alerts that fire now.", ["kind"], registry=registry)
+        self.opened = Counter(f"{name}opened", "Alerts opened.", ["kind"], registry=registry)
+        self.resolved = Counter(f"{name}resolved", "Alerts resolved.", ["kind"], registry=registry)
+        self.joined = Counter(
+            f"{name}joined", "Surges listed in the alert of a related series.", ["kind"], registry=registry
+        )
+        self.held = Counter(
+            f"{name}held",
+            "Surging minutes of a series that opened no alert, by reason: warming_up, publishers.",
+            ["reason"],
+            registry=registry,
+        )
+        self.deliveries = Counter(
+            f"{name}deliveries",
+            "Attempts to deliver, by outcome: delivered, failed, dead.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.outbox_depth = Gauge(f"{name}outbox_depth", "Deliveries that wait.", registry=registry)
+        self.oldest_due_seconds = Gauge(
+            f"{name}oldest_due_seconds", "Seconds since the longest due delivery was due.", registry=registry
+        )
+        self.dead_deliveries = Gauge(f"{name}dead_deliveries", "Deliveries in the dead list.", registry=registry)
+        self.redis_errors = Counter(f"{name}redis_errors", "Failed calls to Redis, tried again.", registry=registry)
+        for kind in KINDS:  # rules and dashboards see 0, not nothing
+            for metric in (self.open, self.opened, self.resolved, self.joined):
+                metric.labels(kind=kind)
+        for reason in ("warming_up", "publishers"):
+            self.held.labels(reason=reason)
+        for outcome in ("delivered", "failed", "dead"):
+            self.deliveries.labels(outcome=outcome)
