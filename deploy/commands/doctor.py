@@ -88,7 +88,8 @@ def _feeds(settings: Settings) -> list[Line]:
 
 
 def _print(lines: list[Line]) -> None:
-    table = Table("check", "state", "what was found", title="newsquake doctor", title_justify="left")
+    table = Table("check", "state", title="newsquake doctor", title_justify="left")
+    table.add_column("what was found", overflow="fold")
     for line in lines:
         style = _STYLES[line.state]
         found = escape(line.found.replace("\n", " · "))

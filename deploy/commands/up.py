@@ -140,28 +140,29 @@ def _run(settings: Settings, state_dir: Path, demo: bool) -> None:
         ensure_topics(plan.bootstrap, settings.kafka)
         for service in plan.services:
             supervisor.start(service.child)
-        stream.show(_table(settings, plan, supervisor, state_dir))
+        stream.show(_table(plan, supervisor))
+        listens = any(service.name == "listen" for service in plan.services)
+        stream.line("up", f"alerts are {'printed here by listen' if listens else 'sent to the webhooks configured'}")
+        stream.line("up", f"state is kept in {state_dir}, each process's whole output in {log_dir}")
+        stream.line("up", "Ctrl-C ends all")
         _say_when_ready(supervisor, stream, plan, started_at)
         supervisor.run()
 
 
-def _table(settings: Settings, plan: Plan, supervisor: Supervisor, state_dir: Path) -> Table:
-    table = Table("process", "pid", "address", "what to open", title="newsquake", title_justify="left")
+def _table(plan: Plan, supervisor: Supervisor) -> Table:
+    table = Table("process", "pid", title="newsquake", title_justify="left")
+    table.add_column("what it does", overflow="fold")
+    table.add_column("where", overflow="fold")
     kafka_pid, valkey_pid = (str(supervisor.pid(name) or "not ours") for name in ("kafka", "valkey"))
-    table.add_row("kafka", kafka_pid, plan.bootstrap, "")
-    table.add_row("valkey" if plan.local_valkey else "redis", valkey_pid, _without_secret(plan.redis_url), "")
+    table.add_row("kafka", kafka_pid, "keeps documents and scores", plan.bootstrap)
+    name = "valkey" if plan.local_valkey else "redis"
+    table.add_row(name, valkey_pid, "keeps windows and alerts", _without_secret(plan.redis_url))
     for service in plan.services:
-        url = service.url(plan.host)
-        opens = f"{url}/metrics  {url}/healthz" if service.port else "see its log: it took any free port"
-        table.add_row(service.name, str(supervisor.pid(service.name) or "-"), service.what, opens)
-    listens = any(service.name == "listen" for service in plan.services)
-    table.add_section()
-    table.add_row(
-        "alerts", "", "", "printed in this terminal by listen" if listens else "sent to the webhooks configured"
-    )
-    table.add_row("state", "", "", str(state_dir))
-    table.add_row("logs", "", "", f"{state_dir / 'log'}/<process>.log")
-    table.add_row("to end", "", "", "Ctrl-C; a second one hurries")
+        where = "any free port, see its log"
+        if service.port:
+            url = service.url(plan.host)
+            where = url if service.name == "listen" else f"{url}/metrics\n{url}/healthz"
+        table.add_row(service.name, str(supervisor.pid(service.name) or "-"), service.what, where)
     return table
 
 

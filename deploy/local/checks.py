@@ -148,9 +148,21 @@ def check_local_servers(settings: Settings) -> list[Line]:
     if settings.redis.url is None:
         try:
             lines.append(Line("valkey-server", "ok", str(valkey_binary())))
+            lines += _overcommit()
         except LocalError as exc:
             lines.append(Line("valkey-server", "wrong", str(exc)))
     return lines
+
+
+def _overcommit() -> list[Line]:
+    try:
+        value = Path("/proc/sys/vm/overcommit_memory").read_text("ascii").strip()
+    except OSError:  # no Linux
+        return []
+    if value == "1":
+        return [Line("overcommit", "ok", "vm.overcommit_memory = 1")]
+    mend = "sysctl vm.overcommit_memory=1, else Valkey may fail to compact its file when memory is short"
+    return [Line("overcommit", "warning", f"vm.overcommit_memory = {value}", mend)]
 
 
 def check_kafka(settings: Settings, bootstrap: str) -> list[Line]:

@@ -1,5 +1,6 @@
 """One readable stream from the output of several programs, and the whole of each in a file of its own."""
 
+import contextlib
 import logging
 import re
 import sys
@@ -24,6 +25,13 @@ _FILES_KEPT = 3
 
 # A program's own time, which takes the place of ours: 2026-01-31T23:59:59[.123][Z|+0000]
 _STAMP = re.compile(r"\d{4}-\d\d-\d\d[T ](?P<time>\d\d:\d\d:\d\d)\S* ")
+# What the servers call a warning at each healthy start or stop of one node. Their log files keep these lines.
+_HARMLESS = (
+    "Performing controller activation.",  # Kafka, on a new directory
+    "Attempting to close NetworkClient that has already been closed",  # Kafka, at its end
+    "Memory overcommit must be enabled",  # Valkey; `newsquake doctor` explains it
+    "is now ready to exit, bye bye",  # Valkey, at its end
+)
 _LEVEL_STYLES = (("ERROR", "bold red"), ("FATAL", "bold red"), ("CRITICAL", "bold red"), ("WARN", "yellow"))
 
 
@@ -35,26 +43,45 @@ def show_all(line: str) -> bool:
 def show_kafka_warnings(line: str) -> bool:
     """Kafka's lines from level WARN on, without stack traces, and what the JVM itself says."""
     if match := _STAMP.match(line):
-        return line[match.end() :].startswith(("WARN", "ERROR", "FATAL"))
+        return line[match.end() :].startswith(("WARN", "ERROR", "FATAL")) and not _is_harmless(line)
     return not line.startswith((" ", "\t", "Caused by:", "java.", "org.", "[")) and bool(line.strip())
 
 
 def show_valkey_warnings(line: str) -> bool:
     """Valkey's lines of its highest level, `#`: `123:M 31 Jan 2026 23:59:59.123 # text`."""
-    return bool(re.match(r"\d+:\w \d+ \w+ \d+ [\d:.]+ # ", line)) or not re.match(r"\d+:\w ", line)
+    ours = re.match(r"\d+:(\w \d+ \w+ \d+ [\d:.]+ (?P<level>.)|signal-handler) ", line)
+    return (not ours or ours["level"] == "#") and not _is_harmless(line)
+
+
+def _is_harmless(line: str) -> bool:
+    return any(words in line for words in _HARMLESS)
+
+
+class _Console(Console):
+    """rich's own answer to a reader that left is to end the process; the supervisor has programs to end first."""
+
+    reader_left = False
+
+    def on_broken_pipe(self) -> None:
+        self.reader_left = True
+        with contextlib.suppress(SystemExit):
+            super().on_broken_pipe()
 
 
 class Stream:
     """Writes lines of many programs to one console, from any thread."""
 
-    def __init__(self, names: list[str], *, console: Console | None = None) -> None:
-        """`names` get a colour each and set the width of the name's column."""
-        self._console = console or Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    def __init__(self, names: list[str], *, file: IO[str] | None = None) -> None:
+        """Writes to `file`, by default standard output; `names` get a colour each and set their column's width."""
+        self._console = _Console(file=file, highlight=False, markup=False, emoji=False)
         self._styles = {name: _COLOURS[number % len(_COLOURS)] for number, name in enumerate(names)}
         self._width = max(map(len, [*names, "up"]))
         self._lock = threading.Lock()
-        self.reader_left = False
+
+    @property
+    def reader_left(self) -> bool:
         """True once nobody reads the stream any more, as after `newsquake up | head`."""
+        return self._console.reader_left
 
     def line(self, name: str, text: str) -> None:
         """One line of program `name`; control characters are escaped."""
@@ -72,11 +99,7 @@ class Stream:
 
     def _print(self, renderable: object) -> None:
         with self._lock:
-            try:
-                self._console.print(renderable, soft_wrap=isinstance(renderable, Text))
-            except BrokenPipeError:
-                self._console.quiet = True
-                self.reader_left = True
+            self._console.print(renderable, soft_wrap=isinstance(renderable, Text))
 
 
 def escape(text: str) -> str:
@@ -126,4 +149,5 @@ class Copier:
     def close(self) -> None:
         """Closes the file."""
         if self._file:
-            self._file.close()
+            with contextlib.suppress(OSError):  # a full disk, said before
+                self._file.close()

@@ -3,11 +3,11 @@
 import io
 import os
 import signal
+import subprocess
 import sys
 import textwrap
 
 import pytest
-from rich.console import Console
 
 from deploy.local.errors import LocalError
 from deploy.local.output import Stream
@@ -42,8 +42,7 @@ def output():
 
 @pytest.fixture
 def supervisor(output):
-    console = Console(file=output, width=200)
-    stream = Stream(["one", "two"], console=console)
+    stream = Stream(["one", "two"], file=output)
     return Supervisor(stream, backoff=Backoff(first_s=0.01, most_s=0.02))
 
 
@@ -92,6 +91,22 @@ def test_a_signal_ends_all_in_order(script, gone, signum):
     assert all(gone(pid) for pid in pids)
     assert [line.split()[2] for line in rest.splitlines() if " ended " in line] == ["b", "c", "a"]
     assert rest.endswith("all ended\n")
+
+
+def test_a_reader_that_leaves_ends_all(gone):
+    chatter = "import os, time\nwhile True: print('pid', os.getpid(), flush=True); time.sleep(0.01)"
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", SUPERVISOR, chatter, "10"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        pids = set(read_pids(parent, 10))
+        parent.stdout.close()
+        errors = parent.stderr.read()
+    assert parent.returncode == 0
+    assert errors == ""
+    assert all(gone(pid) for pid in pids)
 
 
 def test_what_does_not_end_is_killed_after_its_deadline(script, gone):
@@ -192,7 +207,7 @@ def test_the_wait_grows_to_a_minute_and_chance_only_shortens_it():
 
 def test_a_stable_run_sets_the_wait_back(output):
     now = [0.0]
-    stream = Stream(["one"], console=Console(file=output, width=200))
+    stream = Stream(["one"], file=output)
     supervisor = Supervisor(stream, clock=lambda: now[0], backoff=Backoff(first_s=1.0, stable_s=60.0))
 
     def again(count):
