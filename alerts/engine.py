@@ -275,7 +275,7 @@ class AlertEngine:
     def _put(self, alert: Alert, event: Event | None) -> None:
         now_s = time.time()  # retries follow the wall clock, whatever the windows do
         messages = deliveries(event, alert, [endpoint.id for endpoint in self._endpoints], now_s) if event else []
-        if self._store.put(alert, messages, now_s) and event:
+        if self._store.put(alert, messages, now_s, transition=event is not None) and event:
             log.info("%s %s: %s", event, alert.id, alert.summary)
             counter = self._metrics.opened if event == "alert.firing" else self._metrics.resolved
             counter.labels(kind=kind(alert.series)).inc()

@@ -15,7 +15,7 @@ from alerts.evidence import figures, publishers, stories, summary, summary_resol
 from alerts.metrics import AlertsMetrics
 from alerts.series import contains, kind, label, series_of
 from alerts.settings import AlertsSettings
-from alerts.surge import Detector, Judgement
+from alerts.surge import CALM_Z, Detector, Judgement
 from alerts.windows import WindowItem
 
 Evidence = Callable[[Judgement], Sequence[WindowItem]]
@@ -31,7 +31,7 @@ class Change(msgspec.Struct, frozen=True):
 class Episode(msgspec.Struct, frozen=True, kw_only=True):
     """An open alert, with the series that belong to it (its own first) and the most each had above what was expected.
 
-    `calm` is the number of minutes for which all of them have been calm.
+    `calm` is the number of minutes for which its own series has been calm and none of the others has surged.
     """
 
     alert: Alert
@@ -68,7 +68,8 @@ class Lifecycle:
         for episode in self.episodes:
             seen = [now[series] for series in episode.excess]
             excess = {j.series: max(episode.excess[j.series], j.observed - j.expected) for j in seen}
-            calm = episode.calm + 1 if all(judgement.state == "calm" for judgement in seen) else 0
+            over = seen[0].recent_z < CALM_Z and all(j.recent_z < self._settings.surge.threshold_z for j in seen)
+            calm = episode.calm + 1 if over else 0
             alert = episode.alert
             if seen[0].z > alert.peak.z:
                 alert = msgspec.structs.replace(alert, peak=figures(seen[0]))

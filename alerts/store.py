@@ -45,8 +45,8 @@ class AlertStore:
         self._redis = redis
         self._put = redis.register_script(files("alerts").joinpath("store.lua").read_text("utf-8"))
 
-    def put(self, alert: Alert, deliveries: Sequence[Delivery], now_s: float) -> bool:
-        """Store a revision with its deliveries, due at `now_s` (Unix), in one step.
+    def put(self, alert: Alert, deliveries: Sequence[Delivery], now_s: float, *, transition: bool = True) -> bool:
+        """Store a revision, its deliveries, due at `now_s` (Unix), and the log's line of a `transition`, in one step.
 
         Returns False, and changes nothing, when that revision or a later one is stored already.
         """
@@ -62,7 +62,11 @@ class AlertStore:
         for delivery in deliveries:
             keys += [due_key(delivery.endpoint), delivery_key(delivery.id)]
         arguments: list[Any] = [alert.revision, encode(alert), alert.id, alert.status, _LIFE_S, _LOG_LENGTH]
-        arguments += [msgspec.json.encode(line), repr(now_s), *map(msgspec.json.encode, deliveries)]
+        arguments += [
+            msgspec.json.encode(line) if transition else b"",
+            repr(now_s),
+            *map(msgspec.json.encode, deliveries),
+        ]
         return bool(self._put(keys=keys, args=arguments))
 
     def get(self, alert_id: str) -> Alert | None:

@@ -35,7 +35,9 @@ from alerts.windows import COPY, NEGATIVE, Count
 
 State = Literal["surging", "elevated", "calm", "warming up"]
 
-_CALM_Z = 1.75
+CALM_Z = 1.75
+"""An episode is calm while `recent_z` is below this."""
+_NEAR_Z = 0.25
 _RECENT = len(WINDOWS_MIN) - 1  # all windows but the longest tell whether a surge goes on
 _SNAPSHOT_VERSION = 1
 _KINDS = {NEGATIVE: NEGATIVES, COPY: COPIES}
@@ -45,7 +47,8 @@ _ORPHAN = -1
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """One series at one minute, in the window that shows the most.
 
-    `low` and `high` hold the middle 95 % of what was expected. `share` is the baseline's share of negatives,
+    `low` and `high` hold the middle 95 % of what was expected. `recent_z` is the largest z of the windows of 5, 15 and
+    60 minutes, which tell whether a surge goes on. `share` is the baseline's share of negatives,
     `history` the (decayed) number of the series' own items behind it; with few, its parent's share stands in.
     """
 
@@ -61,6 +64,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     high: int
     p_value: float
     z: float
+    recent_z: float
     share: float
     history: float
 
@@ -298,16 +302,19 @@ class Detector:
         usable = self.minute - np.array(WINDOWS_MIN)[:, None] >= self._since[columns]
         usable &= observed >= settings.minimum_count
         judged = np.where(usable, z, -np.inf)
-        best = np.where(np.isfinite(judged).any(axis=0), judged.argmax(axis=0), z.argmax(axis=0))
-        surging = judged.max(axis=0) >= settings.threshold_z
-        calm = z[:_RECENT].max(axis=0) < _CALM_Z
+        most = judged.max(axis=0)
+        surging = most >= settings.threshold_z
+        # Of windows that show about as much, the shortest says best what happened.
+        near = judged >= np.maximum(most - _NEAR_Z, np.minimum(most, settings.threshold_z))
+        best = np.where(np.isfinite(most), near.argmax(axis=0), z.argmax(axis=0))
+        recent = z[:_RECENT].max(axis=0)
         cold = bool(self.warming_up())
         found = []
         for at in np.flatnonzero(surging | always):
             window, column = int(best[at]), int(columns[at])
             m, size, x = float(mean[window, at]), float(1 / inverse[window, at]), int(observed[window, at])
             low, high = central_interval(m, size)
-            state: State = "surging" if surging[at] else "calm" if calm[at] else "elevated"
+            state: State = "surging" if surging[at] else "calm" if recent[at] < CALM_Z else "elevated"
             found.append(
                 Judgement(
                     series=self._names[column],
@@ -322,6 +329,7 @@ class Detector:
                     high=high,
                     p_value=upper_tail(x, m, size),
                     z=float(z[window, at]),
+                    recent_z=float(recent[at]),
                     share=float(baseline.share[column]),
                     history=float(baseline.items()[column]),
                 )

@@ -1,0 +1,153 @@
+"""A small receiver of alerts: verifies the signature, leaves out repeats, prints what an analyst wants to read."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import unicodedata
+from collections import OrderedDict
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TextIO
+
+from rich.console import Console
+from rich.text import Text
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+
+from alerts.alert import Alert, AlertError, Figures, Message, decode_message
+from alerts.settings import check_secret
+
+log = logging.getLogger(__name__)
+
+_MAX_BYTES = 64 * 1024
+_REMEMBERED = 10_000
+_TIMEOUT_S = 15
+
+
+class Receiver(ThreadingHTTPServer):
+    """Takes POSTs on any path. Answers 204 when the alert was printed (now or before), 401 to a wrong signature.
+
+    Raises:
+        ValueError: `secret` is not one of Standard Webhooks.
+        OSError: the port is taken.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, secret: str, out: TextIO) -> None:
+        self._signer: Webhook = check_secret(secret)
+        self._console = Console(file=out, highlight=False, soft_wrap=True)
+        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._lock = threading.Lock()
+        super().__init__((host, port), _Handler)
+
+    def take(self, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
+        """Verify and print one message; return the HTTP status and, for a refusal, its reason."""
+        try:
+            self._signer.verify(body, headers, json_parse=False)
+        except (WebhookVerificationError, ValueError) as exc:  # ValueError: a header that is no base64 or not two parts
+            log.warning("a message was refused: %s", exc)
+            return 401, "the signature or its time is not right"
+        try:
+            message = decode_message(body)
+        except AlertError as exc:
+            log.warning("a signed message was refused: %s", plain(str(exc)))
+            return 400, "not an alert of newsquake"
+        with self._lock:
+            if headers["webhook-id"] in self._seen:
+                log.info("%s came again", headers["webhook-id"])
+                return 204, ""
+            self._console.print(render(message))
+            self._seen[headers["webhook-id"]] = None
+            if len(self._seen) > _REMEMBERED:
+                self._seen.popitem(last=False)
+        return 204, ""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Receiver
+    timeout = _TIMEOUT_S  # seconds of silence after which a connection is closed
+    server_version, sys_version = "newsquake", ""
+
+    def do_POST(self) -> None:
+        try:
+            length = int(self.headers.get("content-length", ""))
+        except ValueError:
+            return self._answer(411, "a content-length is needed")
+        if not 0 <= length <= _MAX_BYTES:
+            return self._answer(413, f"at most {_MAX_BYTES} bytes")
+        body = self.rfile.read(length)
+        self._answer(*self.server.take(body, {name.lower(): value for name, value in self.headers.items()}))
+        return None
+
+    def do_GET(self) -> None:
+        if self.path.partition("?")[0] == "/healthz":
+            self._answer(200, "listening")
+        else:
+            self._answer(405, "newsquake listens here for alerts by POST")
+
+    def _answer(self, status: int, text: str) -> None:
+        raw = text.encode() + b"\n" if text else b""
+        self.send_response(status)
+        if status != 204:
+            self.send_header("content-type", "text/plain; charset=utf-8")
+            self.send_header("content-length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, format: str, *args: object) -> None:
+        log.debug("%s", plain(format % args))
+
+
+def plain(text: str) -> str:
+    r"""Return one line of text without anything that steers a terminal or hides: controls, escapes, direction marks.
+
+    >>> plain("Profit\x1b[31m up\u202e\nbig")
+    'Profit[31m up big'
+    """
+    kept = (" " if char.isspace() else char for char in text if char.isspace() or unicodedata.category(char)[0] != "C")
+    return " ".join("".join(kept).split())
+
+
+def render(message: Message) -> Text:
+    """Return the message as an analyst reads it. Every text in it came from outside and is made plain."""
+    alert = message.data
+    text = Text()
+    if message.type == "alert.resolved":
+        text.append("✓ RESOLVED", style="bold green")
+    else:
+        critical = alert.severity == "critical"
+        text.append(f"▲ {alert.severity.upper()}", style="bold white on red" if critical else "bold yellow")
+    text.append(f"  {plain(alert.name)}", style="bold")
+    text.append(f"  {_time(alert.resolved_at or alert.started_at)}\n")
+    text.append(f"  {plain(alert.summary)}\n")
+    if message.type == "alert.firing":
+        _append_reasons(text, alert)
+    return text
+
+
+def _append_reasons(text: Text, alert: Alert) -> None:
+    for also in alert.also:
+        text.append(f"  also {plain(also.name)}: {_brief(also.figures)}\n", style="dim")
+    for story in alert.stories:
+        text.append(f"  • {plain(story.title)}\n")
+        text.append(
+            f"    {plain(story.publisher)} · {_time(story.published_at)} · {story.negative:.0%} negative\n", "dim"
+        )
+        if story.url.startswith(("https://", "http://")):
+            text.append(f"    {plain(story.url)}\n", style="blue")
+
+
+def _brief(seen: Figures) -> str:
+    total = seen.observed + seen.others
+    return f"{seen.observed} negative of {total} items in {seen.window_min} min, {seen.expected:.1f} expected"
+
+
+def _time(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M} {at.tzname() or ''}".rstrip()
+
+
+def serve(host: str, port: int, secret: str, out: TextIO) -> None:
+    """Print the alerts that are posted to `host`:`port` and signed with `secret` to `out`, until interrupted."""
+    with Receiver(host, port, secret, out) as receiver:
+        receiver.serve_forever()
