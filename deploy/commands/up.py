@@ -158,10 +158,8 @@ def _table(plan: Plan, supervisor: Supervisor) -> Table:
     name = "valkey" if plan.local_valkey else "redis"
     table.add_row(name, valkey_pid, "keeps windows and alerts", _without_secret(plan.redis_url))
     for service in plan.services:
-        where = "any free port, see its log"
-        if service.port:
-            url = service.url(plan.host)
-            where = url if service.name == "listen" else f"{url}/metrics\n{url}/healthz"
+        url = service.url(plan.host)
+        where = f"{url}/metrics\n{url}/healthz" if service.has_health else url
         table.add_row(service.name, str(supervisor.pid(service.name) or "-"), service.what, where)
     return table
 
@@ -173,7 +171,7 @@ def _without_secret(url: str) -> str:
 
 def _say_when_ready(supervisor: Supervisor, stream: Stream, plan: Plan, started_at: float) -> None:
     """Waits until each process says that it is ready; after a minute, says which is not and why, and goes on."""
-    waiting = {service.name: service.url(plan.host) for service in plan.services if service.port}
+    waiting = {service.name: service.url(plan.host) for service in plan.services if service.has_health}
     reasons: dict[str, str] = {}
     give_up_at = time.monotonic() + _READY_TIMEOUT_S
     ask_at = 0.0

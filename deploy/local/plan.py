@@ -3,12 +3,12 @@
 import json
 import sys
 import sysconfig
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.local.errors import LocalError
 from deploy.local.output import show_kafka_warnings, show_valkey_warnings
+from deploy.local.ports import free_ports
 from deploy.local.process import Program
 from deploy.local.supervisor import Child
 from deploy.settings import Settings
@@ -26,6 +26,11 @@ class Service:
     def name(self) -> str:
         """Its name in the log stream."""
         return self.child.program.name
+
+    @property
+    def has_health(self) -> bool:
+        """Whether it serves `/metrics` and `/healthz`; the receiver of alerts does not."""
+        return self.name != "listen"
 
     def url(self, host: str) -> str:
         """Where it serves."""
@@ -95,31 +100,38 @@ def make_plan(settings: Settings, *, webhook_secret: str | None, demo: bool) -> 
         "NEWSQUAKE_REDIS__URL": redis_url,
         "PYTHONUNBUFFERED": "1",
     }
-
-    def service(name: str, port: int, what: str, *, stop_s: float, extra: Mapping[str, str] = {}) -> Service:
-        command = newsquake_command(name.partition("-")[0])
-        return Service(Child(Program(name, command, {**env, **extra}), stop_s=stop_s), port, what)
-
-    services = [service("ingest", http.ingest_port, "reads the sources", stop_s=15.0)]
-    for number in range(local.stream_workers):
-        port = http.stream_port + number if http.stream_port else 0
-        name = "stream" if local.stream_workers == 1 else f"stream-{number + 1}"
-        extra = {"NEWSQUAKE_HTTP__STREAM_PORT": str(port)}
-        # A batch that is being scored is finished first.
-        services.append(service(name, port, "scores", stop_s=30.0, extra=extra))
+    listen_port = http.listen_port or free_ports(1)[0]
+    host = loopback_of(http.host)
     webhook_env: dict[str, str] = {}
     if webhook_secret is not None:
-        webhook_env = local_webhook(http.listen_port, webhook_secret)
-    services.append(service("alerts", http.alerts_port, "raises and delivers alerts", stop_s=20.0, extra=webhook_env))
+        webhook_env = _local_webhook(f"http://{host}:{listen_port}/", webhook_secret)
+
+    def service(kind: str, port: int, what: str, *, stop_s: float, number: int | None = None) -> Service:
+        # A port 0 means any: it is chosen here, so that the table can name it.
+        port = port or free_ports(1)[0]
+        program = Program(
+            kind if number is None else f"{kind}-{number}",
+            newsquake_command(kind),
+            {**env, f"NEWSQUAKE_HTTP__{kind.upper()}_PORT": str(port)}
+            | (webhook_env if kind in ("alerts", "listen") else {}),
+        )
+        return Service(Child(program, stop_s=stop_s), port, what)
+
+    services = [service("ingest", http.ingest_port, "reads the sources", stop_s=15.0)]
+    for worker in range(local.stream_workers):
+        port = http.stream_port + worker if http.stream_port else 0
+        number = worker + 1 if local.stream_workers > 1 else None
+        # A batch that is being scored is finished first.
+        services.append(service("stream", port, "scores", stop_s=30.0, number=number))
+    services.append(service("alerts", http.alerts_port, "raises and delivers alerts", stop_s=20.0))
     if webhook_secret is not None:
-        services.append(service("listen", http.listen_port, "prints alerts here", stop_s=5.0, extra=webhook_env))
-    host = loopback_of(http.host)
+        services.append(service("listen", listen_port, "prints alerts here", stop_s=5.0))
     return Plan(tuple(services), bootstrap, redis_url, local_kafka, local_valkey, host)
 
 
-def local_webhook(port: int, secret: str) -> dict[str, str]:
+def _local_webhook(url: str, secret: str) -> dict[str, str]:
     """The environment that makes `newsquake alerts` send to `newsquake listen` here, and lets that one verify it."""
-    endpoint = {"url": f"http://127.0.0.1:{port}/", "secret": secret, "allow_private": True}
+    endpoint = {"url": url, "secret": secret, "allow_private": True}
     return {"NEWSQUAKE_ALERTS__WEBHOOKS": json.dumps([endpoint]), "NEWSQUAKE_LISTEN_SECRET": secret}
 
 
@@ -129,7 +141,7 @@ def loopback_of(host: str) -> str:
 
 
 def wanted_ports(settings: Settings, plan: Plan) -> dict[str, int]:
-    """Setting → port, for all ports that this machine must have free; a port 0 takes any."""
+    """Setting → port, for all ports that must be free on this machine."""
     local = settings.local
     ports: dict[str, int] = {}
     if plan.local_kafka:
@@ -137,10 +149,8 @@ def wanted_ports(settings: Settings, plan: Plan) -> dict[str, int]:
     if plan.local_valkey:
         ports["local.redis_port"] = local.redis_port
     for service in plan.services:
-        if service.port:
-            kind, _, number = service.name.partition("-")
-            setting = f"http.{kind}_port" + (f" (worker {number})" if number else "")
-            ports[setting] = service.port
+        kind, _, number = service.name.partition("-")
+        ports[f"http.{kind}_port" + (f" (worker {number})" if number else "")] = service.port
     return ports
 
 
