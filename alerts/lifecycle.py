@@ -52,8 +52,8 @@ class Lifecycle:
     def step(self, minute: int, judgements: Sequence[Judgement], evidence: Evidence) -> list[Change]:
         """Return the changes of one minute. The same judgements and evidence give the same changes."""
         now = {judgement.series: judgement for judgement in judgements}
-        changes = self._go_on(minute, now)
         taken = {series for episode in self.episodes for series in episode.excess}
+        changes = self._go_on(minute, now)
         surging = [judgement for judgement in judgements if judgement.series not in taken]
         # What shows most goes first; of equals the most specific, which says more.
         for judgement in sorted(surging, key=lambda j: (-j.z, -j.series.count("="), j.series)):
