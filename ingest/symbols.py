@@ -52,4 +52,4 @@ def companies(text: str, also: Iterable[str] = ()) -> tuple[str, ...]:
 
 
 def _with_class(symbol: str) -> str:
-    return _SHARE_CLASS.sub(r".\1", symbol)
+    return _SHARE_CLASS.sub(r".\1", symbol) if "-" in symbol or "_" in symbol else symbol
