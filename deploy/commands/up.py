@@ -67,18 +67,27 @@ def up(demo: bool, or_demo: bool) -> None:
 
 def _a_feed_answers(settings: Settings) -> bool:
     feeds = configured_feeds(settings)
+    if not feeds:  # these settings read something else, which the demo must not take the place of
+        return True
     user_agent = settings.ingest.user_agent
     return asyncio.run(any_feed_reached(feeds, user_agent=user_agent, timeout_s=_FEEDS_TIMEOUT_S))
 
 
 def configured_feeds(settings: Settings) -> list[tuple[str, str]]:
-    """Name and address of each feed that `newsquake ingest` polls with these settings."""
+    """Name and address of each feed that `newsquake ingest` polls with these settings.
+
+    Raises:
+        LocalError: the list of feeds cannot be used.
+    """
     from ingest.sources.rss import DEFAULT_FEEDS, load_feeds
 
     rss = settings.ingest.rss
     if not rss.enabled:
         return []
-    return [(feed.name, feed.url) for feed in rss.feeds or load_feeds(rss.feeds_file or DEFAULT_FEEDS)]
+    try:
+        return [(feed.name, feed.url) for feed in rss.feeds or load_feeds(rss.feeds_file or DEFAULT_FEEDS)]
+    except ValueError as exc:
+        raise LocalError(f"Settings ingest.rss: {exc}") from exc
 
 
 def _wipe(state_dir: Path) -> None:
