@@ -1,0 +1,41 @@
+"""`newsquake score`: a line of JSON a text."""
+
+from __future__ import annotations
+
+import sys
+from typing import IO
+
+import click
+
+from deploy import settings
+
+
+@click.command()
+@click.argument("file", type=click.File("rb"))
+@click.option(
+    "--format", "kind", type=click.Choice(["lines", "csv", "jsonl"]), help="Instead of what FILE's name says."
+)
+@click.option(
+    "--column", default="text", show_default=True, help="CSV column, or key of the JSON objects, with the text."
+)
+def score(file: IO[bytes], kind: str | None, column: str) -> None:
+    """Score the texts of FILE (`-` for standard input) and print a line of JSON a text, in the order given.
+
+    FILE holds a text a line, CSV with a header (.csv) or JSON objects (.jsonl). A record that cannot be read gives a
+    line {"error": ...} in its place. Exit code 0: all were scored; 1: some could not be read; 2: nothing could be done.
+    """
+    config = settings.load()
+
+    from model.errors import ModelError
+    from model.score_file import format_of, score_stream
+    from model.scorer import Scorer
+
+    try:
+        scorer = Scorer.load(config.model)
+        summary = score_stream(file, sys.stdout.buffer, scorer, kind or format_of(file.name), column)  # type: ignore[arg-type]
+    except ModelError as exc:
+        click.echo(f"newsquake: {exc}", err=True)
+        sys.exit(2)
+    if summary.unreadable:
+        click.echo(f"newsquake: {summary.unreadable} of {sum(summary)} records could not be read", err=True)
+        sys.exit(1)

@@ -1,0 +1,89 @@
+"""The network: a BERT encoder, mean pooling, a sentiment head for each labelling convention, a topic head."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel, PreTrainedConfig, PreTrainedModel
+
+TOPIC = "topic"  # the topic head's name beside the conventions'
+
+
+class NetworkConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
+    """What `config.json` beside the weights holds: labels, temperatures, the encoder's shape."""
+
+    model_type = "newsquake"
+
+    def __init__(
+        self,
+        *,
+        encoder: dict[str, Any] | None = None,
+        sentiment_labels: tuple[str, ...] = (),
+        topic_labels: tuple[str, ...] = (),
+        conventions: tuple[str, ...] = (),
+        temperature: dict[str, float] | None = None,
+        max_tokens: int = 96,
+        encoder_sha256: str = "",
+        version: str = "",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.encoder = encoder or {}
+        self.sentiment_labels = list(sentiment_labels)
+        self.topic_labels = list(topic_labels)
+        self.conventions = list(conventions)
+        self.temperature = temperature or {}
+        self.max_tokens = max_tokens
+        self.encoder_sha256 = encoder_sha256
+        self.version = version
+
+
+class Logits(NamedTuple):
+    """float32 logits of n texts."""
+
+    sentiment: Tensor  # (n, conventions, sentiment labels)
+    topic: Tensor  # (n, topic labels)
+
+
+class Network(PreTrainedModel):  # type: ignore[no-untyped-call]
+    """One encoder, read once a text by all heads."""
+
+    config_class = NetworkConfig
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(config)
+        encoder = BertConfig(**config.encoder)
+        self.encoder = BertModel(encoder, add_pooling_layer=False)  # type: ignore[no-untyped-call]
+        self.dropout = nn.Dropout(encoder.hidden_dropout_prob)
+        self.sentiment = nn.Linear(encoder.hidden_size, len(config.conventions) * len(config.sentiment_labels))
+        self.topic = nn.Linear(encoder.hidden_size, len(config.topic_labels))
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Logits:
+        """Logits of `input_ids` (n, t), int64, padded where `attention_mask` (n, t) is 0."""
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (n, t, h)
+        with torch.autocast(hidden.device.type, enabled=False):  # pooling and heads cost nothing in full precision
+            pooled = self.dropout(mean_pool(hidden, attention_mask))  # (n, h)
+            sentiment = self.sentiment(pooled)
+            return Logits(
+                sentiment.view(len(pooled), len(self.config.conventions), len(self.config.sentiment_labels)),
+                self.topic(pooled),
+            )
+
+    def probabilities(self, logits: Logits) -> tuple[Tensor, Tensor]:
+        """Calibrated probabilities: sentiment (n, labels), the mean over the conventions; topic (n, labels).
+
+        Each head's logits are divided by its temperature (Guo et al. 2017, On Calibration of Modern Neural Networks).
+        """
+        heads = [self.config.temperature.get(name, 1.0) for name in self.config.conventions]
+        temperature = torch.tensor(heads, device=logits.sentiment.device).view(1, -1, 1)
+        sentiment = (logits.sentiment / temperature).softmax(-1).mean(1)
+        return sentiment, (logits.topic / self.config.temperature.get(TOPIC, 1.0)).softmax(-1)
+
+
+def mean_pool(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    """The mean of `hidden` (n, t, h) over the tokens that are not padding, in float32: (n, h)."""
+    mask = attention_mask.unsqueeze(-1).to(torch.float32)  # (n, t, 1)
+    return (hidden.to(torch.float32) * mask).sum(1) / mask.sum(1).clamp(min=1)

@@ -1,0 +1,114 @@
+"""The weights file: what fine-tuning changed, in a few bits.
+
+The encoder comes from its own package, so only the difference from it is kept. A matrix's difference is rounded to 4
+bits with one scale a row (symmetric, -7 to 7); vectors and heads stay in float16. 22.7 M parameters take under 12 MB.
+The file is safetensors; `<name>.q4` (rows, ceil(columns / 2)) uint8 holds two values a byte, the even column in the low
+half, and `<name>.scale` (rows,) float16.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from model.encoder import encoder_folder, load_encoder
+from model.errors import ModelError
+from model.network import Network, NetworkConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CONFIG, WEIGHTS = "config.json", "weights.safetensors"
+_CLIPS = torch.linspace(0.5, 1.0, 11)  # the share of a row's largest value that still fits; the rest is cut to it
+
+
+def pack(network: Network, encoder: Mapping[str, Tensor], folder: Path) -> int:
+    """Write `config.json` and `weights.safetensors` into the folder; returns the bytes of the weights."""
+    from safetensors.torch import save
+
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in network.state_dict().items():
+        value = tensor.detach().float().cpu()
+        base = encoder.get(name.removeprefix("encoder."))
+        if base is None:
+            tensors[name] = value.half()
+        elif value.ndim == 2:
+            tensors[f"{name}.q4"], tensors[f"{name}.scale"] = quantise(value - base.float())
+        else:
+            tensors[name] = (value - base.float()).half()
+    data = save(tensors)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).write_text(network.config.to_json_string(), "utf-8")
+    (folder / WEIGHTS).write_bytes(data)
+    return len(data)
+
+
+def unpack(folder: Path, encoder: Path | None = None) -> tuple[Network, str]:
+    """The network of the folder, in float32 on the CPU, and its version: name and 8 hex digits of the file's SHA-256.
+
+    Raises `ModelError` when a file is missing or damaged, or the encoder is not the one that was fine-tuned.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        config = NetworkConfig.from_json_file(str(folder / CONFIG))
+        data = (folder / WEIGHTS).read_bytes()
+        stored = load(data)
+    except (OSError, ValueError, TypeError, SafetensorError) as exc:
+        raise ModelError(
+            f"no weights in {folder}: {exc}; it must hold {CONFIG} and {WEIGHTS} as `newsquake train` writes them"
+        ) from exc
+    _, base = load_encoder(encoder_folder(encoder), config.encoder_sha256)
+    network = Network(config)
+    try:
+        network.load_state_dict({name: _restore(name, stored, base) for name in network.state_dict()})
+    except (KeyError, RuntimeError) as exc:
+        raise ModelError(
+            f"{folder / WEIGHTS} does not fit {folder / CONFIG}: {exc}; train or install them again"
+        ) from exc
+    network.train(mode=False)
+    return network, f"{config.version}+{hashlib.sha256(data).hexdigest()[:8]}"
+
+
+def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """(r, c) float32 as 4-bit values (r, ceil(c / 2)) uint8 and scales (r,) float16.
+
+    Of a few scales the one with the least squared error is taken, row by row.
+    """
+    largest = rows.abs().amax(1)
+    best_error = torch.full_like(largest, torch.inf)
+    best_scale = torch.zeros_like(largest)
+    for clip in _CLIPS:
+        scale = (largest * clip / 7).half().float()
+        error = (_round(rows, scale) * scale[:, None] - rows).square().sum(1)
+        better = error < best_error
+        best_error = torch.where(better, error, best_error)
+        best_scale = torch.where(better, scale, best_scale)
+    values = (_round(rows, best_scale) + 8).to(torch.uint8)
+    if values.shape[1] % 2:
+        values = torch.nn.functional.pad(values, (0, 1), value=8)
+    return values[:, 0::2] | (values[:, 1::2] << 4), best_scale.half()
+
+
+def dequantise(packed: Tensor, scale: Tensor, columns: int) -> Tensor:
+    """The inverse of `quantise`: (r, columns) float32."""
+    values = torch.stack((packed & 15, packed >> 4), dim=2).flatten(1)[:, :columns]
+    return (values.float() - 8) * scale.float()[:, None]
+
+
+def _round(rows: Tensor, scale: Tensor) -> Tensor:
+    return (rows / scale.clamp(min=1e-12)[:, None]).round().clamp(-7, 7)
+
+
+def _restore(name: str, stored: Mapping[str, Tensor], encoder: Mapping[str, Tensor]) -> Tensor:
+    base = encoder.get(name.removeprefix("encoder."))
+    if base is None:
+        return stored[name].float()
+    if base.ndim == 2:
+        return base.float() + dequantise(stored[f"{name}.q4"], stored[f"{name}.scale"], base.shape[1])
+    return base.float() + stored[name].float()

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from model.encoder import encoder_folder, load_encoder
+from model.errors import ModelError
+from model.network import Network
+from model.weights import dequantise, pack, quantise, unpack
+
+_ROWS = hnp.arrays(
+    np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.floats(-1, 1, width=32)
+)
+
+
+@given(_ROWS)
+def test_four_bits_are_off_by_at_most_half_a_step(rows: np.ndarray) -> None:
+    tensor = torch.from_numpy(rows)
+    packed, scale = quantise(tensor)
+    assert packed.nbytes == rows.shape[0] * ((rows.shape[1] + 1) // 2)
+    error = (dequantise(packed, scale, rows.shape[1]) - tensor).square().sum(1)
+    half_step = tensor.abs().amax(1) / 14 * 1.001 + 1e-6  # float16 scales
+    assert torch.all(error <= rows.shape[1] * half_step.square())
+
+
+def test_rows_that_did_not_change_stay_exactly_as_they_were() -> None:
+    packed, scale = quantise(torch.zeros(3, 5))
+    assert torch.equal(dequantise(packed, scale, 5), torch.zeros(3, 5))
+
+
+def test_unpacked_weights_answer_as_the_trained_ones(
+    tiny_network: Network, tiny_weights: Path, tiny_encoder: Path, tiny_sha256: str
+) -> None:
+    network, version = unpack(tiny_weights, tiny_encoder)
+    assert version.startswith("tiny-1+")
+    assert network.config.temperature == tiny_network.config.temperature
+    ids = torch.randint(1000, 20_000, (8, 12), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        trained = tiny_network(ids, torch.ones_like(ids))
+        unpacked = network(ids, torch.ones_like(ids))
+        network.encoder.load_state_dict(load_encoder(tiny_encoder, tiny_sha256)[1])
+        untrained = network(ids, torch.ones_like(ids))
+    for wanted, got, without in zip(trained, unpacked, untrained, strict=True):
+        assert (got - wanted).norm() < 0.2 * (without - wanted).norm()
+
+
+def test_the_file_is_a_seventh_of_float32(tiny_weights: Path, tiny_network: Network) -> None:
+    parameters = sum(p.numel() for p in tiny_network.parameters())
+    assert (tiny_weights / "weights.safetensors").stat().st_size < parameters * 4 / 7 + 4_096
+
+
+def test_packing_twice_gives_the_same_file(
+    tiny_network: Network, tiny_encoder: Path, tiny_sha256: str, tiny_weights: Path, tmp_path: Path
+) -> None:
+    pack(tiny_network, load_encoder(tiny_encoder, tiny_sha256)[1], tmp_path)
+    for name in ("config.json", "weights.safetensors"):
+        assert (tmp_path / name).read_bytes() == (tiny_weights / name).read_bytes()
+
+
+def test_another_encoder_is_refused(tiny_weights: Path) -> None:
+    with pytest.raises(ModelError, match=r"SHA-256 53aa.*trained on the encoder with"):
+        unpack(tiny_weights, encoder_folder())
+
+
+def test_missing_and_damaged_files_are_named(tiny_weights: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no weights in .*newsquake train"):
+        unpack(tmp_path, tiny_encoder)
+    with pytest.raises(ModelError, match=r"has no config\.json"):
+        unpack(tiny_weights, tmp_path)
+    damaged = tmp_path / "damaged"
+    shutil.copytree(tiny_weights, damaged)
+    config = json.loads((damaged / "config.json").read_text())
+    (damaged / "config.json").write_text(json.dumps(config | {"topic_labels": ["one"]}))
+    with pytest.raises(ModelError, match="does not fit"):
+        unpack(damaged, tiny_encoder)
+    (damaged / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="no weights in"):
+        unpack(damaged, tiny_encoder)
+    shutil.copy(tiny_weights / "config.json", damaged)
+    (damaged / "weights.safetensors").write_bytes((tiny_weights / "weights.safetensors").read_bytes()[:10_000])
+    with pytest.raises(ModelError, match="no weights in"):
+        unpack(damaged, tiny_encoder)
