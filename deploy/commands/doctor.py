@@ -94,7 +94,7 @@ def _print(lines: list[Line]) -> None:
         style = _STYLES[line.state]
         found = escape(line.found.replace("\n", " · "))
         mend = f"\n→ {escape(line.mend)}" if line.mend and line.state != "ok" else ""
-        table.add_row(line.name, f"[{style}]{line.state}[/]", _plain(found + mend))
+        table.add_row(_plain(line.name), f"[{style}]{line.state}[/]", _plain(found + mend))
     Console().print(table)
 
 
