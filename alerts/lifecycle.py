@@ -13,7 +13,7 @@ import msgspec
 from alerts.alert import MAX_ALSO, Alert, Also, Event, Figures, alert_id, at_end_of
 from alerts.evidence import figures, publishers, stories, summary, summary_resolved
 from alerts.metrics import AlertsMetrics
-from alerts.series import contains, kind, label, series_of
+from alerts.series import kind, label, overlaps, series_of
 from alerts.settings import AlertsSettings
 from alerts.surge import CALM_Z, Detector, Judgement
 from alerts.windows import WindowItem
@@ -142,18 +142,18 @@ class Lifecycle:
     ) -> bool:
         """Say whether an open episode explains this surge.
 
-        A company's topics belong to the company's own episode. Otherwise one of the two must contain the other, and the
-        items of the inner one must be more than half of what the outer one has above what was expected.
+        A company's topics belong to the company's own episode. Otherwise the items of the narrower series must be more
+        than half of what the broader one has above what was expected; `overlaps` says which pairs are looked at.
         """
         for member in episode.excess:
-            if not (contains(member, judgement.series) or contains(judgement.series, member)):
+            if overlaps(member, judgement.series):
+                outer, inner, above = now[member], judgement.series, episode.excess[member]
+            elif overlaps(judgement.series, member):
+                outer, inner, above = judgement, member, judgement.observed - judgement.expected
+            else:
                 continue
-            inward = contains(member, judgement.series)
-            outer = now[member] if inward else judgement
-            inner = judgement.series if inward else member
             if outer.series.startswith("company="):
                 return True
-            above = episode.excess[member] if inward else judgement.observed - judgement.expected
             listed = evidence(outer)
             within = sum(inner in series_of(item.topic, item.companies) for item in listed)
             if listed and within / len(listed) * outer.observed > above / 2:

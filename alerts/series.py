@@ -63,13 +63,20 @@ def parent(series: str) -> str | None:
     return company if found else MARKET
 
 
-def contains(outer: str, inner: str) -> bool:
-    """Say whether each item of `inner` is one of `outer`.
+def overlaps(outer: str, inner: str) -> bool:
+    """Say whether `outer` is the broader of two series that share items.
 
-    >>> contains("topic=Earnings", "company=AAPL;topic=Earnings"), contains("company=AAPL", "topic=Earnings")
+    It is when it contains all of `inner`; a topic and a company share what the company has of that topic.
+
+    >>> overlaps("topic=Earnings", "company=AAPL;topic=Earnings"), overlaps("market", "topic=Earnings")
+    (True, True)
+    >>> overlaps("topic=Earnings", "company=AAPL"), overlaps("company=AAPL", "topic=Earnings")
     (True, False)
     """
-    return outer in (MARKET, inner) or outer in inner.split(";")
+    if outer == inner:
+        return False
+    contained = outer == MARKET or outer in inner.split(";")
+    return contained or (kind(outer), kind(inner)) == ("topic", "company")
 
 
 def label(series: str) -> str:

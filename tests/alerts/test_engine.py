@@ -1,0 +1,324 @@
+"""The engine from windows to outbox: sealed minutes only, one alert an episode, nothing lost or doubled by crashes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+
+from alerts.buckets import Buckets
+from alerts.engine import AlertEngine
+from alerts.outbox import Outbox
+from alerts.settings import AlertsSettings, SurgeSettings, WebhookSettings
+from alerts.store import AlertStore
+from alerts.webhook import Endpoint
+from alerts.windows import WindowItem, Windows
+
+TOPIC, PARTITIONS = "documents", 2
+DAY_S = 86_400
+START = 1_678_060_800.0  # 2023-03-06 00:00 UTC
+WALL = START + 400 * DAY_S
+Make = Callable[..., WindowItem]
+
+
+def _url(store: redis.Redis) -> str:
+    pool = store.connection_pool.connection_kwargs
+    return f"redis://{pool['host']}:{pool['port']}/0"
+
+
+def _hook(secret: str) -> WebhookSettings:
+    return WebhookSettings(url=SecretStr("http://127.0.0.1:1/"), secret=SecretStr(secret), allow_private=True)
+
+
+def _engine(store: redis.Redis, secret: str, **fields: Any) -> AlertEngine:
+    clock = fields.pop("now", lambda: WALL)
+    settings = AlertsSettings(**{"clock": "event", "snapshot_s": 1e-9, "webhooks": (_hook(secret),), **fields})
+    return AlertEngine(
+        settings,
+        redis_url=_url(store),
+        documents_topic=TOPIC,
+        partitions=PARTITIONS,
+        registry=CollectorRegistry(),
+        clock=clock,
+    )
+
+
+def _finish(engine: AlertEngine) -> AlertEngine:
+    while engine.tick():
+        pass
+    return engine
+
+
+def _write(store: redis.Redis, items: Iterable[WindowItem], idle_ms: int | None = int(WALL * 1000) + 10_000) -> None:
+    async def write() -> None:
+        async with redis.asyncio.Redis.from_url(_url(store)) as client:
+            windows = Windows(client)
+            batches: list[list[WindowItem]] = [[] for _ in range(PARTITIONS)]
+            for made in items:
+                batches[made.offset % PARTITIONS].append(made)
+            for partition, batch in enumerate(batches):
+                for at in range(0, len(batch), 500):
+                    part = batch[at : at + 500]
+                    await windows.add(TOPIC, partition, part, part[-1].offset)
+                if idle_ms is not None:
+                    await windows.idle(TOPIC, partition, idle_ms)
+
+    asyncio.run(write())
+
+
+def _history(item: Make, hours: float, surges: tuple[float, ...] = (), publishers: int = 4) -> list[WindowItem]:
+    """A quiet item each two minutes, and at the hours of `surges` 25 minutes of bad news about a bank."""
+    rng = random.Random(7)
+    found = []
+    for minute in range(int(hours * 60)):
+        at = START + minute * 60 + rng.random() * 50
+        if minute % 2 == 0:
+            label = "negative" if rng.random() < 0.2 else "neutral"
+            company, topic = f"C{rng.randrange(8)}", rng.choice(["Earnings", "Liquidity"])
+            found.append({"companies": (company,), "sentiment": label, "topic": topic, "seen_at": at})
+        for surge in surges:
+            if 0 <= minute - surge * 60 < 25:
+                fields = {"companies": ("SIVB",), "topic": "Liquidity", "seen_at": at + 1}
+                found.append({**fields, "publisher": f"Daily {rng.randrange(publishers)}"})
+    return [item(offset, **fields) for offset, fields in enumerate(found)]
+
+
+def _outcome(store: redis.Redis, secret: str) -> tuple[Any, Any, Any]:
+    """All that others see: transitions, stored alerts and deliveries."""
+    alerts = AlertStore(store)
+    log = [(line.id, line.revision, line.status, line.at, line.summary) for line in alerts.log()]
+    stored = {line[0]: alerts.get(line[0]) for line in log}
+    endpoint = Endpoint(_hook(secret)).id
+    outbox, waiting = Outbox(store), []
+    while delivery := outbox.next_due(endpoint, 1e12):
+        waiting.append((delivery.id, delivery.event, delivery.body, delivery.after))
+        outbox.done(delivery)
+    return log, stored, sorted(waiting)
+
+
+def test_one_alert_an_episode_with_its_evidence(store: redis.Redis, item: Make, secret: str) -> None:
+    _write(store, _history(item, 44, surges=(30, 40)))
+    engine = _finish(_engine(store, secret))
+    log, stored, deliveries = _outcome(store, secret)
+    assert [line[2] for line in reversed(log)] == ["firing", "resolved", "firing", "resolved"]
+    assert [event for _, event, _, _ in deliveries].count("alert.firing") == 2
+    for alert in stored.values():
+        related = {"company=SIVB", "topic=Liquidity", "company=SIVB;topic=Liquidity", "market"}
+        assert {alert.series, *(also.series for also in alert.also)} <= related
+        assert alert.publishers >= 2
+        assert len({s.publisher for s in alert.stories[: alert.publishers]}) == alert.publishers
+        assert sum("SIVB" in story.companies for story in alert.stories) > len(alert.stories) / 2
+        assert alert.figures.observed > alert.figures.high
+        assert alert.peak.z > alert.figures.z
+        assert alert.started_at < alert.resolved_at
+    assert AlertStore(store).open() == []
+    assert engine.health() == ([], [])
+
+
+def test_two_companies_in_trouble_are_two_alerts(store: redis.Redis, item: Make, secret: str) -> None:
+    items = _history(item, 36, surges=(30,))
+    rng = random.Random(3)
+    for minute in range(25):  # the second bank follows while the first alert is open
+        at = START + 30.6 * 3600 + minute * 60
+        news = item(0, companies=("XYZ",), topic="Earnings", seen_at=at, publisher=f"Daily {rng.randrange(4)}")
+        items.append(news)
+    items.sort(key=lambda made: made.seen_at)
+    fields = ("companies", "sentiment", "topic", "seen_at", "publisher")
+    _write(store, [item(n, **{name: getattr(made, name) for name in fields}) for n, made in enumerate(items)])
+    _finish(_engine(store, secret))
+    firing = {line.series for line in AlertStore(store).log() if line.status == "firing"}
+    assert {"company=SIVB", "company=XYZ"} <= firing
+    assert len(firing) == 2
+
+
+def test_one_publisher_alone_raises_nothing(store: redis.Redis, item: Make, secret: str) -> None:
+    _write(store, _history(item, 34, surges=(30,), publishers=1))
+    _finish(_engine(store, secret))
+    assert "company=SIVB" not in {alert.series for alert in AlertStore(store).open()}
+
+
+def test_a_first_poll_of_old_items_raises_nothing(store: redis.Redis, item: Make, secret: str) -> None:
+    quiet = _history(item, 40)
+    at = START + 30 * 3600
+    poll = [{"seen_at": at, "published_at": at - 6.1 * 3600 - n, "companies": ("SIVB",)} for n in range(500)]
+    before = [made for made in quiet if made.seen_at < at]
+    after = [made for made in quiet if made.seen_at >= at]
+    fields = [("", made) for made in before] + [(str(n), None) for n in range(500)] + [("", made) for made in after]
+    items = []
+    for offset, (number, made) in enumerate(fields):
+        if made is None:
+            items.append(item(offset, **poll[int(number)]))
+        else:
+            items.append(item(offset, **{f: getattr(made, f) for f in ("companies", "sentiment", "topic", "seen_at")}))
+    _write(store, items)
+    _finish(_engine(store, secret))
+    assert AlertStore(store).log() == []
+
+
+class _Killed(BaseException):
+    """The process is gone: nothing in it goes on."""
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("fault", [_Killed, redis.ConnectionError])
+def test_crashes_at_any_command_lose_and_double_nothing(
+    store: redis.Redis, item: Make, secret: str, fault: type[BaseException], seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = _history(item, 36, surges=(30,))
+    _write(store, items)
+    _finish(_engine(store, secret))
+    expected = _outcome(store, secret)
+    assert len(expected[2]) == 2
+
+    store.flushall()
+    _write(store, items)
+    rng = random.Random(seed)
+    left = [rng.randrange(1, 40)]
+    real = redis.connection.Connection.send_packed_command
+
+    def send(self: Any, command: Any, *args: Any, **kwargs: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0 and rng.random() < 0.5:
+            raise fault("before the command")
+        answer = real(self, command, *args, **kwargs)
+        if left[0] <= 0:  # the command runs, its answer is never read
+            left[0] = 0
+            self.disconnect()
+            raise fault("after the command")
+        return answer
+
+    kills = 0
+    engine = _engine(store, secret)
+    with monkeypatch.context() as patch:
+        patch.setattr(redis.connection.Connection, "send_packed_command", send)
+        while True:
+            try:
+                _finish(engine)
+                break
+            except fault:
+                kills += 1
+                left[0] = rng.randrange(20, 120)  # enough for a tick, or it would never end
+                if fault is _Killed:
+                    engine = _engine(store, secret)
+                else:
+                    engine._loaded = False  # what `run` does
+    assert kills > 3
+    assert _outcome(store, secret) == expected
+
+
+def test_what_is_not_sealed_is_not_judged(store: redis.Redis, item: Make, secret: str) -> None:
+    _write(store, _history(item, 2), idle_ms=None)
+    engine = _engine(store, secret)
+    _finish(engine)
+    sealed = Buckets(store, TOPIC, PARTITIONS).progress()[0].sealed
+    clocks = [p.clock_ms for p in Buckets(store, TOPIC, PARTITIONS).progress()]
+    assert sealed is not None
+    assert (sealed + 1) * 60_000 <= min(c for c in clocks if c is not None)
+
+
+@pytest.mark.parametrize("clock", ["wall", "event"])
+def test_a_partition_nobody_reads_holds_time_back_and_is_named(
+    store: redis.Redis, item: Make, secret: str, clock: str
+) -> None:
+    items = [made for made in _history(item, 2) if made.offset % 2 == 0]
+    _write(store, items, idle_ms=None)
+    store.hset("nq:{documents-0}:progress", "idle_at_ms", int((WALL + 10) * 1000))
+    engine = _finish(_engine(store, secret, clock=clock))
+    assert Buckets(store, TOPIC, PARTITIONS).progress()[0].sealed is None
+    assert engine.health()[1]
+
+
+def test_a_rebuild_holds_alerting_back(store: redis.Redis, item: Make, secret: str) -> None:
+    _write(store, _history(item, 2))
+    store.hset("nq:{documents-1}:progress", "rebuilding", 1)
+    engine = _finish(_engine(store, secret))
+    assert engine.health()[1] == ["partition 1: its windows are being rebuilt"]
+    store.hdel("nq:{documents-1}:progress", "rebuilding")
+    assert _finish(engine).health() == ([], [])
+    assert Buckets(store, TOPIC, PARTITIONS).progress()[0].sealed is not None
+
+
+def test_the_wall_clock_seals_what_idle_workers_have_read(store: redis.Redis, item: Make, secret: str) -> None:
+    now = START + 2 * 3600
+    _write(store, _history(item, 1.9), idle_ms=int((now - 1) * 1000))
+    engine = _finish(_engine(store, secret, clock="wall", grace_s=15, now=lambda: now))
+    assert Buckets(store, TOPIC, PARTITIONS).progress()[1].sealed == (now - 16) // 60 - 1
+    assert engine.health() == ([], [])
+
+
+def test_an_item_from_the_future_does_not_end_time(store: redis.Redis, item: Make, secret: str) -> None:
+    items = _history(item, 2)
+    _write(store, [*items, item(len(items), seen_at=2.5e11), item(len(items) + 1, seen_at=2.5e11)])
+    _finish(_engine(store, secret))
+    sealed = Buckets(store, TOPIC, PARTITIONS).progress()[0].sealed
+    assert sealed is not None
+    assert sealed * 60 < WALL
+
+
+def test_months_without_items_are_skipped(store: redis.Redis, item: Make, secret: str) -> None:
+    early = _history(item, 30)
+    later = [item(len(early) + n, seen_at=START + 200 * DAY_S + n * 60) for n in range(4)]
+    _write(store, [*early, *later])
+    engine = _engine(store, secret)
+    ticks = 1
+    while engine.tick():
+        ticks += 1
+    assert ticks < 100  # 288,000 minutes would be 4,800
+    assert engine.health() == ([], [])
+
+
+def test_a_lost_snapshot_alerts_nobody_of_the_past(store: redis.Redis, item: Make, secret: str) -> None:
+    _write(store, _history(item, 44, surges=(30, 43.7)))
+    _finish(_engine(store, secret))
+    before = AlertStore(store)
+    lines, firing = len(before.log()), [alert.series for alert in before.open()]
+    assert len(firing) == 1
+    store.set("nq:{alerts}:state", b"damaged")
+    _finish(_engine(store, secret))
+    assert [alert.series for alert in AlertStore(store).open()] == firing
+    assert len(AlertStore(store).log()) == lines
+
+
+def test_changed_settings_close_what_they_would_not_have_opened(store: redis.Redis, item: Make, secret: str) -> None:
+    _write(store, _history(item, 44, surges=(43.7,)))
+    _finish(_engine(store, secret))
+    assert len(AlertStore(store).open()) == 1
+    store.delete("nq:{alerts}:state")
+    _finish(_engine(store, secret, surge=SurgeSettings(minimum_count=500)))
+    assert AlertStore(store).open() == []
+    assert "not known any more" in AlertStore(store).log(1)[0].summary
+
+
+def test_run_survives_a_server_that_is_away_and_stops_when_told(
+    store: redis.Redis, item: Make, secret: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _write(store, _history(item, 2))
+    engine = _engine(store, secret, poll_s=0.01, webhooks=())
+    real, failing = Buckets.progress, [True]
+
+    def flaky(self: Buckets) -> Any:
+        if failing[0]:
+            failing[0] = False
+            raise redis.ConnectionError("away")
+        return real(self)
+
+    monkeypatch.setattr(Buckets, "progress", flaky)
+    assert engine.health()[1] == ["has not started"]
+    stop = threading.Event()
+    thread = threading.Thread(target=engine.run, args=(stop,))
+    thread.start()
+    while engine.health() != ([], []):
+        stop.wait(0.01)
+    stop.set()
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+    assert "going back to the last snapshot" in caplog.text
+    assert AlertStore(store).load_state() is not None
