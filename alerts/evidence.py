@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
@@ -70,15 +71,26 @@ def figures(judgement: Judgement) -> Figures:
     )
 
 
-def summary(series: str, seen: Figures, publishers: int) -> str:
-    """Return the sentence that says what happened.
+def mostly_about(items: Sequence[WindowItem]) -> str:
+    """Return the company that more than half of the items are about, empty when there is none."""
+    counts = Counter(company for item in items for company in dict.fromkeys(item.companies))
+    company, count = max(counts.items(), key=lambda entry: (entry[1], entry[0]), default=("", 0))
+    return company if count > len(items) / 2 else ""
+
+
+def summary(series: str, seen: Figures, publishers: int, about: str = "") -> str:
+    """Return the sentence that says what happened; `about` is the company that most of the items are about.
 
     >>> seen = Figures(window_min=60, observed=14, others=1, copies=3, expected=1.2, low=0, high=4, p_value=2e-9,
     ...     z=6.1, share=0.21, history=33)
     >>> summary("company=SIVB", seen, 6)
     'SIVB: 14 negative of 15 items in 60 min; 1.2 expected (95 % 0-4), p = 2e-09; 6 publishers; 3 reprints not counted'
+    >>> summary("market", seen, 6, "SIVB").partition(";")[0]
+    'The market (mostly SIVB): 14 negative of 15 items in 60 min'
     """
     name = label(series)
+    if about and f"company={about}" not in series.split(";"):
+        name += f" (mostly {about})"
     text = (
         f"{name[0].upper()}{name[1:]}: {seen.observed} negative of {seen.observed + seen.others} items in "
         f"{_duration(seen.window_min)}; {seen.expected:.1f} expected (95 % {seen.low}-{seen.high}), "

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from alerts.alert import MAX_ALSO, Alert, Also, Event, Figures, alert_id, at_end_of
-from alerts.evidence import figures, publishers, stories, summary, summary_resolved
+from alerts.evidence import figures, mostly_about, publishers, stories, summary, summary_resolved
 from alerts.metrics import AlertsMetrics
 from alerts.series import kind, label, overlaps, series_of
 from alerts.settings import AlertsSettings
@@ -128,7 +128,7 @@ class Lifecycle:
             name=label(judgement.series),
             started_at=at,
             updated_at=at,
-            summary=summary(judgement.series, seen, behind),
+            summary=summary(judgement.series, seen, behind, mostly_about(items)),
             figures=seen,
             peak=seen,
             publishers=behind,
