@@ -1,1 +1,1 @@
-""""""
+"""From a batch of documents to `scored` and the windows: the Faust worker."""

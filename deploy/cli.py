@@ -1,0 +1,55 @@
+"""The command `newsquake`. Each subcommand is a module of `deploy.commands`, imported only when it is called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.metadata import version
+
+import click
+
+from deploy.settings import SettingsError
+
+COMMANDS = {
+    "up": "Run everything on this machine, in this terminal.",
+    "doctor": "Say what is reachable, what is wrong and how to mend it.",
+    "ingest": "Read the sources and publish their items to Kafka.",
+    "stream": "Score items from Kafka; any number of workers.",
+    "alerts": "Watch the windows, raise alerts and deliver them.",
+    "listen": "Receive alerts: verify their signatures and print them.",
+    "score": "Score texts from a file or standard input.",
+    "train": "Fine-tune the model on labelled sets.",
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"deploy.commands.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("newsquake"), prog_name="newsquake")
+def cli() -> None:
+    """Monitor financial sentiment and warn when negative opinion surges, with the evidence.
+
+    Settings come from newsquake.toml (or the file that NEWSQUAKE_CONFIG names) and NEWSQUAKE_* variables.
+    """
+
+
+def main() -> None:
+    """Entry point: errors that a user can mend are one clear message and exit code 2."""
+    try:
+        cli()
+    except SettingsError as exc:
+        click.echo(f"newsquake: {exc}", err=True)
+        sys.exit(2)

@@ -1,0 +1,158 @@
+"""All settings, read once: `newsquake.toml`, then `NEWSQUAKE_*` variables, which win.
+
+A variable names its section and field: `NEWSQUAKE_KAFKA__BOOTSTRAP_SERVERS`. Secrets are `SecretStr`, so they never print.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from alerts.settings import AlertsSettings
+from ingest.settings import IngestSettings
+from model.settings import ModelSettings
+from stream.settings import StreamSettings
+
+DEFAULT_FILE = "newsquake.toml"
+FILE_VARIABLE = "NEWSQUAKE_CONFIG"
+
+
+class SettingsError(ValueError):
+    """A setting is missing or wrong; the message says which, where, and what it must be."""
+
+
+class KafkaSettings(BaseModel, frozen=True, extra="forbid"):
+    """Where Kafka is and what the topics are called."""
+
+    bootstrap_servers: str | None = Field(
+        default=None,
+        description="Brokers, `host:port`, comma-separated. Unset: `newsquake up` starts one of its own.",
+    )
+    documents_topic: str = Field(default="documents", description="Topic of the items as they come in.")
+    scored_topic: str = Field(default="scored", description="Topic of the scored items.")
+    dead_topic: str = Field(default="documents.dead", description="Topic of the records that could not be read.")
+    partitions: int = Field(
+        default=8, ge=1, le=1_000, description="Partitions of `documents` and `scored`: the most workers that share them."
+    )
+    replication_factor: int = Field(default=1, ge=1, description="Copies of each topic; 3 on a cluster.")
+
+
+class RedisSettings(BaseModel, frozen=True, extra="forbid"):
+    """Where Redis (or Valkey) is."""
+
+    url: SecretStr | None = Field(
+        default=None,
+        description="`redis://[user:password@]host:port/db` or `rediss://`. Unset: `newsquake up` starts a Valkey of its own.",
+    )
+
+
+class LocalSettings(BaseModel, frozen=True, extra="forbid"):
+    """`newsquake up`: everything on one machine."""
+
+    state_dir: Path = Field(default=Path(".newsquake"), description="Data, logs and secrets of the local servers.")
+    kafka_port: int = Field(default=19092, ge=1, le=65535, description="Port of the local Kafka.")
+    kafka_controller_port: int = Field(default=19093, ge=1, le=65535, description="Port of its KRaft controller.")
+    redis_port: int = Field(default=16379, ge=1, le=65535, description="Port of the local Valkey.")
+    redis_fsync: str = Field(
+        default="everysec", pattern="^(always|everysec)$", description="When Valkey's append-only file is synced."
+    )
+    stream_workers: int = Field(default=1, ge=1, le=64, description="Stream workers to start.")
+    jar_cache: Path | None = Field(
+        default=None, description="Where Kafka's jars are kept. Unset: the user's cache folder."
+    )
+
+
+class HttpSettings(BaseModel, frozen=True, extra="forbid"):
+    """Where each process serves `/metrics` and `/healthz`."""
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on; `0.0.0.0` for all.")
+    ingest_port: int = Field(default=9401, ge=0, le=65535, description="Port of `newsquake ingest`.")
+    alerts_port: int = Field(default=9402, ge=0, le=65535, description="Port of `newsquake alerts`.")
+    stream_port: int = Field(
+        default=9410, ge=0, le=65535, description="Port of the first `newsquake stream`; `up` counts on from here."
+    )
+    listen_port: int = Field(default=9480, ge=0, le=65535, description="Port of `newsquake listen` under `up`.")
+
+
+class LogSettings(BaseModel, frozen=True, extra="forbid"):
+    """Log lines on standard error."""
+
+    level: str = Field(
+        default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR."
+    )
+
+
+class Settings(BaseSettings):
+    """Every setting of newsquake, a section a room."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="NEWSQUAKE_", env_nested_delimiter="__", extra="forbid", frozen=True, toml_file=DEFAULT_FILE
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    redis: RedisSettings = RedisSettings()
+    ingest: IngestSettings = IngestSettings()
+    model: ModelSettings = ModelSettings()
+    stream: StreamSettings = StreamSettings()
+    alerts: AlertsSettings = AlertsSettings()
+    http: HttpSettings = HttpSettings()
+    local: LocalSettings = LocalSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Variables win over the file."""
+        return env_settings, TomlConfigSettingsSource(settings_cls, _file())
+
+
+def _file() -> Path:
+    return Path(os.environ.get(FILE_VARIABLE, DEFAULT_FILE))
+
+
+def load() -> Settings:
+    """Read the settings.
+
+    Raises:
+        SettingsError: the file cannot be read or a value is wrong; no value is printed, since it may be a secret.
+    """
+    file = _file()
+    if FILE_VARIABLE in os.environ and not file.is_file():
+        raise SettingsError(f"{FILE_VARIABLE} names {file}, and there is no such file")
+    try:
+        return Settings()
+    except ValidationError as exc:
+        lines = [f"  {_name(error['loc'])}: {error['msg']}" for error in exc.errors(include_input=False)]
+        raise SettingsError(
+            "these settings are wrong (in " + str(file) + " or NEWSQUAKE_* variables; see docs/settings.md):\n"
+            + "\n".join(lines)
+        ) from exc
+    except (OSError, ValueError) as exc:  # tomllib's errors and pydantic-settings' own are ValueErrors
+        raise SettingsError(f"{file}: {exc}") from exc
+
+
+def _name(location: tuple[Any, ...]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def require(settings: Settings) -> tuple[str, str]:
+    """Return Kafka's bootstrap servers and Redis's URL, for processes that start neither.
+
+    Raises:
+        SettingsError: one of them is not set.
+    """
+    if settings.kafka.bootstrap_servers is None:
+        raise SettingsError("kafka.bootstrap_servers is not set; `newsquake up` starts a Kafka of its own")
+    if settings.redis.url is None:
+        raise SettingsError("redis.url is not set; `newsquake up` starts a Valkey of its own")
+    return settings.kafka.bootstrap_servers, settings.redis.url.get_secret_value()

@@ -1,0 +1,35 @@
+"""Waiting for the servers at the start: Faust and kafka-python give up when the broker is not there yet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+log = logging.getLogger(__name__)
+
+
+async def until_reachable(bootstrap_servers: str, redis: Redis, stop: asyncio.Event) -> bool:
+    """Return True once Kafka and Redis answer, False when `stop` was set before; says what it waits for."""
+    pause_s = 0.5
+    while not stop.is_set():
+        try:
+            await redis.ping()
+            admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+            try:
+                await admin.start()
+            finally:
+                await admin.close()
+        except (RedisError, KafkaError, OSError) as exc:
+            log.warning("waiting for Kafka at %s and Redis, next try in %.1f s: %s", bootstrap_servers, pause_s, exc)
+        else:
+            return True
+        try:
+            await asyncio.wait_for(stop.wait(), pause_s)
+        except TimeoutError:
+            pause_s = min(pause_s * 2, 5.0)
+    return False

@@ -1,0 +1,209 @@
+"""The message path: from a batch of records to windows and `scored`, in one short function.
+
+`MessagePath.score` and `MessagePath.write` are two halves, so that a worker can score one batch while the one before it is
+written; `MessagePath.run` is both, in order. The caller acks afterwards, in offset order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from redis.exceptions import RedisError
+
+from alerts.windows import Windows
+from ingest.document import Document, DocumentError
+from ingest.document import decode as decode_document
+from model.scorer import Scores
+from stream import dead_letter, scored
+from stream.metrics import StreamMetrics
+from stream.publish import Publisher, PublishError
+from stream.record import Record
+from stream.scored import Scored
+from stream.settings import StreamSettings
+
+log = logging.getLogger(__name__)
+_PROBE_TEXT = "Shares were little changed."
+
+
+class Scoring(Protocol):
+    """What the path needs of `model.scorer.Scorer`."""
+
+    version: str
+    sentiment_labels: tuple[str, ...]
+    topic_labels: tuple[str, ...]
+
+    def score(self, texts: Sequence[str]) -> Scores:
+        """Return the probabilities of each text; blocking, called in a thread."""
+
+
+class Topics(NamedTuple):
+    """Names of the Kafka topics."""
+
+    documents: str
+    scored: str
+    dead: str
+
+
+class ScoredBatch(NamedTuple):
+    """One partition's share of a batch: contiguous records `first`..`last`, what became of them, and when they came."""
+
+    partition: int
+    first: int
+    last: int
+    items: list[Scored]
+    dead: list[tuple[Record, str]]
+    timestamps_ms: list[int]
+
+
+class MessagePath:
+    """Scores records and writes their effects; holds no state between batches."""
+
+    def __init__(
+        self,
+        scorer: Scoring,
+        windows: Windows,
+        publisher: Publisher,
+        topics: Topics,
+        settings: StreamSettings,
+        metrics: StreamMetrics,
+        restore: Callable[[int, int, int], Awaitable[None]],
+    ) -> None:
+        """`restore(partition, first, last)` puts these offsets back into the windows, which lost them."""
+        self._scorer = scorer
+        self._windows = windows
+        self._publisher = publisher
+        self._topics = topics
+        self._settings = settings
+        self._metrics = metrics
+        self._restore = restore
+
+    async def run(self, records: Sequence[Record]) -> None:
+        """Take records of any partitions to their end: in the windows, in `scored` or in `documents.dead`."""
+        await self.write(await self.score(records))
+
+    async def score(self, records: Sequence[Record]) -> list[ScoredBatch]:
+        """Decode and score; nothing is written yet.
+
+        Raises:
+            Exception: the model fails on any text, so the worker must stop: nothing may be dropped.
+        """
+        self._metrics.batch_size.observe(len(records))
+        with self._metrics.stage.labels("decode").time():
+            good, dead = self._decode(records)
+        with self._metrics.stage.labels("score").time():
+            items, unscored = await asyncio.to_thread(self._score, good)
+        by_partition: dict[int, ScoredBatch] = {}
+        for record in records:
+            share = by_partition.get(record.partition)
+            if share is None:
+                share = ScoredBatch(record.partition, record.offset, record.offset, [], [], [])
+            by_partition[record.partition] = share._replace(last=record.offset)
+            share.timestamps_ms.append(record.timestamp_ms)
+        for item in items:
+            by_partition[item.partition].items.append(item)
+        for record, reason in dead + unscored:
+            by_partition[record.partition].dead.append((record, reason))
+        return list(by_partition.values())
+
+    async def write(self, batches: Sequence[ScoredBatch]) -> None:
+        """Write windows, then `scored` and dead letters; returns once all are durable. Tries until it works."""
+        for batch in batches:
+            await self._until_done("windows", lambda batch=batch: self._count(batch))
+        await self._until_done("publish", lambda: self._publish(batches))
+        now_s = time.time()
+        for batch in batches:
+            self._metrics.records.labels("scored").inc(len(batch.items))
+            self._metrics.records.labels("dead").inc(len(batch.dead))
+            for item in batch.items:
+                self._metrics.sentiment.labels(item.topic, item.sentiment).inc()
+            for timestamp_ms in batch.timestamps_ms:
+                self._metrics.latency.observe(max(0.0, now_s - timestamp_ms / 1000))
+
+    def _decode(self, records: Sequence[Record]) -> tuple[list[tuple[Record, Document]], list[tuple[Record, str]]]:
+        latest = datetime.now(UTC) + timedelta(seconds=self._settings.future_s)
+        good: list[tuple[Record, Document]] = []
+        dead: list[tuple[Record, str]] = []
+        for record in records:
+            try:
+                document = decode_document(record.value)
+                if document.seen_at > latest:
+                    raise DocumentError(f"seen_at {document.seen_at.isoformat()} lies in the future")
+                good.append((record, document))
+            except DocumentError as exc:
+                dead.append((record, str(exc)))
+        return good, dead
+
+    def _score(self, good: list[tuple[Record, Document]]) -> tuple[list[Scored], list[tuple[Record, str]]]:
+        if not good:
+            return [], []
+        try:
+            return self._join(good, self._scorer.score([scored.text_of(document) for _, document in good])), []
+        except Exception:
+            log.exception("the model failed on a batch of %d texts; trying them one by one", len(good))
+            return self._score_singly(good)
+
+    def _score_singly(self, good: list[tuple[Record, Document]]) -> tuple[list[Scored], list[tuple[Record, str]]]:
+        items: list[Scored] = []
+        failed: list[tuple[Record, str]] = []
+        for record, document in good:
+            try:
+                items += self._join([(record, document)], self._scorer.score([scored.text_of(document)]))
+            except Exception as exc:
+                failed.append((record, f"the model failed on this text: {exc!r}"))
+        if failed:
+            self._scorer.score([_PROBE_TEXT])  # raises when the model is broken, not the texts
+        return items, failed
+
+    def _join(self, good: list[tuple[Record, Document]], scores: Scores) -> list[Scored]:
+        if not (np.isfinite(scores.sentiment).all() and np.isfinite(scores.topic).all()):
+            raise ValueError("the model gave a probability that is not a number")
+        placed = [(record.partition, record.offset, document) for record, document in good]
+        scorer = self._scorer
+        return scored.join(placed, scores, scorer.sentiment_labels, scorer.topic_labels, scorer.version)
+
+    async def _count(self, batch: ScoredBatch) -> None:
+        topic = self._topics.documents
+        applied = await self._windows.offset(topic, batch.partition)
+        if (-1 if applied is None else applied) < batch.first - 1:
+            await self._restore(batch.partition, 0 if applied is None else applied + 1, batch.first - 1)
+        added = await self._windows.add(
+            topic, batch.partition, [scored.window_item(item) for item in batch.items], batch.last
+        )
+        for outcome, number in added._asdict().items():
+            self._metrics.windows.labels(outcome).inc(number)
+
+    async def _publish(self, batches: Sequence[ScoredBatch]) -> None:
+        writes = []
+        letters: list[tuple[bytes | None, bytes]] = []
+        for batch in batches:
+            if batch.items:
+                values = [(item.document.story.encode(), scored.encode(item)) for item in batch.items]
+                writes.append(self._publisher.publish(self._topics.scored, batch.partition, values))
+            for record, reason in batch.dead:
+                where = f"{self._topics.documents}[{record.partition}]@{record.offset}"
+                log.warning("%s is no usable document and goes to %s: %s", where, self._topics.dead, reason)
+                letter = dead_letter.dead_letter(
+                    self._topics.documents, record, reason, self._settings.dead_value_bytes
+                )
+                letters.append((record.key, dead_letter.encode(letter)))
+        if letters:
+            writes.append(self._publisher.publish(self._topics.dead, 0, letters))
+        await asyncio.gather(*writes)
+
+    async def _until_done(self, stage: str, effect: Callable[[], Awaitable[None]]) -> None:
+        pause_s = 0.1
+        while True:
+            try:
+                with self._metrics.stage.labels(stage).time():
+                    return await effect()
+            except (RedisError, PublishError, OSError) as exc:
+                self._metrics.retries.labels(stage).inc()
+                log.warning("%s failed, next try in %.1f s, nothing is lost: %s", stage, pause_s, exc)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, self._settings.retry_max_s)
