@@ -74,7 +74,7 @@ def _write(store: redis.Redis, items: Iterable[WindowItem], idle_ms: int | None 
     asyncio.run(write())
 
 
-def _history(item: Make, hours: float, surges: tuple[float, ...] = (), publishers: int = 4) -> list[WindowItem]:
+def _history(item: Make, hours: float, surges: tuple[float, ...] = ()) -> list[WindowItem]:
     """A quiet item each two minutes, and at the hours of `surges` 25 minutes of bad news about a bank."""
     rng = random.Random(7)
     found = []
@@ -87,7 +87,7 @@ def _history(item: Make, hours: float, surges: tuple[float, ...] = (), publisher
         for surge in surges:
             if 0 <= minute - surge * 60 < 25:
                 fields = {"companies": ("SIVB",), "topic": "Liquidity", "seen_at": at + 1}
-                found.append({**fields, "publisher": f"Daily {rng.randrange(publishers)}"})
+                found.append({**fields, "publisher": f"Daily {rng.randrange(4)}"})
     return [item(offset, **fields) for offset, fields in enumerate(found)]
 
 
@@ -142,9 +142,12 @@ def test_two_companies_in_trouble_are_two_alerts(store: redis.Redis, item: Make,
 
 
 def test_one_publisher_alone_raises_nothing(store: redis.Redis, item: Make, secret: str) -> None:
-    _write(store, _history(item, 34, surges=(30,), publishers=1))
+    fields = ("companies", "sentiment", "topic", "seen_at")
+    items = _history(item, 34, surges=(30,))
+    plain = [item(n, publisher="Daily", **{f: getattr(made, f) for f in fields}) for n, made in enumerate(items)]
+    _write(store, plain)
     _finish(_engine(store, secret))
-    assert "company=SIVB" not in {alert.series for alert in AlertStore(store).open()}
+    assert AlertStore(store).log() == []
 
 
 def test_a_first_poll_of_old_items_raises_nothing(store: redis.Redis, item: Make, secret: str) -> None:
@@ -214,6 +217,20 @@ def test_crashes_at_any_command_lose_and_double_nothing(
                     engine._loaded = False  # what `run` does
     assert kills > 3
     assert _outcome(store, secret) == expected
+
+
+def test_a_crash_before_the_first_snapshot_begins_at_the_beginning(
+    store: redis.Redis, item: Make, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(store, _history(item, 36, surges=(30,)))
+    engine = _engine(store, secret, snapshot_s=1e9)
+    with monkeypatch.context() as patch:
+        patch.setattr(AlertStore, "put", lambda *_, **__: (_ for _ in ()).throw(_Killed()))
+        with pytest.raises(_Killed):
+            _finish(engine)
+    assert AlertStore(store).log() == []
+    _finish(_engine(store, secret))
+    assert [line.status for line in AlertStore(store).log()] == ["resolved", "firing"]
 
 
 def test_what_is_not_sealed_is_not_judged(store: redis.Redis, item: Make, secret: str) -> None:
