@@ -4,20 +4,21 @@
 --       `days` and `minutes`). All carry the partition's hash tag. One key more may be written: the counts and items of
 --       the minute after the last sealed one, which only this script can know; it has the same hash tag.
 -- ARGV  one msgpack array, built in windows.py.
--- Returns counted, repeats, copies, old, late, unlisted.
+-- Returns the offset that was applied before, then counted, repeats, copies, old, late, unlisted; the offset alone when
+-- it is not just below `first` or above: offsets are lacking, and nothing was done.
 --
 -- Each key is read before anything is written, so that a wrong type stops the call while it has changed nothing.
 
-local position, items, days, minutes, prefix, too_old_s, max_items, keep_s, evidence_s, remember_s =
+local first, position, items, days, minutes, prefix, too_old_s, max_items, keep_s, evidence_s, remember_s =
   unpack(cmsgpack.unpack(ARGV[1]))
 local progress, sealed_key = KEYS[1], KEYS[2]
 
 local applied = tonumber(redis.call('HGET', progress, 'offset') or '-1')
 local clock_ms = tonumber(redis.call('HGET', progress, 'clock_ms') or '-1')
 local sealed = tonumber(redis.call('GET', sealed_key) or '-1e15')
-if position <= applied then
-  return {0, #items, 0, 0, 0, 0}
-end
+local before = applied
+if first > applied + 1 then return {before} end
+if position <= applied then return {before, 0, #items, 0, 0, 0, 0} end
 
 local ids_key, stories_key, ids, stories = {}, {}, {}, {}
 for n, day in ipairs(days) do
@@ -130,4 +131,4 @@ for _, bucket in pairs(buckets) do
 end
 redis.call('HSET', progress, 'offset', string.format('%.0f', position))
 if clock_ms >= 0 then redis.call('HSET', progress, 'clock_ms', string.format('%.0f', clock_ms)) end
-return {counted, repeats, copies, old, late, unlisted}
+return {before, counted, repeats, copies, old, late, unlisted}

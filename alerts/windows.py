@@ -77,6 +77,17 @@ def is_old(published_at: float, seen_at: float, settings: WindowsSettings) -> bo
     return seen_at - published_at > settings.too_old_s
 
 
+class GapError(Exception):
+    """The windows lack offsets below the batch, since Redis lost what they held; nothing was done.
+
+    `applied` is the last offset that they hold, -1 for none.
+    """
+
+    def __init__(self, partition: int, applied: int, first: int) -> None:
+        super().__init__(f"the windows of partition {partition} end at offset {applied}, the batch begins at {first}")
+        self.applied = applied
+
+
 class Windows:
     """The write side, for the workers of the stream."""
 
@@ -88,18 +99,25 @@ class Windows:
         self._encoder = msgspec.msgpack.Encoder()
         self._json = msgspec.json.Encoder()
 
-    async def add(self, topic: str, partition: int, items: Sequence[WindowItem], position: int) -> Added:
+    async def add(
+        self, topic: str, partition: int, items: Sequence[WindowItem], position: int, first: int = -1
+    ) -> Added:
         """Count the items of one partition and move its offset to `position`, in one call.
 
         `items` are in offset order; `position` is the last offset of the batch, be it an item's or a dead record's.
-        Items at or below the offset that is already stored are left out, so that the call may be repeated.
+        Items at or below the offset that is already stored are left out, so that the call may be repeated. `first` is
+        the first offset of the batch, where the caller wants to know of lost ones; -1 does not look.
 
         Raises:
+            GapError: offsets between what the windows hold and `first` are lacking.
             SeriesError: an item's topic or company cannot name a series; nothing was written.
             redis.RedisError: the call failed, or its answer was lost; repeat it.
         """
-        keys, payload = self._payload(prefix(topic, partition), items, position)
-        return Added(*await self._script(keys=keys, args=[payload]))
+        keys, payload = self._payload(prefix(topic, partition), items, first, position)
+        applied, *outcomes = await self._script(keys=keys, args=[payload])
+        if not outcomes:
+            raise GapError(partition, applied, first)
+        return Added(*outcomes)
 
     async def idle(self, topic: str, partition: int, now_ms: int) -> None:
         """Note that at `now_ms` (Unix) everything of this partition had been read and counted."""
@@ -118,7 +136,7 @@ class Windows:
         value = await answer
         return None if value is None else int(value)
 
-    def _payload(self, start: str, items: Sequence[WindowItem], position: int) -> tuple[list[str], bytes]:
+    def _payload(self, start: str, items: Sequence[WindowItem], first: int, position: int) -> tuple[list[str], bytes]:
         settings = self._settings
         rows = []
         days: set[int] = set()
@@ -148,7 +166,7 @@ class Windows:
         keys += [f"{start}{name}:{day}" for day in around for name in ("ids", "stories")]
         keys += [f"{start}{name}:{minute}" for minute in arrivals for name in ("counts", "items")]
         keep_s, evidence_s = settings.keep_days * _DAY_S, settings.evidence_days * _DAY_S
-        payload = (position, rows, around, arrivals, start, settings.too_old_s, settings.items_a_minute)
+        payload = (first, position, rows, around, arrivals, start, settings.too_old_s, settings.items_a_minute)
         return keys, self._encoder.encode((*payload, keep_s, evidence_s, _REMEMBER_S))
 
 

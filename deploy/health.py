@@ -16,6 +16,21 @@ log = logging.getLogger(__name__)
 Health = Callable[[], tuple[list[str], list[str]]]
 
 
+class Starting:
+    """Health of a process that is not ready yet, then of what has started."""
+
+    def __init__(self, what: str) -> None:
+        self._health: Health = lambda: ([], [f"starting: {what}"])
+
+    def started(self, health: Health) -> None:
+        """From now on `health` tells."""
+        self._health = health
+
+    def __call__(self) -> tuple[list[str], list[str]]:
+        """Return why the process is not live and why it is not ready."""
+        return self._health()
+
+
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
@@ -52,4 +67,4 @@ def serve(host: str, port: int, registry: CollectorRegistry, health: Health) -> 
 
     server = make_server(host, port, app, server_class=_Server, handler_class=_Quiet)
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
-    return server  # type: ignore[return-value]
+    return server

@@ -12,9 +12,9 @@ _OURS = ("ingest", "stream", "model", "alerts", "deploy")
 class _OneLine(logging.Formatter):
     """A record is one line unless it carries a traceback; control characters of hostile text are escaped."""
 
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
 
-    def formatMessage(self, record: logging.LogRecord) -> str:
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's own name
         line = super().formatMessage(record)
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 

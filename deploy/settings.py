@@ -1,6 +1,6 @@
 """All settings, read once: `newsquake.toml`, then `NEWSQUAKE_*` variables, which win.
 
-A variable names its section and field: `NEWSQUAKE_KAFKA__BOOTSTRAP_SERVERS`. Secrets are `SecretStr`, so they never print.
+A variable names its section and field: `NEWSQUAKE_KAFKA__BOOTSTRAP_SERVERS`. Secrets are `SecretStr`: they never print.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class KafkaSettings(BaseModel, frozen=True, extra="forbid"):
     scored_topic: str = Field(default="scored", description="Topic of the scored items.")
     dead_topic: str = Field(default="documents.dead", description="Topic of the records that could not be read.")
     partitions: int = Field(
-        default=8, ge=1, le=1_000, description="Partitions of `documents` and `scored`: the most workers that share them."
+        default=8, ge=1, le=1_000, description="Partitions of `documents` and `scored`: at most so many workers."
     )
     replication_factor: int = Field(default=1, ge=1, description="Copies of each topic; 3 on a cluster.")
 
@@ -46,7 +46,7 @@ class RedisSettings(BaseModel, frozen=True, extra="forbid"):
 
     url: SecretStr | None = Field(
         default=None,
-        description="`redis://[user:password@]host:port/db` or `rediss://`. Unset: `newsquake up` starts a Valkey of its own.",
+        description="`redis://[user:password@]host:port/db` or `rediss://`. Unset: `newsquake up` starts a Valkey.",
     )
 
 
@@ -63,6 +63,9 @@ class LocalSettings(BaseModel, frozen=True, extra="forbid"):
     stream_workers: int = Field(default=1, ge=1, le=64, description="Stream workers to start.")
     jar_cache: Path | None = Field(
         default=None, description="Where Kafka's jars are kept. Unset: the user's cache folder."
+    )
+    jar_repository: str | None = Field(
+        default=None, description="URL of a Maven repository to fetch Kafka's jars from. Unset: Maven Central."
     )
 
 
@@ -134,7 +137,9 @@ def load() -> Settings:
     except ValidationError as exc:
         lines = [f"  {_name(error['loc'])}: {error['msg']}" for error in exc.errors(include_input=False)]
         raise SettingsError(
-            "these settings are wrong (in " + str(file) + " or NEWSQUAKE_* variables; see docs/settings.md):\n"
+            "these settings are wrong (in "
+            + str(file)
+            + " or NEWSQUAKE_* variables; see docs/settings.md):\n"
             + "\n".join(lines)
         ) from exc
     except (OSError, ValueError) as exc:  # tomllib's errors and pydantic-settings' own are ValueErrors

@@ -27,13 +27,12 @@ log = logging.getLogger(__name__)
 
 
 def faust_app(
-    settings: StreamSettings, bootstrap_servers: str, documents_topic: str, data_dir: Path, broker_credentials: Any = None
+    settings: StreamSettings, bootstrap_servers: str, documents_topic: str, data_dir: Path
 ) -> tuple[faust.App, Any]:
     """Return the Faust app and its documents topic: explicit names, no tables, no web server, raw bytes."""
     app = faust.App(
         settings.group,
         broker=";".join(f"kafka://{server}" for server in bootstrap_servers.split(",")),
-        broker_credentials=broker_credentials,
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=settings.session_timeout_s / 5,
         broker_commit_interval=1.0,
@@ -124,4 +123,3 @@ class StreamWorker:
             for event in events:
                 event.ack()
             self._progress.done(batches)
-

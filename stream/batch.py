@@ -1,7 +1,7 @@
 """The message path: from a batch of records to windows and `scored`, in one short function.
 
-`MessagePath.score` and `MessagePath.write` are two halves, so that a worker can score one batch while the one before it is
-written; `MessagePath.run` is both, in order. The caller acks afterwards, in offset order.
+`MessagePath.score` and `MessagePath.write` are two halves, so that a worker can score one batch while the one before it
+is written; `MessagePath.run` is both, in order. The caller acks afterwards, in offset order.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import NamedTuple, Protocol
 
+import msgspec
 import numpy as np
 from redis.exceptions import RedisError
 
-from alerts.windows import Windows
+from alerts.windows import GapError, Windows
 from ingest.document import Document, DocumentError
 from ingest.document import decode as decode_document
 from model.scorer import Scores
@@ -113,9 +115,8 @@ class MessagePath:
 
     async def write(self, batches: Sequence[ScoredBatch]) -> None:
         """Write windows, then `scored` and dead letters; returns once all are durable. Tries until it works."""
-        for batch in batches:
-            await self._until_done("windows", lambda batch=batch: self._count(batch))
-        await self._until_done("publish", lambda: self._publish(batches))
+        await asyncio.gather(*(self._until_done("windows", partial(self._count, batch)) for batch in batches))
+        await self._until_done("publish", partial(self._publish, batches))
         now_s = time.time()
         for batch in batches:
             self._metrics.records.labels("scored").inc(len(batch.items))
@@ -154,7 +155,7 @@ class MessagePath:
         for record, document in good:
             try:
                 items += self._join([(record, document)], self._scorer.score([scored.text_of(document)]))
-            except Exception as exc:
+            except Exception as exc:  # noqa: BLE001  # whatever the model raises, this text is the cause
                 failed.append((record, f"the model failed on this text: {exc!r}"))
         if failed:
             self._scorer.score([_PROBE_TEXT])  # raises when the model is broken, not the texts
@@ -168,14 +169,13 @@ class MessagePath:
         return scored.join(placed, scores, scorer.sentiment_labels, scorer.topic_labels, scorer.version)
 
     async def _count(self, batch: ScoredBatch) -> None:
-        topic = self._topics.documents
-        applied = await self._windows.offset(topic, batch.partition)
-        if (-1 if applied is None else applied) < batch.first - 1:
-            await self._restore(batch.partition, 0 if applied is None else applied + 1, batch.first - 1)
-        added = await self._windows.add(
-            topic, batch.partition, [scored.window_item(item) for item in batch.items], batch.last
-        )
-        for outcome, number in added._asdict().items():
+        items = [scored.window_item(item) for item in batch.items]
+        try:
+            added = await self._windows.add(self._topics.documents, batch.partition, items, batch.last, batch.first)
+        except GapError as gap:
+            await self._restore(batch.partition, gap.applied + 1, batch.first - 1)
+            added = await self._windows.add(self._topics.documents, batch.partition, items, batch.last)
+        for outcome, number in msgspec.structs.asdict(added).items():
             self._metrics.windows.labels(outcome).inc(number)
 
     async def _publish(self, batches: Sequence[ScoredBatch]) -> None:

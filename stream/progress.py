@@ -1,7 +1,7 @@
 """Progress a partition: lag, idleness, and the watchdog's view of a stall.
 
-The ends of the partitions are asked of the broker by a client of its own, since a stuck fetcher would believe that it has
-caught up (aiokafka issue 718; Faust issues 175, 523, 532, 640).
+The ends of the partitions are asked of the broker by a client of its own, since a stuck fetcher would believe that it
+has caught up (aiokafka issue 718; Faust issues 175, 523, 532, 640).
 """
 
 from __future__ import annotations
@@ -64,9 +64,7 @@ class Progress:
         """Measure the lag and tell the windows which partitions have nothing waiting, once a second, for ever."""
         while True:
             try:
-                consumer = AIOKafkaConsumer(
-                    enable_auto_commit=False, group_id=self._settings.group, **self._client
-                )
+                consumer = AIOKafkaConsumer(enable_auto_commit=False, group_id=self._settings.group, **self._client)
                 await consumer.start()
                 try:
                     while True:

@@ -81,7 +81,7 @@ class Rebuilder:
                 try:
                     item = scored.decode(record.value)
                 except msgspec.DecodeError as exc:
-                    log.warning("%s[%d]@%d cannot be read and is skipped: %s", here.topic, partition, record.offset, exc)
+                    log.warning("%s[%d]@%d is unreadable, skipped: %s", here.topic, partition, record.offset, exc)
                     continue
                 if next_offset <= item.offset <= last:
                     next_offset = item.offset + 1

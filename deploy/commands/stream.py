@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), help="Serve /metrics and /healthz here instead of http.stream_port.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of /metrics and /healthz, for http.stream_port.")
 def stream(port: int | None) -> None:
     """Score items from Kafka and write windows and `scored`.
 
@@ -54,8 +54,8 @@ async def _run(config: settings.Settings, bootstrap_servers: str, redis_url: str
     stop = asyncio.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
-    state = {"health": lambda: ([], ["starting: loading the model, waiting for Kafka and Redis"])}
-    server = health.serve(config.http.host, port, registry, lambda: state["health"]())
+    state = health.Starting("loading the model, waiting for Kafka and Redis")
+    server = health.serve(config.http.host, port, registry, state)
     redis: Redis = Redis.from_url(redis_url)
     try:
         if not await until_reachable(bootstrap_servers, redis, stop):
@@ -69,10 +69,8 @@ async def _run(config: settings.Settings, bootstrap_servers: str, redis_url: str
         publisher = KafkaPublisher(bootstrap_servers)
         await publisher.start()
         path = MessagePath(scorer, windows, publisher, topics, config.stream, metrics, rebuilder.restore)
-        progress = Progress(
-            topics.documents, windows, config.stream, metrics, rebuilder.restore, bootstrap_servers
-        )
-        state["health"] = progress.health
+        progress = Progress(topics.documents, windows, config.stream, metrics, rebuilder.restore, bootstrap_servers)
+        state.started(progress.health)
         ended = threading.Event()
         watchdog.start(progress.stalled, ended)
         with tempfile.TemporaryDirectory(prefix="newsquake-faust-") as data_dir:

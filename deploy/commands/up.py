@@ -120,7 +120,9 @@ def _run(settings: Settings, state_dir: Path, demo: bool) -> None:
         servers.append(valkey_child(program))
     if plan.local_kafka:
         jars = ensure_jars(
-            settings.local.jar_cache or default_cache_dir(), progress=lambda text: stream.line("up", text)
+            settings.local.jar_cache or default_cache_dir(),
+            repository=settings.local.jar_repository,
+            progress=lambda text: stream.line("up", text),
         )
         program = kafka_program(
             state_dir / "kafka",

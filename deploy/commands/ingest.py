@@ -1,0 +1,35 @@
+"""`newsquake ingest`: reads the sources."""
+
+from __future__ import annotations
+
+import click
+from prometheus_client import CollectorRegistry
+
+from deploy import log, settings
+from deploy.commands import _service
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of /metrics and /healthz, for http.ingest_port.")
+def ingest(port: int | None) -> None:
+    """Read the sources and publish their items to Kafka."""
+    from ingest.worker import IngestError, IngestWorker
+
+    config = settings.load()
+    bootstrap_servers, redis_url = settings.require(config)
+    log.setup(config.log.level)
+    registry = CollectorRegistry()
+    try:
+        worker = IngestWorker(
+            config.ingest,
+            bootstrap_servers=bootstrap_servers,
+            documents_topic=config.kafka.documents_topic,
+            redis_url=redis_url,
+            registry=registry,
+        )
+    except ValueError as exc:
+        raise settings.SettingsError(f"ingest: {exc}") from exc
+    try:
+        _service.run(worker, registry, config.http, config.http.ingest_port if port is None else port)
+    except IngestError as exc:
+        raise click.ClickException(str(exc)) from exc
