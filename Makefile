@@ -1,15 +1,64 @@
-# Everything from a fresh clone, with Python and make alone.
+# Everything from a fresh clone, with Python and make alone. Run `make help` for the targets.
 PYTHON ?= python3
 BIN := .venv/bin
+ROOMS := ingest stream model alerts deploy
 
-.PHONY: install lock
+.PHONY: help run test check bench soak install lock docs format system clean
 
-install: .venv/.installed
+help:            ## this list
+	@sed -n 's/^\([a-z]*\): .*##/\1\t/p' Makefile
+
+run: install     ## everything on this machine; the demo when no feed can be reached
+	@$(BIN)/newsquake up --or-demo
+
+test: install system ## all tests, on real servers
+	@$(BIN)/python -m pytest
+
+check: install   ## style, types, imports, wheel, docs in step
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/python -m deploy.docs --check
+	@$(BIN)/python -m deploy.grafana.build --check
+	@$(BIN)/python -m pytest -q tests/test_house.py
+
+bench: install   ## items/s, latency and memory; the last line is JSON
+	@$(BIN)/python -m tests.bench
+
+soak: install    ## STOCKNET=tweets.csv.gz through everything, with kills; the last line is JSON
+	@$(BIN)/python -m tests.soak $(STOCKNET)
+
+docs: install    ## write docs/settings.md, docs/metrics.md and the dashboards again
+	@$(BIN)/python -m deploy.docs
+	@$(BIN)/python -m deploy.grafana.build
+
+format: install  ## format the code
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --fix .
+
+lock: install    ## resolve the dependencies anew, with hashes
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --quiet --upgrade --output-file requirements.lock
+
+install: .venv/.installed ## the virtual environment, from the lock
 
 .venv/.installed: requirements.lock requirements-bootstrap.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
-	@echo "newsquake: installing into .venv (about a minute the first time) ..."
+	@echo "newsquake: installing into .venv (a minute or two the first time) ..."
 	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
+
+# The tests' servers that no Python package carries: installed where that is allowed, else named.
+SYSTEM := redis-server prometheus chromium
+system:
+	@missing=""; for name in $(SYSTEM); do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "newsquake: installing$$missing for the tests ..."; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	else echo "newsquake: the tests need$$missing; install them with your system's package manager" >&2; exit 1; fi
+
+clean:           ## remove what was built; the state in .newsquake stays
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -189,7 +189,10 @@ class AlertEngine:
         if dropped := self._outbox.drop_unknown(known):
             log.warning("%d deliveries are in the dead list: their endpoints are configured no more", dropped)
         self._loaded = True
-        log.info("alerting starts after minute %s, with %d series", self._minute, self._detector.tracked)
+        if self._minute is None:
+            log.info("alerting starts without a history; it learns before it judges")
+        else:
+            log.info("alerting goes on after minute %d, with %d series", self._minute, self._detector.tracked)
 
     def _save(self) -> None:
         if self._minute is not None:

@@ -38,6 +38,9 @@ class KafkaSettings(BaseModel, frozen=True, extra="forbid"):
     partitions: int = Field(
         default=8, ge=1, le=1_000, description="Partitions of `documents` and `scored`: at most so many workers."
     )
+    retention_days: int = Field(
+        default=14, ge=1, description="Days that new topics keep records; windows can be rebuilt as far back as this."
+    )
     replication_factor: int = Field(default=1, ge=1, description="Copies of each topic; 3 on a cluster.")
 
 

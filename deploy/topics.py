@@ -53,6 +53,7 @@ def ensure_topics(bootstrap: str, settings: KafkaSettings) -> list[str]:
         TopicsError: `documents` or `scored` exists with another number of partitions, or the broker refuses.
     """
     topics = wanted(settings)
+    configs = {"retention.ms": str(settings.retention_days * 86_400_000)}
     if problem := kafka_problem(bootstrap):
         raise TopicsError(f"Kafka at {bootstrap} is not reachable: {problem}")
     try:
@@ -64,7 +65,9 @@ def ensure_topics(bootstrap: str, settings: KafkaSettings) -> list[str]:
             made = []
             for name in sorted(topics.keys() - found.keys()):
                 try:
-                    admin.create_topics([NewTopic(name, topics[name], settings.replication_factor)])
+                    admin.create_topics(
+                        [NewTopic(name, topics[name], settings.replication_factor, topic_configs=configs)]
+                    )
                     made.append(name)
                 except TopicAlreadyExistsError:
                     logger.info("topic %s was made by another process meanwhile", name)

@@ -13,8 +13,11 @@ from redis.exceptions import RedisError
 log = logging.getLogger(__name__)
 
 
-async def until_reachable(bootstrap_servers: str, redis: Redis, stop: asyncio.Event) -> bool:
-    """Return True once Kafka and Redis answer, False when `stop` was set before; says what it waits for."""
+async def until_reachable(bootstrap_servers: str, group: str, redis: Redis, stop: asyncio.Event) -> bool:
+    """Return True once Kafka and Redis answer, False when `stop` was set before; says what it waits for.
+
+    Kafka includes the group's coordinator: a new cluster first has to make the topic that keeps the offsets.
+    """
     pause_s = 0.5
     while not stop.is_set():
         try:
@@ -22,6 +25,7 @@ async def until_reachable(bootstrap_servers: str, redis: Redis, stop: asyncio.Ev
             admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
             try:
                 await admin.start()
+                await admin.find_coordinator(group)
             finally:
                 await admin.close()
         except (RedisError, KafkaError, OSError) as exc:

@@ -22,8 +22,10 @@ class Component(Protocol):
         """Return why it is not live and why it is not ready."""
 
 
-def run(component: Component, registry: CollectorRegistry, http: HttpSettings, port: int) -> None:
-    """Run until SIGINT or SIGTERM, serving `/metrics` and `/healthz`.
+def run(
+    component: Component, registry: CollectorRegistry, http: HttpSettings, port: int, *, until_done: bool = False
+) -> None:
+    """Run until SIGINT or SIGTERM, serving `/metrics` and `/healthz`; `until_done`: or until there is nothing to do.
 
     Raises:
         OSError: the port is taken.
@@ -34,5 +36,7 @@ def run(component: Component, registry: CollectorRegistry, http: HttpSettings, p
     server = health.serve(http.host, port, registry, component.health)
     try:
         component.run(stop)
+        if not until_done:
+            stop.wait()
     finally:
         server.shutdown()

@@ -11,7 +11,8 @@ from deploy.commands import _service
 
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of /metrics and /healthz, for http.ingest_port.")
-def ingest(port: int | None) -> None:
+@click.option("--until-done", is_flag=True, help="End when all sources have, as a replayed file does, not on a signal.")
+def ingest(port: int | None, until_done: bool) -> None:
     """Read the sources and publish their items to Kafka."""
     from ingest.worker import IngestError, IngestWorker
 
@@ -30,6 +31,7 @@ def ingest(port: int | None) -> None:
     except ValueError as exc:
         raise settings.SettingsError(f"ingest: {exc}") from exc
     try:
-        _service.run(worker, registry, config.http, config.http.ingest_port if port is None else port)
+        http_port = config.http.ingest_port if port is None else port
+        _service.run(worker, registry, config.http, http_port, until_done=until_done)
     except IngestError as exc:
         raise click.ClickException(str(exc)) from exc

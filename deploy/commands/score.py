@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import sys
-from typing import IO
+from typing import TYPE_CHECKING
 
 import click
 
 from deploy import settings
 
+if TYPE_CHECKING:
+    from model.score_file import Format
+
 
 @click.command()
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option(
     "--format", "kind", type=click.Choice(["lines", "csv", "jsonl"]), help="Instead of what FILE's name says."
 )
 @click.option(
     "--column", default="text", show_default=True, help="CSV column, or key of the JSON objects, with the text."
 )
-def score(file: IO[bytes], kind: str | None, column: str) -> None:
+def score(file: str, kind: Format | None, column: str) -> None:
     """Score the texts of FILE (`-` for standard input) and print a line of JSON a text, in the order given.
 
     FILE holds a text a line, CSV with a header (.csv) or JSON objects (.jsonl). A record that cannot be read gives a
@@ -32,7 +35,8 @@ def score(file: IO[bytes], kind: str | None, column: str) -> None:
 
     try:
         scorer = Scorer.load(config.model)
-        summary = score_stream(file, sys.stdout.buffer, scorer, kind or format_of(file.name), column)  # type: ignore[arg-type]
+        with click.open_file(file, "rb") as source:
+            summary = score_stream(source, sys.stdout.buffer, scorer, kind or format_of(file), column)
     except ModelError as exc:
         click.echo(f"newsquake: {exc}", err=True)
         sys.exit(2)

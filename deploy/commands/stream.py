@@ -58,10 +58,9 @@ async def _run(config: settings.Settings, bootstrap_servers: str, redis_url: str
     server = health.serve(config.http.host, port, registry, state)
     redis: Redis = Redis.from_url(redis_url)
     try:
-        if not await until_reachable(bootstrap_servers, redis, stop):
+        if not await until_reachable(bootstrap_servers, config.stream.group, redis, stop):
             return
         scorer = await asyncio.to_thread(Scorer.load, config.model)
-        logger.info("model %s on %s", scorer.version, scorer.device)
         kafka = config.kafka
         topics = Topics(kafka.documents_topic, kafka.scored_topic, kafka.dead_topic)
         windows = Windows(redis, config.alerts.windows)
