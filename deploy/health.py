@@ -12,6 +12,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from deploy.metrics import ProcessMetrics
+
 log = logging.getLogger(__name__)
 Health = Callable[[], tuple[list[str], list[str]]]
 
@@ -45,11 +47,14 @@ class _Quiet(WSGIRequestHandler):
 def serve(host: str, port: int, registry: CollectorRegistry, health: Health) -> _Server:
     """Serve until `shutdown()` is called; `port` 0 takes a free one (`server_port` tells which).
 
+    Adds the metrics that every process has to `registry`.
+
     `/healthz` is 200 when the process is live and ready, else 503; `/healthz?live` looks at live alone, for a restart.
 
     Raises:
         OSError: the port is taken.
     """
+    ProcessMetrics(registry, health)
     metrics = make_wsgi_app(registry)
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

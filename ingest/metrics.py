@@ -75,3 +75,5 @@ class IngestMetrics:
             ["state"],
             registry=registry,
         )
+        for server in ("kafka", "redis"):  # rules and dashboards see 0, not nothing
+            self.retries.labels(server)

@@ -27,7 +27,8 @@ class StreamMetrics:
         )
         self.windows = Counter(
             "newsquake_stream_windows_total",
-            "What the windows did with items: counted, copy, repeat, old, late (see docs/architecture.md).",
+            "What the windows did with items: counted, copies, repeats, old, late (see docs/architecture.md); besides, "
+            "unlisted: counted, but the list of evidence of their minute was full.",
             ["outcome"],
             registry=registry,
         )
@@ -43,7 +44,7 @@ class StreamMetrics:
         )
         self.latency = Histogram(
             "newsquake_stream_latency_seconds",
-            "Seconds from an item's publication to Kafka until it is in the windows and in `scored`.",
+            "Seconds from publication to Kafka until windows and `scored` have it, for the oldest item of a partition's batch.",
             buckets=_LATENCY_S,
             registry=registry,
         )
@@ -75,3 +76,10 @@ class StreamMetrics:
         self.ready = Gauge(
             "newsquake_stream_ready", "1 when the model is loaded and the worker has caught up.", registry=registry
         )
+        for metric, values in (  # rules and dashboards see 0, not nothing, and the first of each is an increase
+            (self.records, ("scored", "dead")),
+            (self.windows, ("counted", "copies", "repeats", "old", "late", "unlisted")),
+            (self.retries, ("windows", "publish", "offsets")),
+        ):
+            for value in values:
+                metric.labels(value)
