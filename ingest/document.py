@@ -11,7 +11,7 @@ import msgspec
 SCHEMA_VERSION = 1
 
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
-Symbol = Annotated[str, msgspec.Meta(pattern=r"^[A-Z0-9][A-Z0-9.\-]{0,15}$")]
+Symbol = Annotated[str, msgspec.Meta(pattern=r"^[A-Z0-9][A-Z0-9.\-]{0,15}\Z")]
 
 
 class DocumentError(ValueError):

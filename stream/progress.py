@@ -111,6 +111,8 @@ class Progress:
         first = 0 if applied is None else applied + 1
         if first < end:  # Redis lost what this group had done
             await self._restore(partition, first, end - 1)
+        else:  # a worker that was killed while it folded may have left its note
+            await self._windows.rebuilding(self.topic, partition, False)
         await self._windows.idle(self.topic, partition, now_ms)
 
     def _forget(self, partition: int) -> None:

@@ -5,7 +5,6 @@ aiokafka's `send` a record turns quadratic under load (aiokafka issue 528); `cre
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
@@ -56,17 +55,16 @@ class KafkaPublisher:
 
     async def publish(self, topic: str, partition: int, records: Iterable[tuple[bytes | None, bytes]]) -> None:
         """See `Publisher.publish`."""
-        sent = []
         try:
             batch = self._producer.create_batch()
             for key, value in records:
                 if batch.append(key=key, value=value, timestamp=None) is None:  # full
-                    sent.append(await self._producer.send_batch(batch, topic, partition=partition))
+                    # One after the other: were a later one taken and an earlier one not, `scored` would be out of order.
+                    await (await self._producer.send_batch(batch, topic, partition=partition))
                     batch = self._producer.create_batch()
                     if batch.append(key=key, value=value, timestamp=None) is None:
                         raise PublishError(f"a record of {len(value)} bytes does not fit into a batch for {topic}")
             if batch.record_count():
-                sent.append(await self._producer.send_batch(batch, topic, partition=partition))
-            await asyncio.gather(*sent)
+                await (await self._producer.send_batch(batch, topic, partition=partition))
         except (KafkaError, OSError) as exc:
             raise PublishError(f"{topic}[{partition}]: {exc!r}") from exc

@@ -42,7 +42,10 @@ encode = _encoder.encode
 
 def decode(record: bytes) -> Scored:
     """Return the item in a record of `scored`; raises `msgspec.DecodeError` when it is not one."""
-    return _decoder.decode(record)
+    try:
+        return _decoder.decode(record)
+    except (UnicodeDecodeError, RecursionError) as exc:
+        raise msgspec.DecodeError(str(exc)) from exc
 
 
 def text_of(document: Document) -> str:

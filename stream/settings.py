@@ -26,7 +26,10 @@ class StreamSettings(BaseModel, frozen=True, extra="forbid"):
         default=10.0, gt=0, description="Longest pause between tries while Redis or Kafka is away."
     )
     dead_value_bytes: int = Field(
-        default=65_536, ge=0, description="Bytes of an unreadable record kept in its dead letter; the rest is cut."
+        default=65_536,
+        ge=0,
+        le=262_144,  # in base64 it must fit into a batch of the producer
+        description="Bytes of an unreadable record kept in its dead letter; the rest is cut.",
     )
     future_s: float = Field(
         default=3_600.0, ge=0, description="A record whose `seen_at` is further ahead of this clock is refused."
