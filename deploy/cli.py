@@ -12,6 +12,7 @@ from deploy.settings import SettingsError
 
 COMMANDS = {
     "up": "Run everything on this machine, in this terminal.",
+    "topics": "Make the Kafka topics that are missing.",
     "doctor": "Say what is reachable, what is wrong and how to mend it.",
     "ingest": "Read the sources and publish their items to Kafka.",
     "stream": "Score items from Kafka; any number of workers.",
