@@ -59,7 +59,7 @@ class KafkaPublisher:
             batch = self._producer.create_batch()
             for key, value in records:
                 if batch.append(key=key, value=value, timestamp=None) is None:  # full
-                    # One after the other: were a later one taken and an earlier one not, `scored` would be out of order.
+                    # One after the other: `scored` is out of order when a later one is taken and an earlier one not.
                     await (await self._producer.send_batch(batch, topic, partition=partition))
                     batch = self._producer.create_batch()
                     if batch.append(key=key, value=value, timestamp=None) is None:

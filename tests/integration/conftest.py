@@ -5,7 +5,7 @@
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Literal, Protocol
 
@@ -17,10 +17,15 @@ with warnings.catch_warnings():
     import kafka as _kafka  # noqa: F401
 
 from deploy.local.servers import LocalKafka, LocalValkey
+from tests.soak.system import System
 
 
 class MakeValkey(Protocol):
     def __call__(self, *, appendfsync: Literal["everysec", "always"] = "everysec") -> LocalValkey: ...
+
+
+class MakeSystem(Protocol):
+    def __call__(self, env: Mapping[str, str] | None = None, partitions: int = 8) -> System: ...
 
 
 @pytest.fixture(scope="session")
@@ -59,5 +64,16 @@ def make_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeValkey
             valkey = LocalValkey(tmp_path_factory.mktemp("own-valkey"), appendfsync=appendfsync)
             stack.callback(valkey.kill)
             return valkey
+
+        yield make
+
+
+@pytest.fixture(scope="module")
+def make_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeSystem]:
+    """Makes a Kafka, a Valkey and a supervisor of newsquake processes (`tests.soak.system.System`), started."""
+    with ExitStack() as stack:
+
+        def make(env: Mapping[str, str] | None = None, partitions: int = 8) -> System:
+            return stack.enter_context(System(tmp_path_factory.mktemp("system"), env, partitions))
 
         yield make

@@ -3,7 +3,7 @@
 Everything but the network is the real command. Environment: `INSTANT_DELAY_S`, seconds that a call takes; `INSTANT_TRAPS`,
 a folder: a text that holds TRAP-<name> springs the trap while the file <name> is there, and takes the file away:
 `hang` never returns, `block` never returns and blocks the event loop too. A text that holds POISON always raises;
-the file `broken` makes every call raise.
+the file `broken` makes every call raise. A text that holds [negative], [neutral] or [positive] is scored so.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class InstantScorer:
             raise RuntimeError("the model is broken")
         time.sleep(self._delay_s)
         hashes = np.array([zlib.crc32(text.encode()) for text in texts], dtype=np.int64)
-        return Scores(_one_hot(hashes % 7 % 3, 3), _one_hot(hashes // 7 % 4, 4))
+        told = [next((n for n, label in enumerate(SENTIMENTS) if f"[{label}]" in text), -1) for text in texts]
+        return Scores(_one_hot(np.where(np.array(told) >= 0, told, hashes % 7 % 3), 3), _one_hot(hashes // 7 % 4, 4))
 
     def _springs(self, name: str) -> bool:
         try:

@@ -37,7 +37,7 @@ class System:
 
     def __init__(self, folder: Path, env: Mapping[str, str] | None = None, partitions: int = 8) -> None:
         (folder / "logs").mkdir(parents=True, exist_ok=True)
-        self.logs = folder / "logs"
+        self.folder, self.logs = folder, folder / "logs"
         self.kafka = LocalKafka(folder / "kafka")
         self.valkey = LocalValkey(folder / "valkey", appendfsync="always")
         self.topics = KafkaSettings(partitions=partitions)
@@ -49,7 +49,8 @@ class System:
             "NEWSQUAKE_REDIS__URL": self.valkey.url,
             **(env or {}),
         }
-        self._console = (folder / "console.log").open("a")
+        self._log = folder / "console.log"
+        self._console = self._log.open("a", buffering=1, encoding="utf-8")
         stream = Stream([], file=self._console)
         # A killed process comes back at once: what is tested is what it comes back to.
         self.supervisor = Supervisor(stream, self.logs, Backoff(0.2, 1.0, 5.0))
@@ -152,6 +153,14 @@ class System:
         """What the windows hold."""
         with self.redis() as client:
             return Buckets(client, self.topics.documents_topic, self.topics.partitions).total()
+
+    def fold(self) -> dict[Count, int]:
+        """What the windows must hold by what `scored` holds."""
+        return folded(self.scored())
+
+    def console(self) -> str:
+        """What the supervisor and all processes said."""
+        return self._log.read_text("utf-8", "replace")
 
     def _ends(self, topic: str) -> dict[TopicPartition, int]:
         consumer = KafkaConsumer(bootstrap_servers=self.kafka.bootstrap, request_timeout_ms=5_000)

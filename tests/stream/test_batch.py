@@ -139,7 +139,7 @@ async def test_nothing_is_published_before_the_windows_have_it(
     valkey_server.stop()
     try:
         running = asyncio.create_task(bench.path.run([record(n) for n in range(10)]))
-        while bench.value("retries_total", stage="windows") < 2:
+        while bench.value("retries_total", stage="windows") < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         assert bench.kafka.records == {}
         assert not running.done()
