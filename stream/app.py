@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from stream.record import Record
 from stream.settings import StreamSettings
 
 log = logging.getLogger(__name__)
+_BATCH_GAP_S = 0.05
+"""Batches begin at most this often: each costs a call to Redis and to Kafka for every partition in it."""
 
 
 def faust_app(
@@ -108,8 +111,12 @@ class StreamWorker:
         raise RuntimeError("Faust has stopped by itself; see its log lines above")
 
     async def _score(self) -> None:
+        next_at = 0.0
         while True:
+            # An item on a quiet stream is taken at once; under load, batches get a moment to form.
+            await asyncio.sleep(next_at - time.monotonic())
             events = await self._backlog.take(self._max_batch)
+            next_at = time.monotonic() + _BATCH_GAP_S
             records = [
                 Record(m.partition, m.offset, int(m.timestamp * 1000), m.key, m.value)
                 for m in (event.message for event in events)

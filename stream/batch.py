@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -53,14 +55,14 @@ class Topics(NamedTuple):
 
 
 class ScoredBatch(NamedTuple):
-    """One partition's share of a batch: contiguous records `first`..`last`, what became of them, and when they came."""
+    """One partition's share of a batch: records `first`..`last`, what became of them, and the first one's time."""
 
     partition: int
     first: int
     last: int
     items: list[Scored]
     dead: list[tuple[Record, str]]
-    timestamps_ms: list[int]
+    oldest_ms: int
 
 
 class MessagePath:
@@ -96,6 +98,8 @@ class MessagePath:
             Exception: the model fails on any text, so the worker must stop: nothing may be dropped.
         """
         self._metrics.batch_size.observe(len(records))
+        # A partition that left this worker and came back may have later records waiting before earlier ones.
+        records = sorted(records, key=itemgetter(0, 1))  # partition, offset
         with self._metrics.stage.labels("decode").time():
             good, dead = self._decode(records)
         with self._metrics.stage.labels("score").time():
@@ -104,9 +108,8 @@ class MessagePath:
         for record in records:
             share = by_partition.get(record.partition)
             if share is None:
-                share = ScoredBatch(record.partition, record.offset, record.offset, [], [], [])
+                share = ScoredBatch(record.partition, record.offset, record.offset, [], [], record.timestamp_ms)
             by_partition[record.partition] = share._replace(last=record.offset)
-            share.timestamps_ms.append(record.timestamp_ms)
         for item in items:
             by_partition[item.partition].items.append(item)
         for record, reason in dead + unscored:
@@ -121,10 +124,9 @@ class MessagePath:
         for batch in batches:
             self._metrics.records.labels("scored").inc(len(batch.items))
             self._metrics.records.labels("dead").inc(len(batch.dead))
-            for item in batch.items:
-                self._metrics.sentiment.labels(item.topic, item.sentiment).inc()
-            for timestamp_ms in batch.timestamps_ms:
-                self._metrics.latency.observe(max(0.0, now_s - timestamp_ms / 1000))
+            for labels, number in Counter((item.topic, item.sentiment) for item in batch.items).items():
+                self._metrics.sentiment.labels(*labels).inc(number)
+            self._metrics.latency.observe(max(0.0, now_s - batch.oldest_ms / 1000))
 
     def _decode(self, records: Sequence[Record]) -> tuple[list[tuple[Record, Document]], list[tuple[Record, str]]]:
         latest = datetime.now(UTC) + timedelta(seconds=self._settings.future_s)
@@ -191,7 +193,7 @@ class MessagePath:
                 letter = dead_letter.dead_letter(
                     self._topics.documents, record, reason, self._settings.dead_value_bytes
                 )
-                letters.append((record.key, dead_letter.encode(letter)))
+                letters.append((letter.key, dead_letter.encode(letter)))  # a whole key may not fit
         if letters:
             writes.append(self._publisher.publish(self._topics.dead, 0, letters))
         await asyncio.gather(*writes)

@@ -44,7 +44,7 @@ class StreamMetrics:
         )
         self.latency = Histogram(
             "newsquake_stream_latency_seconds",
-            "Seconds from publication to Kafka until windows and `scored` have it, for the oldest item of a partition's batch.",
+            "Seconds from publication to Kafka until windows and `scored` have it, by a batch's oldest item.",
             buckets=_LATENCY_S,
             registry=registry,
         )

@@ -6,9 +6,6 @@ import asyncio
 import logging
 import signal
 import sys
-import tempfile
-import threading
-from pathlib import Path
 
 import click
 from prometheus_client import CollectorRegistry
@@ -36,49 +33,16 @@ def stream(port: int | None) -> None:
 
 
 async def _run(config: settings.Settings, bootstrap_servers: str, redis_url: str, port: int) -> None:
-    from redis.asyncio import Redis
-
-    from alerts.windows import Windows
-    from deploy.waiting import until_reachable
+    from deploy.worker import run_worker
     from model.scorer import Scorer
-    from stream import watchdog
-    from stream.app import StreamWorker, faust_app
-    from stream.batch import MessagePath, Topics
-    from stream.metrics import StreamMetrics
-    from stream.progress import Progress
-    from stream.publish import KafkaPublisher
-    from stream.rebuild import Rebuilder
 
-    registry = CollectorRegistry()
-    metrics = StreamMetrics(registry)
     stop = asyncio.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
-    state = health.Starting("loading the model, waiting for Kafka and Redis")
+    registry = CollectorRegistry()
+    state = health.Starting("waiting for Kafka and Redis, loading the model")
     server = health.serve(config.http.host, port, registry, state)
-    redis: Redis = Redis.from_url(redis_url)
     try:
-        if not await until_reachable(bootstrap_servers, config.stream.group, redis, stop):
-            return
-        scorer = await asyncio.to_thread(Scorer.load, config.model)
-        kafka = config.kafka
-        topics = Topics(kafka.documents_topic, kafka.scored_topic, kafka.dead_topic)
-        windows = Windows(redis, config.alerts.windows)
-        rebuilder = Rebuilder(windows, topics, metrics, bootstrap_servers)
-        publisher = KafkaPublisher(bootstrap_servers)
-        await publisher.start()
-        path = MessagePath(scorer, windows, publisher, topics, config.stream, metrics, rebuilder.restore)
-        progress = Progress(topics.documents, windows, config.stream, metrics, rebuilder.restore, bootstrap_servers)
-        state.started(progress.health)
-        ended = threading.Event()
-        watchdog.start(progress.stalled, ended)
-        with tempfile.TemporaryDirectory(prefix="newsquake-faust-") as data_dir:
-            app, documents = faust_app(config.stream, bootstrap_servers, topics.documents, Path(data_dir))
-            try:
-                await StreamWorker(app, documents, path, progress, config.stream).run(stop)
-            finally:
-                ended.set()
-                await publisher.stop()
+        await run_worker(config, bootstrap_servers, redis_url, lambda: Scorer.load(config.model), registry, state, stop)
     finally:
         server.shutdown()
-        await redis.aclose()

@@ -1,0 +1,65 @@
+"""A stream worker put together from its parts; `newsquake stream`, the tests and the bench run this one."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
+
+from alerts.windows import Windows
+from deploy.health import Starting
+from deploy.settings import Settings
+from deploy.waiting import until_reachable
+from stream import watchdog
+from stream.app import StreamWorker, faust_app
+from stream.batch import MessagePath, Scoring, Topics
+from stream.metrics import StreamMetrics
+from stream.progress import Progress
+from stream.publish import KafkaPublisher
+from stream.rebuild import Rebuilder
+
+
+async def run_worker(
+    config: Settings,
+    bootstrap_servers: str,
+    redis_url: str,
+    load_scorer: Callable[[], Scoring],
+    registry: CollectorRegistry,
+    state: Starting,
+    stop: asyncio.Event,
+) -> None:
+    """Wait for Kafka and Redis, load the model, and work until `stop` is set.
+
+    Raises:
+        Exception: whatever made going on impossible; nothing unfinished was acked.
+    """
+    metrics = StreamMetrics(registry)
+    topics = Topics(config.kafka.documents_topic, config.kafka.scored_topic, config.kafka.dead_topic)
+    redis: Redis = Redis.from_url(redis_url)
+    try:
+        if not await until_reachable(bootstrap_servers, config.stream.group, redis, stop):
+            return
+        scorer = await asyncio.to_thread(load_scorer)
+        windows = Windows(redis, config.alerts.windows)
+        restore = Rebuilder(windows, topics, metrics, bootstrap_servers).restore
+        publisher = KafkaPublisher(bootstrap_servers)
+        await publisher.start()
+        path = MessagePath(scorer, windows, publisher, topics, config.stream, metrics, restore)
+        progress = Progress(topics.documents, windows, config.stream, metrics, restore, bootstrap_servers)
+        state.started(progress.health)
+        ended = threading.Event()
+        watchdog.start(progress.stalled, ended)
+        with tempfile.TemporaryDirectory(prefix="newsquake-faust-") as data_dir:
+            app, documents = faust_app(config.stream, bootstrap_servers, topics.documents, Path(data_dir))
+            try:
+                await StreamWorker(app, documents, path, progress, config.stream).run(stop)
+            finally:
+                ended.set()
+                await publisher.stop()
+    finally:
+        await redis.aclose()
