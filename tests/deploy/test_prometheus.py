@@ -25,7 +25,8 @@ def promtool(service_program):
     program = service_program("promtool", "prometheus")
 
     def run(*arguments):
-        return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, cwd=PROMETHEUS)
+        command = [program, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=PROMETHEUS, check=False)
 
     return run
 
