@@ -25,7 +25,7 @@ __all__ = ["ModelError", "Scorer", "Scores"]
 log = logging.getLogger(__name__)
 
 _LOOK_AHEAD = 4_096  # texts tokenised and sorted by length at a time; bounds memory
-_CPU_TOKENS, _GPU_TOKENS = 4_096, 65_536  # padded tokens a batch
+_CPU_TOKENS, _GPU_TOKENS = 2_048, 65_536  # padded tokens a batch
 
 
 class Scores(NamedTuple):

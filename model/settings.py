@@ -28,7 +28,7 @@ class ModelSettings(BaseModel, frozen=True, extra="forbid"):
         description="auto (a GPU when there is one), cpu, cuda or cuda:N.",
     )
     token_budget: int | None = Field(
-        default=None, ge=128, description="Padded tokens a batch; without it 4,096 on a CPU and 65,536 on a GPU."
+        default=None, ge=128, description="Padded tokens a batch; without it 2,048 on a CPU and 65,536 on a GPU."
     )
     max_tokens: int | None = Field(
         default=None,

@@ -24,6 +24,12 @@ from model.weights import pack
 TOPICS = ("Earnings", "Legal / Regulation", "Markets")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tiny networks gain nothing from more, and lose much where the cores are busy."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("encoder")
@@ -56,7 +62,7 @@ def tiny_network(tiny_encoder: Path, tiny_sha256: str) -> Network:
             version="tiny-1",
         )
     )
-    network.encoder.load_state_dict({name: w + 0.01 * torch.randn_like(w) for name, w in weights.items()})
+    network.encoder.load_state_dict({name: w + 0.01 * torch.randn_like(w) for name, w in sorted(weights.items())})
     torch.nn.init.normal_(network.sentiment.weight)
     torch.nn.init.normal_(network.topic.weight)
     return network.eval()

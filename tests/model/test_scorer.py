@@ -161,7 +161,7 @@ def test_temperatures_and_heads_make_the_served_probabilities(tiny_network: Netw
         logits = tiny_network(tokens, torch.ones_like(tokens))
     heads = [(logits.sentiment[0, i] / t).softmax(-1) for i, t in enumerate((1.5, 0.8))]
     served = exact_scorer.score(["bank fraud"]).sentiment[0]
-    assert np.allclose(sum(heads).numpy() / 2, served, atol=0.02)
+    assert np.allclose(sum(heads).numpy() / 2, served, atol=0.05)
 
 
 def load_tokenizer_ids(scorer: Scorer, text: str) -> torch.Tensor:

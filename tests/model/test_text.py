@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +30,5 @@ def test_any_string_comes_out_as_short_valid_text(raw: str) -> None:
 
 
 def test_work_is_bounded() -> None:
-    started = time.process_time()
-    assert len(clean("&amp; http://" * 10_000_000)) <= MAX_CHARS
-    assert time.process_time() - started < 60  # hours, if the whole were read with a quadratic pattern
+    start = "&amp; word " * MAX_CHARS
+    assert clean(start * 100) == clean(start[:MAX_CHARS])

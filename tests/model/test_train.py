@@ -35,13 +35,6 @@ def settings(labelled_sets: Sets, tiny_encoder: Path, tiny_sha256: str, tmp_path
     )
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> object:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 def test_it_learns_what_the_sets_teach(settings: TrainSettings) -> None:
     said: list[str] = []
     out = train(settings, said.append)

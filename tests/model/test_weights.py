@@ -49,7 +49,7 @@ def test_unpacked_weights_answer_as_the_trained_ones(
         network.encoder.load_state_dict(load_encoder(tiny_encoder, tiny_sha256)[1])
         untrained = network(ids, torch.ones_like(ids))
     for wanted, got, without in zip(trained, unpacked, untrained, strict=True):
-        assert (got - wanted).norm() < 0.2 * (without - wanted).norm()
+        assert (got - wanted).norm() < 0.4 * (without - wanted).norm()
 
 
 def test_the_file_is_a_seventh_of_float32(tiny_weights: Path, tiny_network: Network) -> None:
