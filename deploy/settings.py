@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from alerts.settings import AlertsSettings
@@ -42,6 +42,25 @@ class KafkaSettings(BaseModel, frozen=True, extra="forbid"):
         default=14, ge=1, description="Days that new topics keep records; windows can be rebuilt as far back as this."
     )
     replication_factor: int = Field(default=1, ge=1, description="Copies of each topic; 3 on a cluster.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="How brokers are spoken to: `SSL` for TLS, `SASL_...` with a user."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="SCRAM-SHA-512", description="How the user is proven."
+    )
+    sasl_username: str | None = Field(default=None, description="User, for `SASL_...`.")
+    sasl_password: SecretStr | None = Field(default=None, description="Password of that user.")
+    ssl_ca_file: Path | None = Field(
+        default=None, description="Certificates to trust (PEM). Unset: those of the system."
+    )
+    ssl_cert_file: Path | None = Field(default=None, description="Certificate of this client (PEM), where asked for.")
+    ssl_key_file: Path | None = Field(default=None, description="Its key (PEM). Unset: in the file of the certificate.")
+
+    @model_validator(mode="after")
+    def _user_is_complete(self) -> KafkaSettings:
+        if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
+            raise ValueError("security_protocol SASL_... needs sasl_username and sasl_password")
+        return self
 
 
 class RedisSettings(BaseModel, frozen=True, extra="forbid"):

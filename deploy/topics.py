@@ -6,6 +6,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
+from deploy.kafka_client import client_options
 from deploy.local.probe import kafka_problem
 from deploy.settings import KafkaSettings
 
@@ -54,10 +55,10 @@ def ensure_topics(bootstrap: str, settings: KafkaSettings) -> list[str]:
     """
     topics = wanted(settings)
     configs = {"retention.ms": str(settings.retention_days * 86_400_000)}
-    if problem := kafka_problem(bootstrap):
+    if problem := kafka_problem(bootstrap, client_options(settings)):
         raise TopicsError(f"Kafka at {bootstrap} is not reachable: {problem}")
     try:
-        admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+        admin = KafkaAdminClient(bootstrap_servers=bootstrap, **client_options(settings))
         try:
             found = existing(admin, topics)
             if problem := mismatch(settings, found):

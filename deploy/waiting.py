@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
@@ -13,7 +15,9 @@ from redis.exceptions import RedisError
 log = logging.getLogger(__name__)
 
 
-async def until_reachable(bootstrap_servers: str, group: str, redis: Redis, stop: asyncio.Event) -> bool:
+async def until_reachable(
+    bootstrap_servers: str, options: Mapping[str, Any], group: str, redis: Redis, stop: asyncio.Event
+) -> bool:
     """Return True once Kafka and Redis answer, False when `stop` was set before; says what it waits for.
 
     Kafka includes the group's coordinator: a new cluster first has to make the topic that keeps the offsets.
@@ -22,7 +26,7 @@ async def until_reachable(bootstrap_servers: str, group: str, redis: Redis, stop
     while not stop.is_set():
         try:
             await redis.ping()
-            admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+            admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **options)
             try:
                 await admin.start()
                 await admin.find_coordinator(group)

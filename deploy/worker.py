@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from alerts.windows import Windows
 from deploy.health import Starting
+from deploy.kafka_client import client_options, faust_credentials
 from deploy.settings import Settings
 from deploy.waiting import until_reachable
 from stream import watchdog
@@ -39,23 +40,26 @@ async def run_worker(
         Exception: whatever made going on impossible; nothing unfinished was acked.
     """
     metrics = StreamMetrics(registry)
+    options = client_options(config.kafka)
     topics = Topics(config.kafka.documents_topic, config.kafka.scored_topic, config.kafka.dead_topic)
     redis: Redis = Redis.from_url(redis_url)
     try:
-        if not await until_reachable(bootstrap_servers, config.stream.group, redis, stop):
+        if not await until_reachable(bootstrap_servers, options, config.stream.group, redis, stop):
             return
         scorer = await asyncio.to_thread(load_scorer)
         windows = Windows(redis, config.alerts.windows)
-        restore = Rebuilder(windows, topics, metrics, bootstrap_servers).restore
-        publisher = KafkaPublisher(bootstrap_servers)
+        restore = Rebuilder(windows, topics, metrics, bootstrap_servers, options).restore
+        publisher = KafkaPublisher(bootstrap_servers, options)
         await publisher.start()
         path = MessagePath(scorer, windows, publisher, topics, config.stream, metrics, restore)
-        progress = Progress(topics.documents, windows, config.stream, metrics, restore, bootstrap_servers)
+        progress = Progress(topics.documents, windows, config.stream, metrics, restore, bootstrap_servers, options)
         state.started(progress.health)
         ended = threading.Event()
         watchdog.start(progress.stalled, ended)
         with tempfile.TemporaryDirectory(prefix="newsquake-faust-") as data_dir:
-            app, documents = faust_app(config.stream, bootstrap_servers, topics.documents, Path(data_dir))
+            app, documents = faust_app(
+                config.stream, bootstrap_servers, topics.documents, Path(data_dir), faust_credentials(options)
+            )
             try:
                 await StreamWorker(app, documents, path, progress, config.stream).run(stop)
             finally:

@@ -30,12 +30,13 @@ _BATCH_GAP_S = 0.05
 
 
 def faust_app(
-    settings: StreamSettings, bootstrap_servers: str, documents_topic: str, data_dir: Path
+    settings: StreamSettings, bootstrap_servers: str, documents_topic: str, data_dir: Path, credentials: Any = None
 ) -> tuple[faust.App, Any]:
     """Return the Faust app and its documents topic: explicit names, no tables, no web server, raw bytes."""
     app = faust.App(
         settings.group,
         broker=";".join(f"kafka://{server}" for server in bootstrap_servers.split(",")),
+        broker_credentials=credentials,
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=settings.session_timeout_s / 5,
         broker_commit_interval=1.0,

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from deploy import log, settings
 from deploy.commands import _service
+from deploy.kafka_client import client_options
 
 
 @click.command()
@@ -27,6 +28,7 @@ def ingest(port: int | None, until_done: bool) -> None:
             documents_topic=config.kafka.documents_topic,
             redis_url=redis_url,
             registry=registry,
+            kafka_options=client_options(config.kafka),
         )
     except ValueError as exc:
         raise settings.SettingsError(f"ingest: {exc}") from exc

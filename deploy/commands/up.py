@@ -12,6 +12,7 @@ import click
 from rich.table import Table
 
 from deploy import settings as settings_module
+from deploy.kafka_client import client_options
 from deploy.local import health
 from deploy.local.errors import LocalError
 from deploy.local.feeds import any_feed_reached
@@ -132,6 +133,7 @@ def _run(settings: Settings, state_dir: Path, demo: bool) -> None:
         )
         servers.append(kafka_child(program))
 
+    kafka = settings.kafka.model_copy(update={"security_protocol": "PLAINTEXT"}) if plan.local_kafka else settings.kafka
     supervisor = Supervisor(stream, log_dir=log_dir, stop_order=plan.stop_order)
     with supervisor:
         for child in servers:
@@ -143,12 +145,12 @@ def _run(settings: Settings, state_dir: Path, demo: bool) -> None:
         ):
             return
         if not supervisor.wait_until(
-            lambda: kafka_problem(plan.bootstrap),
+            lambda: kafka_problem(plan.bootstrap, client_options(kafka)),
             what="kafka" if plan.local_kafka else "Kafka",
             timeout_s=_SERVER_TIMEOUT_S,
         ):
             return
-        ensure_topics(plan.bootstrap, settings.kafka)
+        ensure_topics(plan.bootstrap, kafka)
         for service in plan.services:
             supervisor.start(service.child)
         stream.show(_table(plan, supervisor))

@@ -15,6 +15,7 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import OffsetSpec
 from kafka.errors import CoordinatorNotAvailableError, KafkaError
 
+from deploy.kafka_client import client_options
 from deploy.local import health
 from deploy.local.errors import LocalError
 from deploy.local.jars import default_cache_dir, ensure_jars, missing_jars, read_lock
@@ -167,10 +168,11 @@ def _overcommit() -> list[Line]:
 
 def check_kafka(settings: Settings, bootstrap: str) -> list[Line]:
     """The broker answers, has the topics as they must be, and how far the stream is behind."""
-    if problem := kafka_problem(bootstrap):
+    options = client_options(settings.kafka)
+    if problem := kafka_problem(bootstrap, options):
         return [Line("kafka", "wrong", f"{bootstrap}: {problem}", "start it, or set kafka.bootstrap_servers")]
     try:
-        admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+        admin = KafkaAdminClient(bootstrap_servers=bootstrap, **options)
         try:
             cluster = admin.describe_cluster()
             version = ".".join(

@@ -100,6 +100,8 @@ def make_plan(settings: Settings, *, webhook_secret: str | None, demo: bool) -> 
         "NEWSQUAKE_REDIS__URL": redis_url,
         "PYTHONUNBUFFERED": "1",
     }
+    if local_kafka:  # loopback, whatever the settings say of other brokers
+        env["NEWSQUAKE_KAFKA__SECURITY_PROTOCOL"] = "PLAINTEXT"
     listen_port = http.listen_port or free_ports(1)[0]
     host = loopback_of(http.host)
     webhook_env: dict[str, str] = {}

@@ -2,7 +2,8 @@
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import redis
 from kafka import KafkaAdminClient
@@ -14,7 +15,7 @@ _POLL_S = 0.1
 _REQUEST_TIMEOUT_MS = 2_000
 
 
-def kafka_problem(bootstrap: str) -> str | None:
+def kafka_problem(bootstrap: str, options: Mapping[str, Any] | None = None) -> str | None:
     """None when a broker at `bootstrap` answers and takes part in its cluster; otherwise what is wrong."""
     try:
         # A refused connection costs nothing here, while kafka-python would retry it and leave a socket open each time.
@@ -23,6 +24,7 @@ def kafka_problem(bootstrap: str) -> str | None:
             bootstrap_servers=bootstrap,
             request_timeout_ms=_REQUEST_TIMEOUT_MS,
             bootstrap_timeout_ms=_REQUEST_TIMEOUT_MS,
+            **(options or {}),
         )
         try:
             # A broker that is still fenced answers, but topics could not be made yet.

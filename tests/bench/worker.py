@@ -8,37 +8,18 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 from prometheus_client import CollectorRegistry
 
 from deploy import settings
 from deploy.health import Starting
 from deploy.worker import run_worker
-from model.scorer import Scores
+from tests.soak.instant_worker import InstantScorer
 
 ENCODER_BATCH = 8
-
-
-class InstantScorer:
-    """Answers at once, differently for different texts."""
-
-    version, device = "instant", "none"
-    sentiment_labels = ("negative", "neutral", "positive")
-    topic_labels = tuple(f"topic {number}" for number in range(20))
-
-    def score(self, texts: Sequence[str]) -> Scores:
-        lengths = np.fromiter((len(text) for text in texts), dtype=np.int64, count=len(texts))
-        sentiment = np.full((len(texts), 3), 0.25, np.float32)
-        topic = np.full((len(texts), 20), 0.04, np.float32)
-        rows = np.arange(len(texts))
-        sentiment[rows, lengths % 3] += 0.25
-        topic[rows, lengths % 20] += 0.2
-        return Scores(sentiment, topic)
 
 
 def _value(registry: CollectorRegistry) -> float:
