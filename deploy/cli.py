@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
@@ -49,6 +50,8 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point: errors that a user can mend are one clear message and exit code 2."""
+    # Read when torch is loaded: threads that spin while they wait take the cores from everything else.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         cli()
     except SettingsError as exc:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -28,8 +27,6 @@ def score(file: str, kind: Format | None, column: str) -> None:
     FILE holds a text a line, CSV with a header (.csv) or JSON objects (.jsonl). A record that cannot be read gives a
     line {"error": ...} in its place. Exit code 0: all were scored; 1: some could not be read; 2: nothing could be done.
     """
-    # Read when torch is loaded. Threads that spin while they wait halve the speed where anything else uses the cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     config = settings.load()
 
     from model.errors import ModelError

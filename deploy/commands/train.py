@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,6 @@ def train(**options: Any) -> None:
     A run that was stopped goes on from its last epoch when started again with the same options. The weights are used by
     setting NEWSQUAKE_MODEL__WEIGHTS to the OUT folder.
     """
-    # Read when torch is loaded. Threads that spin while they wait halve the speed where anything else uses the cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
     from pydantic import ValidationError
 
     from model.errors import ModelError
