@@ -54,7 +54,7 @@ class Rebuilder:
         await self._windows.rebuilding(self._topics.documents, partition, True)
         found = 0
         try:
-            consumer = AIOKafkaConsumer(enable_auto_commit=False, **self._client)
+            consumer = AIOKafkaConsumer(enable_auto_commit=False, auto_offset_reset="earliest", **self._client)
             await consumer.start()
             try:
                 found = await self._fold(consumer, partition, first, last)
@@ -67,14 +67,18 @@ class Rebuilder:
         missing = last - first + 1 - found
         if missing:
             self._metrics.missing.inc(missing)
-        log.info("partition %d: %d items folded again, %d offsets not in %s (dead letters, or older than it keeps)",
-                 partition, found, missing, self._topics.scored)  # fmt: skip
+        log.log(
+            logging.WARNING if missing else logging.INFO,
+            "partition %d: %d items folded again, %d offsets not in %s (dead letters, or older than it keeps)",
+            partition, found, missing, self._topics.scored,
+        )  # fmt: skip
 
     async def _fold(self, consumer: AIOKafkaConsumer, partition: int, first: int, last: int) -> int:
         here = TopicPartition(self._topics.scored, partition)
         consumer.assign([here])
         end = (await consumer.end_offsets([here]))[here]
-        await consumer.seek_to_beginning(here)
+        # A plain seek: `seek_to_beginning` may lose to the reset that `assign` began, and then nothing is read.
+        consumer.seek(here, (await consumer.beginning_offsets([here]))[here])
         next_offset, found, chunk = first, 0, list[Scored]()
         while await consumer.position(here) < end:
             for record in (await consumer.getmany(here, timeout_ms=1_000, max_records=_CHUNK)).get(here, ()):
