@@ -1,7 +1,5 @@
 """Helpers of the deploy room's tests."""
 
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -64,18 +62,3 @@ def script() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
         process.communicate()
-
-
-@pytest.fixture
-def service_program() -> Callable[[str, str], str]:
-    """Path of a program that the system must have; without it the test is skipped, and fails in CI."""
-
-    def find(name: str, package: str) -> str:
-        if found := shutil.which(name):
-            return found
-        message = f"{name} is not installed (Debian's package {package})"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-
-    return find
