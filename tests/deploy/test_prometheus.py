@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
 from alerts.metrics import AlertsMetrics
 from deploy.metrics import ProcessMetrics
@@ -88,3 +88,20 @@ def test_the_rules_ask_for_metrics_that_exist():
     asked = {name for rule in rules("expr") for name in re.findall(r"\bnewsquake_[a-z0-9_]+", rule["expr"])}
     assert asked
     assert asked <= known
+
+
+def test_what_the_rules_count_starts_at_zero_so_that_the_first_one_is_an_increase():
+    registry = CollectorRegistry()
+    IngestMetrics(registry)
+    StreamMetrics(registry)
+    AlertsMetrics(registry)
+    served = generate_latest(registry).decode()
+    counted = {
+        found
+        for rule in rules("alert")
+        for found in re.findall(r'increase\((newsquake_\w+?(?:\{\w+="\w+"\})?)\[', rule["expr"])
+    }
+    assert 'newsquake_stream_records_total{outcome="dead"}' in counted
+    # a source's counters appear with its first document; that rule looks for their absence
+    for name in counted - {"newsquake_ingest_documents_total"}:
+        assert re.search(rf"^{re.escape(name)}(\{{.*\}})? 0\.0$", served, re.M), name

@@ -4,9 +4,11 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from click.testing import CliRunner
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 
+from deploy.cli import cli
 from deploy.settings import KafkaSettings
 from deploy.topics import TopicsError, ensure_topics
 
@@ -61,3 +63,18 @@ def test_refuses_another_number_of_partitions_and_changes_nothing(kafka_bootstra
 def test_an_unreachable_broker_is_a_clear_error(settings):
     with pytest.raises(TopicsError, match=r"127\.0\.0\.1:1"):
         ensure_topics("127.0.0.1:1", settings)
+
+
+def test_the_command_makes_them_once_and_says_so(kafka_bootstrap, settings, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    env = {f"NEWSQUAKE_KAFKA__{name.upper()}": str(value) for name, value in settings if value is not None}
+    env = {name: value for name, value in env.items() if name.endswith(("_TOPIC", "_PARTITIONS"))}
+    env["NEWSQUAKE_KAFKA__BOOTSTRAP_SERVERS"] = kafka_bootstrap
+    first, again, other = (
+        CliRunner().invoke(cli, ["topics"], env={**env, "NEWSQUAKE_KAFKA__PARTITIONS": partitions})
+        for partitions in ("3", "3", "4")
+    )
+    assert (first.exit_code, again.exit_code, other.exit_code) == (0, 0, 1)
+    assert f"{settings.documents_topic}: made, partitions: 3" in first.output
+    assert f"{settings.documents_topic}: exists, partitions: 3" in again.output
+    assert "kafka.partitions says 4" in other.output
