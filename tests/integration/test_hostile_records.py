@@ -1,4 +1,4 @@
-"""10,000 records that are no documents, among good ones: each good one is scored once, each bad one is dead, with why."""
+"""10,000 records that are no documents among good ones: each good one is scored once, each bad one dead, with why."""
 
 from __future__ import annotations
 

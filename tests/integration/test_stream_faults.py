@@ -70,7 +70,7 @@ class Running:
         """Wait until all is done; check that nothing was lost or doubled."""
         self.system.wait(lambda: self.system.unfinished(self.published), 90)
         assert len(self.system.scored()) == self.published - dead
-        self.system.wait(lambda: self.differs(), 30)
+        self.system.wait(self.differs, 30)
 
     def differs(self) -> str | None:
         """Say that the windows are not the fold of `scored` (they may still be folded again)."""

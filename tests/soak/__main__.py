@@ -2,8 +2,8 @@
 
     python -m tests.soak tweets.csv.gz [--worker-kills 20] [--broker-kills 3] [--redis-kills 3] [--seed 1] [--instant]
 
-The file has the columns created_at_utc, ticker, tweet_id, user_id, text (see docs/data.md). Kills come when a share of the
-items is done, drawn by `--seed`. The last line on stdout is JSON; exit status 1 when the windows are not equal.
+The file has the columns created_at_utc, ticker, tweet_id, user_id, text. Kills come when a share of the items is done,
+drawn by `--seed`. The last line on stdout is JSON; exit status 1 when the windows are not equal to the fold.
 """
 
 from __future__ import annotations
@@ -21,14 +21,11 @@ import sys
 import tempfile
 import threading
 import time
-import warnings
 from base64 import b64encode
 from collections import Counter
 from pathlib import Path
 
 import redis
-
-warnings.filterwarnings("ignore", "(read|open)_text is deprecated", DeprecationWarning)
 
 from alerts.listen import Receiver
 from tests.soak.system import System, difference, folded
@@ -139,9 +136,9 @@ def soak(options: argparse.Namespace, folder: Path) -> dict[str, object]:
 
 def cut(file: Path, items: int | None, folder: Path) -> tuple[Path, int]:
     """Return a copy of the file with at most `items` rows, and the number of rows. A row is a line in these files."""
-    opened = gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8")
     copy = folder / "tweets.csv"
-    with opened as source, copy.open("w", encoding="utf-8") as out:
+    opener = gzip.open if file.suffix == ".gz" else open
+    with opener(file, "rt", encoding="utf-8") as source, copy.open("w", encoding="utf-8") as out:
         out.write(next(source))
         lines = 0
         for line in itertools.islice(source, items):
@@ -204,13 +201,7 @@ def not_alerted(system: System) -> str | None:
         sealed = min(int(client.get(f"{name}sealed") or 0) for name in names)  # type: ignore[arg-type]
         if sealed < clock // 60_000 - 2:
             return f"minute {sealed} is sealed, the newest item is of minute {clock // 60_000}"
-        if ready := [line for line in [_waiting(client)] if line]:
-            return ready[0]
-    return None
-
-
-def _waiting(client: redis.Redis) -> str | None:
-    waiting = sum(client.zcard(key) for key in client.scan_iter("nq:{alerts}:due:*"))  # type: ignore[misc]
+        waiting = sum(client.zcard(key) for key in client.scan_iter("nq:{alerts}:due:*"))  # type: ignore[misc]
     return f"{waiting} deliveries wait" if waiting else None
 
 

@@ -89,7 +89,7 @@ class System:
         return True
 
     def wait(self, problem: Callable[[], str | None], timeout_s: float) -> None:
-        """Keep all running until `problem()` is None; raises `LocalError` when `timeout_s` is over, or asked to stop."""
+        """Keep all running until `problem()` is None; `LocalError` when `timeout_s` is over, or asked to stop."""
         if not self.supervisor.wait_until(problem, what="the system", timeout_s=timeout_s):
             raise LocalError("asked to stop")
 
