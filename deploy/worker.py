@@ -18,11 +18,12 @@ from deploy.settings import Settings
 from deploy.waiting import until_reachable
 from stream import watchdog
 from stream.app import StreamWorker, faust_app
-from stream.batch import MessagePath, Scoring, Topics
+from stream.batch import MessagePath, Scoring
 from stream.metrics import StreamMetrics
 from stream.progress import Progress
 from stream.publish import KafkaPublisher
 from stream.rebuild import Rebuilder
+from stream.record import Topics
 
 
 async def run_worker(
@@ -48,11 +49,11 @@ async def run_worker(
             return
         scorer = await asyncio.to_thread(load_scorer)
         windows = Windows(redis, config.alerts.windows)
-        restore = Rebuilder(windows, topics, metrics, bootstrap_servers, options).restore
+        rebuilder = Rebuilder(windows, topics, metrics, bootstrap_servers, options)
         publisher = KafkaPublisher(bootstrap_servers, options)
         await publisher.start()
-        path = MessagePath(scorer, windows, publisher, topics, config.stream, metrics, restore)
-        progress = Progress(topics.documents, windows, config.stream, metrics, restore, bootstrap_servers, options)
+        path = MessagePath(scorer, windows, publisher, topics, config.stream, metrics, rebuilder.restore)
+        progress = Progress(topics.documents, windows, config.stream, metrics, path.restore, bootstrap_servers, options)
         state.started(progress.health)
         ended = threading.Event()
         watchdog.start(progress.stalled, ended)

@@ -11,23 +11,25 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from operator import itemgetter
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 import numpy as np
 from redis.exceptions import RedisError
 
-from alerts.windows import GapError, Windows
+from alerts.windows import GapError, WindowItem, Windows
 from ingest.document import Document, DocumentError
 from ingest.document import decode as decode_document
 from model.scorer import Scores
 from stream import dead_letter, scored
 from stream.metrics import StreamMetrics
 from stream.publish import Publisher, PublishError
-from stream.record import Record
+from stream.rebuild import Again
+from stream.record import Record, Topics
 from stream.scored import Scored
 from stream.settings import StreamSettings
 
@@ -46,16 +48,9 @@ class Scoring(Protocol):
         """Return the probabilities of each text; blocking, called in a thread."""
 
 
-class Topics(NamedTuple):
-    """Names of the Kafka topics."""
-
-    documents: str
-    scored: str
-    dead: str
-
-
-class ScoredBatch(NamedTuple):
-    """One partition's share of a batch: records `first`..`last`, what became of them, and the first one's time."""
+@dataclass
+class ScoredBatch:
+    """Records `first`..`last` of one partition, without a hole, what became of them, and the first one's time."""
 
     partition: int
     first: int
@@ -76,9 +71,9 @@ class MessagePath:
         topics: Topics,
         settings: StreamSettings,
         metrics: StreamMetrics,
-        restore: Callable[[int, int, int], Awaitable[None]],
+        restore: Callable[[int, int, int, Again], Awaitable[None]],
     ) -> None:
-        """`restore(partition, first, last)` puts these offsets back into the windows, which lost them."""
+        """`restore` is `Rebuilder.restore`, called when the windows lack offsets below a batch."""
         self._scorer = scorer
         self._windows = windows
         self._publisher = publisher
@@ -104,21 +99,28 @@ class MessagePath:
             good, dead = self._decode(records)
         with self._metrics.stage.labels("score").time():
             items, unscored = await asyncio.to_thread(self._score, good)
-        by_partition: dict[int, ScoredBatch] = {}
+        batches: list[ScoredBatch] = []
+        owner: dict[tuple[int, int], ScoredBatch] = {}
         for record in records:
-            share = by_partition.get(record.partition)
-            if share is None:
-                share = ScoredBatch(record.partition, record.offset, record.offset, [], [], record.timestamp_ms)
-            by_partition[record.partition] = share._replace(last=record.offset)
+            batch = batches[-1] if batches else None
+            # A hole in the offsets begins a new batch, so that the windows see it: see `stream.rebuild`.
+            if batch is None or batch.partition != record.partition or record.offset > batch.last + 1:
+                batch = ScoredBatch(record.partition, record.offset, record.offset, [], [], record.timestamp_ms)
+                batches.append(batch)
+            batch.last = record.offset
+            owner[record.partition, record.offset] = batch
         for item in items:
-            by_partition[item.partition].items.append(item)
+            owner[item.partition, item.offset].items.append(item)
         for record, reason in dead + unscored:
-            by_partition[record.partition].dead.append((record, reason))
-        return list(by_partition.values())
+            owner[record.partition, record.offset].dead.append((record, reason))
+        return batches
 
     async def write(self, batches: Sequence[ScoredBatch]) -> None:
         """Write windows, then `scored` and dead letters; returns once all are durable. Tries until it works."""
-        await asyncio.gather(*(self._until_done("windows", partial(self._count, batch)) for batch in batches))
+        by_partition: dict[int, list[ScoredBatch]] = {}
+        for batch in batches:
+            by_partition.setdefault(batch.partition, []).append(batch)
+        await asyncio.gather(*map(self._count_in_order, by_partition.values()))
         await self._until_done("publish", partial(self._publish, batches))
         now_s = time.time()
         for batch in batches:
@@ -170,12 +172,30 @@ class MessagePath:
         scorer = self._scorer
         return scored.join(placed, scores, scorer.sentiment_labels, scorer.topic_labels, scorer.version)
 
+    async def restore(self, partition: int, first: int, last: int) -> None:
+        """Put the documents `first`..`last` of a partition, which the windows lack, into them.
+
+        Raises:
+            PublishError: Kafka cannot be read or written now; try again.
+            RedisError: Redis fails; try again.
+        """
+        await self._restore(partition, first, last, self._again)
+
+    async def _again(self, records: Sequence[Record]) -> None:
+        for batch in await self.score(records):
+            await self._windows.add(self._topics.documents, batch.partition, _window_items(batch), batch.last)
+            await self._publish([batch])
+
+    async def _count_in_order(self, batches: Sequence[ScoredBatch]) -> None:
+        for batch in batches:
+            await self._until_done("windows", partial(self._count, batch))
+
     async def _count(self, batch: ScoredBatch) -> None:
-        items = [scored.window_item(item) for item in batch.items]
+        items = _window_items(batch)
         try:
             added = await self._windows.add(self._topics.documents, batch.partition, items, batch.last, batch.first)
         except GapError as gap:
-            await self._restore(batch.partition, gap.applied + 1, batch.first - 1)
+            await self.restore(batch.partition, gap.applied + 1, batch.first - 1)
             added = await self._windows.add(self._topics.documents, batch.partition, items, batch.last)
         for outcome, number in msgspec.structs.asdict(added).items():
             self._metrics.windows.labels(outcome).inc(number)
@@ -209,3 +229,7 @@ class MessagePath:
                 log.warning("%s failed, next try in %.1f s, nothing is lost: %s", stage, pause_s, exc)
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, self._settings.retry_max_s)
+
+
+def _window_items(batch: ScoredBatch) -> list[WindowItem]:
+    return [scored.window_item(item) for item in batch.items]

@@ -1,31 +1,40 @@
-"""Putting back into the windows, from `scored`, what Redis has lost."""
+"""Putting back into the windows what they lack: what Redis has lost, and what the reading has skipped.
+
+Redis may lose writes or everything. Faust may skip the one record that waits to be handed over when a rebalance begins,
+and commit past it (seen with 0.15.3: `Consumer._drain_messages` gives up the hand-over and moves its read offset on).
+Both show as offsets that the windows lack below a batch. They are folded again from `scored`; what is not there either
+is read from `documents` and scored.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from alerts.windows import Windows
 from stream import scored
-from stream.batch import Topics
 from stream.metrics import StreamMetrics
 from stream.publish import PublishError
+from stream.record import Record, Topics
 from stream.scored import Scored
 
 log = logging.getLogger(__name__)
 _CHUNK = 1_000
 
+Again = Callable[[Sequence[Record]], Awaitable[None]]
+"""Takes records of one partition, in offset order, to their end."""
+
 
 class Rebuilder:
-    """Folds a stretch of `scored` into a partition's windows.
+    """Restores stretches of a partition's windows, in offset order.
 
-    Each offset below the group's committed one stands in `scored` (publishing comes before the ack), and repeats only
-    ever go back, so first appearances come in offset order.
+    First appearances in `scored` come in offset order: a worker writes it in order, and repeats only ever go back.
     """
 
     def __init__(
@@ -41,61 +50,96 @@ class Rebuilder:
         self._metrics = metrics
         self._client = {"bootstrap_servers": bootstrap_servers, **(options or {})}
 
-    async def restore(self, partition: int, first: int, last: int) -> None:
-        """Put the documents `first`..`last` of a partition back into the windows.
+    async def restore(self, partition: int, first: int, last: int, again: Again) -> None:
+        """Put the documents `first`..`last` of a partition into the windows; `again` scores those not in `scored`.
 
         Raises:
             PublishError: Kafka cannot be read now; try again.
         """
         log.warning(
-            "the windows of partition %d lack offsets %d-%d; folding them again from %s",
+            "the windows of partition %d lack offsets %d-%d; folding them from %s",
             partition, first, last, self._topics.scored,
         )  # fmt: skip
         await self._windows.rebuilding(self._topics.documents, partition, True)
-        found = 0
         try:
-            consumer = AIOKafkaConsumer(enable_auto_commit=False, auto_offset_reset="earliest", **self._client)
-            await consumer.start()
-            try:
-                found = await self._fold(consumer, partition, first, last)
-            finally:
-                await consumer.stop()
+            folded, scored_anew = await self._restore(partition, first, last, again)
         except (KafkaError, OSError) as exc:
-            raise PublishError(f"cannot read {self._topics.scored}[{partition}]: {exc!r}") from exc
+            raise PublishError(f"cannot read partition {partition} again: {exc!r}") from exc
         await self._windows.rebuilding(self._topics.documents, partition, False)
-        self._metrics.rebuilt.inc(found)
-        missing = last - first + 1 - found
-        if missing:
-            self._metrics.missing.inc(missing)
+        missing = last - first + 1 - folded - scored_anew
+        self._metrics.rebuilt.inc(folded + scored_anew)
+        self._metrics.missing.inc(missing)
         log.log(
             logging.WARNING if missing else logging.INFO,
-            "partition %d: %d items folded again, %d offsets not in %s (dead letters, or older than it keeps)",
-            partition, found, missing, self._topics.scored,
+            "partition %d: %d items folded from %s, %d read and scored again, %d no longer in Kafka",
+            partition, folded, self._topics.scored, scored_anew, missing,
         )  # fmt: skip
 
-    async def _fold(self, consumer: AIOKafkaConsumer, partition: int, first: int, last: int) -> int:
-        here = TopicPartition(self._topics.scored, partition)
-        consumer.assign([here])
-        end = (await consumer.end_offsets([here]))[here]
-        # A plain seek: `seek_to_beginning` may lose to the reset that `assign` began, and then nothing is read.
-        consumer.seek(here, (await consumer.beginning_offsets([here]))[here])
-        next_offset, found, chunk = first, 0, list[Scored]()
-        while await consumer.position(here) < end:
-            for record in (await consumer.getmany(here, timeout_ms=1_000, max_records=_CHUNK)).get(here, ()):
-                try:
-                    item = scored.decode(record.value)
-                except msgspec.DecodeError as exc:
-                    log.warning("%s[%d]@%d is unreadable, skipped: %s", here.topic, partition, record.offset, exc)
+    async def _restore(self, partition: int, first: int, last: int, again: Again) -> tuple[int, int]:
+        """Return how many were folded and how many were scored anew."""
+        folded = anew = 0
+        next_offset, chunk = first, list[Scored]()
+        async with self._reader() as documents:
+            async for item in self._scored(partition):
+                if not next_offset <= item.offset <= last:
                     continue
-                if next_offset <= item.offset <= last:
-                    next_offset = item.offset + 1
-                    chunk.append(item)
-            if len(chunk) >= _CHUNK:
-                found += await self._add(partition, chunk, chunk[-1].offset)
-                chunk = []
-        return found + await self._add(partition, chunk, last)
+                if item.offset > next_offset or len(chunk) >= _CHUNK:
+                    folded += await self._fold(partition, chunk)
+                    chunk = []
+                    anew += await self._score(documents, partition, next_offset, item.offset - 1, again)
+                chunk.append(item)
+                next_offset = item.offset + 1
+            folded += await self._fold(partition, chunk)
+            anew += await self._score(documents, partition, next_offset, last, again)
+        await self._windows.add(self._topics.documents, partition, [], last)
+        return folded, anew
 
-    async def _add(self, partition: int, chunk: list[Scored], position: int) -> int:
-        items = [scored.window_item(item) for item in chunk]
-        await self._windows.add(self._topics.documents, partition, items, position)
-        return len(items)
+    async def _fold(self, partition: int, chunk: list[Scored]) -> int:
+        if chunk:
+            items = [scored.window_item(item) for item in chunk]
+            await self._windows.add(self._topics.documents, partition, items, chunk[-1].offset)
+        return len(chunk)
+
+    async def _score(self, reader: AIOKafkaConsumer, partition: int, first: int, last: int, again: Again) -> int:
+        if first > last:
+            return 0
+        place = TopicPartition(self._topics.documents, partition)
+        found = 0
+        async for chunk in _read(reader, place, first, last + 1):
+            await again([Record(partition, r.offset, r.timestamp, r.key, r.value) for r in chunk])
+            found += len(chunk)
+        return found
+
+    async def _scored(self, partition: int) -> AsyncIterator[Scored]:
+        place = TopicPartition(self._topics.scored, partition)
+        async with self._reader() as reader:
+            async for chunk in _read(reader, place, 0, None):
+                for record in chunk:
+                    try:
+                        yield scored.decode(record.value)
+                    except msgspec.DecodeError as exc:
+                        log.warning("%s[%d]@%d is unreadable, skipped: %s", place.topic, partition, record.offset, exc)
+
+    @asynccontextmanager
+    async def _reader(self) -> AsyncIterator[AIOKafkaConsumer]:
+        consumer = AIOKafkaConsumer(enable_auto_commit=False, auto_offset_reset="earliest", **self._client)
+        await consumer.start()
+        try:
+            yield consumer
+        finally:
+            await consumer.stop()
+
+
+async def _read(
+    consumer: AIOKafkaConsumer, place: TopicPartition, first: int, end: int | None
+) -> AsyncIterator[Sequence[ConsumerRecord[bytes, bytes]]]:
+    """Yield the records from `first` (or the oldest kept) up to `end`, exclusive (None: what is there now)."""
+    consumer.assign([place])
+    now_end = (await consumer.end_offsets([place]))[place]
+    end = now_end if end is None else min(end, now_end)
+    # A plain seek: `seek_to_beginning` may lose to the reset that `assign` began, and then nothing is read.
+    consumer.seek(place, max(first, (await consumer.beginning_offsets([place]))[place]))
+    while await consumer.position(place) < end:
+        records = (await consumer.getmany(place, timeout_ms=1_000, max_records=_CHUNK)).get(place, [])
+        if chunk := [record for record in records if record.offset < end]:
+            yield chunk

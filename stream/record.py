@@ -1,4 +1,4 @@
-"""`Record`: what the path needs of a Kafka record, whichever client read it."""
+"""`Record`: what the path needs of a Kafka record, whichever client read it; and the names of the topics."""
 
 from __future__ import annotations
 
@@ -13,3 +13,11 @@ class Record(NamedTuple):
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
+
+
+class Topics(NamedTuple):
+    """Names of the Kafka topics."""
+
+    documents: str
+    scored: str
+    dead: str

@@ -21,10 +21,11 @@ from ingest.document import Document
 from ingest.document import encode as encode_document
 from model.scorer import Scores
 from stream import dead_letter, scored
-from stream.batch import MessagePath, Topics
+from stream.batch import MessagePath
 from stream.metrics import StreamMetrics
 from stream.publish import PublishError
-from stream.record import Record
+from stream.rebuild import Again
+from stream.record import Record, Topics
 from stream.settings import StreamSettings
 
 T0 = datetime(2023, 3, 10, 12, tzinfo=UTC)
@@ -81,7 +82,7 @@ class Bench:
             self.scorer, self.windows, self.kafka, self.topics, self.settings, self.metrics, self._restore
         )
 
-    async def _restore(self, partition: int, first: int, last: int) -> None:
+    async def _restore(self, partition: int, first: int, last: int, again: Again) -> None:
         self.restored.append((partition, first, last))
         lost = [item for item in self.scored(partition) if first <= item.offset <= last]
         await self.windows.add("documents", partition, [scored.window_item(item) for item in lost], last)

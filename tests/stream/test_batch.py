@@ -159,6 +159,11 @@ async def test_what_redis_lost_is_asked_back_before_the_next_batch_counts(bench:
     assert len(bench.scored()) == 15
 
 
+async def test_a_hole_in_the_offsets_is_filled_before_what_follows_counts(bench: Any, record: Any) -> None:
+    await bench.path.run([record(n) for n in (0, 1, 2, 5, 6, 9)])
+    assert bench.restored == [(0, 3, 4), (0, 7, 8)]
+
+
 async def test_a_record_without_a_time_does_not_upset_the_metrics(bench: Any, record: Callable[..., Record]) -> None:
     batches: list[ScoredBatch] = await bench.path.score([record(0)._replace(timestamp_ms=-1)])
     await bench.path.write(batches)
