@@ -1,9 +1,9 @@
 """`newsquake stream` with a scorer that answers at once, and with traps that tests may set.
 
 Everything but the network is the real command. Environment: `INSTANT_DELAY_S`, seconds that a call takes;
-`INSTANT_TRAPS`, a folder: a text that holds TRAP-<name> springs the trap while the file <name> is there, and takes the file away:
-`hang` never returns, `block` never returns and blocks the event loop too. A text that holds POISON always raises;
-the file `broken` makes every call raise. A text that holds [negative], [neutral] or [positive] is scored so.
+`INSTANT_TRAPS`, a folder: a text that holds TRAP-<name> springs the trap while the file <name> is there, and takes the
+file away: `hang` never returns, `block` never returns and blocks the event loop too. A text that holds POISON always
+raises; the file `broken` makes every call raise. A text that holds [negative], [neutral] or [positive] is scored so.
 """
 
 from __future__ import annotations
