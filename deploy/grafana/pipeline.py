@@ -7,6 +7,7 @@ from grafana_foundation_sdk.builders import dashboard
 from deploy.grafana.panels import RED, YELLOW, Query, board, choice, lines, number, rows_of, states
 
 _WORKER = 'instance=~"$instance"'
+_UP = 'up{job=~"newsquake-.+"}'
 _SCORED = 'outcome="scored"'
 _FATES = f'{_WORKER}, outcome!="unlisted"'
 
@@ -44,7 +45,7 @@ def _glance() -> list[object]:
         number(
             "Processes not ready",
             "none",
-            Query('count(newsquake_process_ready == 0 or up{job=~"newsquake-.+"} == 0) or vector(0)', ""),
+            Query(f"count(newsquake_process_ready == 0 or {_UP} == 0) or 0 * count({_UP})", ""),
             about="Processes that do not answer or say on /healthz that they are not ready.",
             bad=[(1, RED)],
         ),
@@ -294,7 +295,7 @@ def _processes() -> list[object]:
         ),
         states(
             "Up",
-            Query('up{job=~"newsquake-.+"}', "{{job}} {{instance}}"),
+            Query(_UP, "{{job}} {{instance}}"),
             about="Whether Prometheus reached it.",
             width=12,
         ),
