@@ -18,6 +18,7 @@ local clock_ms = tonumber(redis.call('HGET', progress, 'clock_ms') or '-1')
 local sealed = tonumber(redis.call('GET', sealed_key) or '-1e15')
 local before = applied
 if first > applied + 1 then return {before} end
+if first >= 0 then redis.call('HDEL', progress, 'rebuilding') end -- a note that outlived its rebuild
 if position <= applied then return {before, 0, #items, 0, 0, 0, 0} end
 
 local ids_key, stories_key, ids, stories = {}, {}, {}, {}

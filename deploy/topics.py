@@ -17,6 +17,10 @@ class TopicsError(RuntimeError):
     """The topics are not what newsquake needs; the message says which, why, and what mends it."""
 
 
+class TopicsMismatchError(TopicsError):
+    """A topic exists with another number of partitions: trying again cannot help."""
+
+
 def wanted(settings: KafkaSettings) -> dict[str, int]:
     """Topic → partitions. A scored item lies in the partition of its document, so those two have the same number."""
     return {
@@ -51,7 +55,8 @@ def ensure_topics(bootstrap: str, settings: KafkaSettings) -> list[str]:
     Safe to call from several processes at once.
 
     Raises:
-        TopicsError: `documents` or `scored` exists with another number of partitions, or the broker refuses.
+        TopicsMismatchError: `documents` or `scored` exists with another number of partitions.
+        TopicsError: the broker cannot be reached or refuses.
     """
     topics = wanted(settings)
     configs = {"retention.ms": str(settings.retention_days * 86_400_000)}
@@ -62,7 +67,7 @@ def ensure_topics(bootstrap: str, settings: KafkaSettings) -> list[str]:
         try:
             found = existing(admin, topics)
             if problem := mismatch(settings, found):
-                raise TopicsError(problem)
+                raise TopicsMismatchError(problem)
             made = []
             for name in sorted(topics.keys() - found.keys()):
                 try:
@@ -73,7 +78,7 @@ def ensure_topics(bootstrap: str, settings: KafkaSettings) -> list[str]:
                 except TopicAlreadyExistsError:
                     logger.info("topic %s was made by another process meanwhile", name)
             if made and (problem := mismatch(settings, existing(admin, topics))):
-                raise TopicsError(problem)
+                raise TopicsMismatchError(problem)
         finally:
             admin.close()
     except (KafkaError, OSError) as exc:

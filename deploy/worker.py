@@ -15,6 +15,7 @@ from alerts.windows import Windows
 from deploy.health import Starting
 from deploy.kafka_client import client_options, faust_credentials
 from deploy.settings import Settings
+from deploy.topics import ensure_topics
 from deploy.waiting import until_reachable
 from stream import watchdog
 from stream.app import StreamWorker, faust_app
@@ -38,7 +39,8 @@ async def run_worker(
     """Wait for Kafka and Redis, load the model, and work until `stop` is set.
 
     Raises:
-        Exception: whatever made going on impossible; nothing unfinished was acked.
+        TopicsMismatchError: the topics do not have the partitions that the settings say.
+        Exception: whatever else made going on impossible; nothing unfinished was acked.
     """
     metrics = StreamMetrics(registry)
     options = client_options(config.kafka)
@@ -47,13 +49,23 @@ async def run_worker(
     try:
         if not await until_reachable(bootstrap_servers, options, config.stream.group, redis, stop):
             return
+        await asyncio.to_thread(ensure_topics, bootstrap_servers, config.kafka)
         scorer = await asyncio.to_thread(load_scorer)
         windows = Windows(redis, config.alerts.windows)
         rebuilder = Rebuilder(windows, topics, metrics, bootstrap_servers, options)
         publisher = KafkaPublisher(bootstrap_servers, options)
         await publisher.start()
         path = MessagePath(scorer, windows, publisher, topics, config.stream, metrics, rebuilder.restore)
-        progress = Progress(topics.documents, windows, config.stream, metrics, path.restore, bootstrap_servers, options)
+        progress = Progress(
+            topics.documents,
+            windows,
+            config.stream,
+            metrics,
+            path.restore,
+            rebuilder.moved_at,
+            bootstrap_servers,
+            options,
+        )
         state.started(progress.health)
         ended = threading.Event()
         watchdog.start(progress.stalled, ended)

@@ -25,6 +25,7 @@ from stream.record import Record
 from stream.settings import StreamSettings
 
 log = logging.getLogger(__name__)
+_FINISH_S = 20.0
 _BATCH_GAP_S = 0.05
 """Batches begin at most this often: each costs a call to Redis and to Kafka for every partition in it."""
 
@@ -70,6 +71,8 @@ class StreamWorker:
         self._progress = progress
         self._max_batch = settings.max_batch
         self._backlog: Backlog[Any] = Backlog(2 * settings.max_batch)
+        self._in_hand = 0  # batches taken and not yet acked
+        self._stopping = False
         self._scored: asyncio.Queue[tuple[list[Any], list[ScoredBatch]]] = asyncio.Queue(1)
 
         @app.agent(documents, name="newsquake.documents", concurrency=1)
@@ -98,6 +101,8 @@ class StreamWorker:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 await task  # raises what ended it
+            if not self._app.should_stop:
+                await self._finish()
         finally:
             for task in tasks:
                 task.cancel()
@@ -106,6 +111,13 @@ class StreamWorker:
 
     def _assigned(self) -> set[int]:
         return {tp.partition for tp in self._app.consumer.assignment() if tp.topic == self._progress.topic}
+
+    async def _finish(self) -> None:
+        """Write and ack what was taken, so that an orderly stop repeats nothing; a bounded wait."""
+        self._stopping = True
+        give_up_at = time.monotonic() + _FINISH_S
+        while self._in_hand and time.monotonic() < give_up_at:  # noqa: ASYNC110  # two tasks work it down
+            await asyncio.sleep(0.02)
 
     async def _until_faust_stops(self) -> None:
         await self._app.wait_until_stopped()
@@ -117,6 +129,9 @@ class StreamWorker:
             # An item on a quiet stream is taken at once; under load, batches get a moment to form.
             await asyncio.sleep(next_at - time.monotonic())
             events = await self._backlog.take(self._max_batch)
+            if self._stopping:
+                return  # unacked, so the next worker takes them
+            self._in_hand += 1
             next_at = time.monotonic() + _BATCH_GAP_S
             records = [
                 Record(m.partition, m.offset, int(m.timestamp * 1000), m.key, m.value)
@@ -130,4 +145,5 @@ class StreamWorker:
             await self._path.write(batches)
             for event in events:
                 event.ack()
+            self._in_hand -= 1
             self._progress.done(batches)

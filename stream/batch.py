@@ -81,6 +81,9 @@ class MessagePath:
         self._settings = settings
         self._metrics = metrics
         self._restore = restore
+        for topic in scorer.topic_labels:  # there from the start, so that a rate sees the first item
+            for sentiment in scorer.sentiment_labels:
+                metrics.sentiment.labels(topic, sentiment)
 
     async def run(self, records: Sequence[Record]) -> None:
         """Take records of any partitions to their end: in the windows, in `scored` or in `documents.dead`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -19,10 +19,22 @@ from redis.exceptions import RedisError
 from alerts.windows import Windows
 from stream.batch import ScoredBatch
 from stream.metrics import StreamMetrics
+from stream.publish import PublishError
 from stream.settings import StreamSettings
 
 log = logging.getLogger(__name__)
 _EVERY_S = 1.0
+
+
+class TopicReplacedError(RuntimeError):
+    """The topic is not the one whose offsets the windows hold: counting on would take new records for repeats."""
+
+    def __init__(self, topic: str, partition: int, applied: int, end: int) -> None:
+        super().__init__(
+            f"{topic}[{partition}] ends at offset {end}, but the windows hold offsets up to {applied}: the topic was "
+            f"made anew or lost records. If so, delete the key nq:{{{topic}-{partition}}}:progress in Redis, or name "
+            "another topic; counts stay, and ids keep what was counted from counting twice"
+        )
 
 
 class Progress:
@@ -34,16 +46,19 @@ class Progress:
         windows: Windows,
         settings: StreamSettings,
         metrics: StreamMetrics,
-        restore: Callable[[int, int, int], Any],
+        restore: Callable[[int, int, int], Awaitable[None]],
+        restoring_at: Callable[[], float],
         bootstrap_servers: str,
         options: Mapping[str, Any] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`restore` and `restoring_at` are `MessagePath.restore` and `Rebuilder.moved_at`."""
         self.topic = topic
         self._windows = windows
         self._settings = settings
         self._metrics = metrics
         self._restore = restore
+        self._restoring_at = restoring_at
         self._client = {"bootstrap_servers": bootstrap_servers, **(options or {})}
         self._clock = clock
         self._next_offset: dict[int, int] = {}  # partition -> first offset not done
@@ -61,7 +76,11 @@ class Progress:
                 self._moved_at[batch.partition] = now
 
     async def run(self, assigned: Callable[[], set[int]]) -> None:
-        """Measure the lag and tell the windows which partitions have nothing waiting, once a second, for ever."""
+        """Measure the lag and tell the windows which partitions have nothing waiting, once a second, for ever.
+
+        Raises:
+            TopicReplacedError: the topic ends before what the windows hold.
+        """
         while True:
             try:
                 consumer = AIOKafkaConsumer(enable_auto_commit=False, group_id=self._settings.group, **self._client)
@@ -72,7 +91,7 @@ class Progress:
                         await asyncio.sleep(_EVERY_S)
                 finally:
                     await consumer.stop()
-            except (KafkaError, RedisError, OSError) as exc:
+            except (KafkaError, PublishError, RedisError, OSError) as exc:
                 self._metrics.retries.labels("offsets").inc()
                 log.warning("cannot follow the offsets of %s, next try in 2 s: %s", self.topic, exc)
                 await asyncio.sleep(2.0)
@@ -82,21 +101,24 @@ class Progress:
         for partition in self._lag.keys() - assigned:  # taken by another worker
             self._forget(partition)
         places = [TopicPartition(self.topic, partition) for partition in sorted(assigned)]
+        held = {place: await self._windows.offset(self.topic, place.partition) for place in places}  # before the ends
         ends = await consumer.end_offsets(places) if places else {}
         for place, end in ends.items():
-            partition = place.partition
+            partition, applied = place.partition, held[place]
+            if applied is not None and applied >= end:
+                raise TopicReplacedError(self.topic, partition, applied, end)
             if partition not in self._lag:
                 self._moved_at[partition] = now
             lag = end - self._next_offset.get(partition, 0)
             if lag > 0:  # what this worker has not done itself, another may have
                 committed = await consumer.committed(place)
-                first = committed or (await consumer.beginning_offsets([place]))[place]
+                first = max(committed or 0, (await consumer.beginning_offsets([place]))[place])
                 self._next_offset[partition] = max(first, self._next_offset.get(partition, 0))
                 lag = end - self._next_offset[partition]
             lag = max(0, lag)
             if lag == 0:
                 self._moved_at[partition] = now
-                await self._idle(partition, end, now_ms)
+                await self._idle(partition, applied, end, now_ms)
             self._lag[partition] = lag
             self._metrics.lag.labels(str(partition)).set(lag)
         self._metrics.partitions.set(len(assigned))
@@ -106,8 +128,7 @@ class Progress:
             log.info("caught up on partitions %s", sorted(assigned))
         self._metrics.ready.set(float(self._caught_up))
 
-    async def _idle(self, partition: int, end: int, now_ms: int) -> None:
-        applied = await self._windows.offset(self.topic, partition)
+    async def _idle(self, partition: int, applied: int | None, end: int, now_ms: int) -> None:
         first = 0 if applied is None else applied + 1
         if first < end:  # Redis lost what this group had done
             await self._restore(partition, first, end - 1)
@@ -123,6 +144,8 @@ class Progress:
     def stalled(self) -> list[str]:
         """Return a line for each partition that has records waiting and does not move."""
         now, limit_s = self._clock(), self._settings.stall_s
+        if now - self._restoring_at() < limit_s:
+            return []
         lines = [
             f"partition {partition}: {self._lag.get(partition, 0)} records wait, no progress for {now - moved_at:.0f} s"
             for partition, moved_at in list(self._moved_at.items())

@@ -9,6 +9,7 @@ is read from `documents` and scored.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -26,6 +27,7 @@ from stream.scored import Scored
 
 log = logging.getLogger(__name__)
 _CHUNK = 1_000
+_CLOCKS_DIFFER_MS = 600_000
 
 Again = Callable[[Sequence[Record]], Awaitable[None]]
 """Takes records of one partition, in offset order, to their end."""
@@ -34,7 +36,9 @@ Again = Callable[[Sequence[Record]], Awaitable[None]]
 class Rebuilder:
     """Restores stretches of a partition's windows, in offset order.
 
-    First appearances in `scored` come in offset order: a worker writes it in order, and repeats only ever go back.
+    First appearances in `scored` come in offset order: a worker writes it in order, and repeats only ever go back. Only
+    what is scored anew here comes later; another rebuild over it scores it once more. Dead letters among the documents
+    of a stretch are written again.
     """
 
     def __init__(
@@ -49,6 +53,11 @@ class Rebuilder:
         self._topics = topics
         self._metrics = metrics
         self._client = {"bootstrap_servers": bootstrap_servers, **(options or {})}
+        self._moved_at = float("-inf")
+
+    def moved_at(self) -> float:
+        """Return when (`time.monotonic`) a rebuild last made progress: the watchdog must not take it for a stall."""
+        return self._moved_at
 
     async def restore(self, partition: int, first: int, last: int, again: Again) -> None:
         """Put the documents `first`..`last` of a partition into the windows; `again` scores those not in `scored`.
@@ -62,7 +71,7 @@ class Rebuilder:
         )  # fmt: skip
         await self._windows.rebuilding(self._topics.documents, partition, True)
         try:
-            folded, scored_anew = await self._restore(partition, first, last, again)
+            first, folded, scored_anew = await self._restore(partition, first, last, again)
         except (KafkaError, OSError) as exc:
             raise PublishError(f"cannot read partition {partition} again: {exc!r}") from exc
         await self._windows.rebuilding(self._topics.documents, partition, False)
@@ -75,14 +84,19 @@ class Rebuilder:
             partition, folded, self._topics.scored, scored_anew, missing,
         )  # fmt: skip
 
-    async def _restore(self, partition: int, first: int, last: int, again: Again) -> tuple[int, int]:
-        """Return how many were folded and how many were scored anew."""
+    async def _restore(self, partition: int, first: int, last: int, again: Again) -> tuple[int, int, int]:
+        """Return the first offset that Kafka still holds, how many were folded and how many were scored anew."""
         folded = anew = 0
-        next_offset, chunk = first, list[Scored]()
-        async with self._reader() as documents:
-            async for item in self._scored(partition):
-                if not next_offset <= item.offset <= last:
+        async with self._reader() as documents, self._reader() as scores:
+            first, start, cut = await self._start(documents, scores, partition, first)
+            next_offset, chunk = first, list[Scored]()
+            async for item in self._scored(scores, partition, start):
+                if item.offset > last:
+                    break
+                if item.offset < next_offset:
                     continue
+                if cut and next_offset == first:  # what came before is older than `scored` keeps
+                    first = next_offset = item.offset
                 if item.offset > next_offset or len(chunk) >= _CHUNK:
                     folded += await self._fold(partition, chunk)
                     chunk = []
@@ -92,7 +106,26 @@ class Rebuilder:
             folded += await self._fold(partition, chunk)
             anew += await self._score(documents, partition, next_offset, last, again)
         await self._windows.add(self._topics.documents, partition, [], last)
-        return folded, anew
+        return first, folded, anew
+
+    async def _start(
+        self, documents: AIOKafkaConsumer, scores: AIOKafkaConsumer, partition: int, first: int
+    ) -> tuple[int, int, bool]:
+        """Return the first offset of `documents` still there, where to begin in `scored`, and if that is cut off.
+
+        An item was scored after its document was written; the margin allows for clocks that differ.
+        """
+        source, target = (
+            TopicPartition(self._topics.documents, partition),
+            TopicPartition(self._topics.scored, partition),
+        )
+        first = max(first, (await documents.beginning_offsets([source]))[source])
+        begin = (await scores.beginning_offsets([target]))[target]
+        async for chunk in _read(documents, source, first, first + 1):
+            at = (await scores.offsets_for_times({target: max(0, chunk[0].timestamp - _CLOCKS_DIFFER_MS)}))[target]
+            if at is not None and at.offset > begin:
+                return first, at.offset, False
+        return first, begin, begin > 0
 
     async def _fold(self, partition: int, chunk: list[Scored]) -> int:
         if chunk:
@@ -106,19 +139,20 @@ class Rebuilder:
         place = TopicPartition(self._topics.documents, partition)
         found = 0
         async for chunk in _read(reader, place, first, last + 1):
+            self._moved_at = time.monotonic()
             await again([Record(partition, r.offset, r.timestamp, r.key, r.value) for r in chunk])
             found += len(chunk)
         return found
 
-    async def _scored(self, partition: int) -> AsyncIterator[Scored]:
+    async def _scored(self, reader: AIOKafkaConsumer, partition: int, start: int) -> AsyncIterator[Scored]:
         place = TopicPartition(self._topics.scored, partition)
-        async with self._reader() as reader:
-            async for chunk in _read(reader, place, 0, None):
-                for record in chunk:
-                    try:
-                        yield scored.decode(record.value)
-                    except msgspec.DecodeError as exc:
-                        log.warning("%s[%d]@%d is unreadable, skipped: %s", place.topic, partition, record.offset, exc)
+        async for chunk in _read(reader, place, start, None):
+            self._moved_at = time.monotonic()
+            for record in chunk:
+                try:
+                    yield scored.decode(record.value)
+                except msgspec.DecodeError as exc:
+                    log.warning("%s[%d]@%d is unreadable, skipped: %s", place.topic, partition, record.offset, exc)
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[AIOKafkaConsumer]:

@@ -11,6 +11,7 @@ import click
 from prometheus_client import CollectorRegistry
 
 from deploy import health, log, settings
+from deploy.topics import TopicsMismatchError
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ def stream(port: int | None) -> None:
     log.setup(config.log.level)
     try:
         asyncio.run(_run(config, bootstrap_servers, redis_url, config.http.stream_port if port is None else port))
+    except TopicsMismatchError as exc:
+        raise settings.SettingsError(str(exc)) from exc
     except Exception:
         logger.exception("the worker cannot go on; nothing that was not finished is acked, so a restart loses nothing")
         sys.exit(1)

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from deploy.local.servers import LocalValkey
 from stream.batch import ScoredBatch
-from stream.progress import Progress
+from stream.progress import Progress, TopicReplacedError
 from stream.settings import StreamSettings
 
 
@@ -34,11 +34,11 @@ class Watched:
     """A `Progress` at a time that the test sets."""
 
     def __init__(self, bench: Any, broker: Broker) -> None:
-        self.now_s = 1_000.0
+        self.now_s, self.restoring_at_s = 1_000.0, 0.0
         self.bench, self.broker = bench, broker
         self.progress = Progress(
             "documents", bench.windows, StreamSettings(stall_s=60, max_batch=10), bench.metrics, bench.path.restore,
-            "unused", clock=lambda: self.now_s,
+            lambda: self.restoring_at_s, "unused", clock=lambda: self.now_s,
         )  # fmt: skip
 
     async def look(self, *assigned: int) -> None:
@@ -68,10 +68,30 @@ async def test_lag_falls_with_what_this_worker_does_and_with_what_the_group_had_
     assert watched.progress.health() == ([], [])  # ready once is ready: a later lag is a metric
 
 
-async def test_lag_counts_from_the_beginning_that_kafka_still_has(watched: Watched) -> None:
-    watched.broker.begins[0] = 40
+@pytest.mark.parametrize("committed", [None, 20])
+async def test_lag_counts_from_the_beginning_that_kafka_still_has(watched: Watched, committed: int | None) -> None:
+    watched.broker.begins[0], watched.broker.commits[0] = 40, committed
     await watched.look(0)
     assert watched.bench.value("lag_records", partition="0") == 60
+
+
+async def test_a_topic_that_was_made_anew_ends_the_worker_with_what_to_do(watched: Watched, record: Any) -> None:
+    await watched.bench.path.run([record(n) for n in range(10)])
+    watched.broker.ends[0] = 10
+    watched.broker.commits[0] = 10
+    await watched.look(0)
+    watched.broker.ends[0] = 9
+    with pytest.raises(TopicReplacedError, match=r"delete the key nq:{documents-0}:progress"):
+        await watched.look(0)
+
+
+async def test_a_rebuild_that_moves_is_no_stall(watched: Watched) -> None:
+    await watched.look(0)
+    watched.now_s += 61
+    watched.restoring_at_s = watched.now_s - 5
+    assert watched.progress.stalled() == []
+    watched.restoring_at_s -= 60
+    assert any("records wait" in line for line in watched.progress.stalled())
 
 
 async def test_a_partition_that_does_not_move_while_records_wait_is_a_stall(watched: Watched) -> None:
