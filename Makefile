@@ -50,14 +50,16 @@ install: .venv/.installed ## the virtual environment, from the lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-# The tests' servers that no Python package carries: installed where that is allowed, else named.
-SYSTEM := redis-server prometheus
+# What the tests need and no Python package carries, as command=package: installed where that is allowed, else named.
+SYSTEM := redis-server=redis-server prometheus=prometheus systemd-analyze=systemd
 system:
-	@missing=""; for name in $(SYSTEM); do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
+	@missing=""; for pair in $(SYSTEM); do \
+		command -v $${pair%=*} >/dev/null || missing="$$missing $${pair#*=}"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "newsquake: installing$$missing for the tests ..."; \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+		apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	else echo "newsquake: the tests need$$missing; install them with your system's package manager" >&2; exit 1; fi
 
 clean:           ## remove what was built; the state in .newsquake stays
