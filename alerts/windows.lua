@@ -17,6 +17,8 @@ local applied = tonumber(redis.call('HGET', progress, 'offset') or '-1')
 local clock_ms = tonumber(redis.call('HGET', progress, 'clock_ms') or '-1')
 local sealed = tonumber(redis.call('GET', sealed_key) or '-1e15')
 local before = applied
+-- What claims to be seen later than this does not say what time it is: the partition's older records may still wait.
+local newest_ms = tonumber(redis.call('TIME')[1]) * 1000 + 60000
 if first > applied + 1 then return {before} end
 if first >= 0 then redis.call('HDEL', progress, 'rebuilding') end -- a note that outlived its rebuild
 if position <= applied then return {before, 0, #items, 0, 0, 0, 0} end
@@ -67,7 +69,7 @@ for _, item in ipairs(items) do
     repeats = repeats + 1
   else
     applied = offset
-    if seen_ms > clock_ms then clock_ms = seen_ms end
+    if seen_ms > clock_ms and seen_ms <= newest_ms then clock_ms = seen_ms end
     local id_seen = seen(ids, ids_key, day, id)
     local story_seen = not id_seen and seen(stories, stories_key, day, story)
     ids[day][id], stories[day][story] = true, true

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -131,6 +132,13 @@ def test_what_comes_far_too_late_counts_nowhere(both: redis.Redis, item: Make) -
     Buckets(both, TOPIC, 1).seal(int(NOON) // 60 + 400)
     assert _add(both, [item(0, seen_at=NOON)]) == [Added(late=1)]
     assert Buckets(both, TOPIC, 1).total() == {}
+
+
+def test_an_item_from_the_future_does_not_move_the_clock(both: redis.Redis, item: Make) -> None:
+    future = time.time() + 3_000
+    _add(both, [item(0, seen_at=NOON), item(1, seen_at=future), item(2, seen_at=NOON + 60)])
+    assert Buckets(both, TOPIC, 1).progress()[0].clock_ms == int(NOON + 60) * 1000
+    assert Buckets(both, TOPIC, 1).counts([int(future) // 60])[0]["market", int(future) // 60, "negative"] == 1
 
 
 def test_only_new_negative_stories_are_listed_up_to_the_bound(both: redis.Redis, item: Make) -> None:
