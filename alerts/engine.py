@@ -41,12 +41,16 @@ _GAP_MIN = 600
 _SETTLE_S = 3.0  # with the event clock: what a producer may hold back after it sent newer items to other partitions
 _STUCK_S = 60.0
 _BEHIND_MIN = 5
+_AHEAD_S = 60.0  # by which machines' times may differ, as in windows.lua
 
 
 class _State(msgspec.Struct, frozen=True):
+    """The snapshot. Up to `quiet_until` minutes are learnt from, and nobody is told."""
+
     minute: int
     episodes: list[Episode]
     detector: bytes
+    quiet_until: int | None = None
 
 
 class AlertEngine:
@@ -145,6 +149,9 @@ class AlertEngine:
         if self._minute is None:
             filled = [minute for minute in self._buckets.minutes() if minute <= frontier]
             self._minute = filled[0] - 1 if filled else frontier
+            if self._settings.clock == "wall" and self._quiet_until is None:
+                # Redis may have lost the snapshot with all else: what was told before must not be told again.
+                self._quiet_until = self._reconcile_at = frontier
             self._save()  # before the first seal, so that a crash from here on finds where to begin again
         if frontier > self._minute:
             self._buckets.seal(frontier)
@@ -165,7 +172,7 @@ class AlertEngine:
         self._detector = Detector(self._settings.surge)
         self._lifecycle = Lifecycle(self._settings, self._detector, self._metrics)
         self._minute, self._empty, self._refused = None, 0, 0
-        self._relearn_until: int | None = None
+        self._quiet_until: int | None = None
         self._reconcile_at: int | None = None
         self._saved = time.monotonic()
 
@@ -181,10 +188,12 @@ class AlertEngine:
                 state = msgspec.msgpack.decode(raw, type=_State)
                 self._detector.restore(state.detector)
                 self._minute, self._lifecycle.episodes = state.minute, list(state.episodes)
+                if state.quiet_until is not None:
+                    self._quiet_until = self._reconcile_at = state.quiet_until
             except (SnapshotError, msgspec.MsgspecError) as exc:
                 log.warning("the last snapshot cannot be used (%s); learning again from the windows", exc)
         if self._minute is None:
-            self._relearn_until = self._reconcile_at
+            self._quiet_until = self._reconcile_at
         known = [endpoint.id for endpoint in self._endpoints]
         if dropped := self._outbox.drop_unknown(known):
             log.warning("%d deliveries are in the dead list: their endpoints are configured no more", dropped)
@@ -196,7 +205,7 @@ class AlertEngine:
 
     def _save(self) -> None:
         if self._minute is not None:
-            state = _State(self._minute, self._lifecycle.episodes, self._detector.snapshot())
+            state = _State(self._minute, self._lifecycle.episodes, self._detector.snapshot(), self._quiet_until)
             self._store.save_state(msgspec.msgpack.encode(state))
         self._saved = time.monotonic()
 
@@ -207,8 +216,10 @@ class AlertEngine:
         event clock "that time" is the largest clock known a little before.
         """
         wall_s = self._clock()
-        clocks = [p.clock_ms / 1000 for p in progress if p.clock_ms is not None]
-        event_s = min(max(clocks, default=0.0), wall_s)  # an item from the future does not move time on
+        # An item from the future, let in by a server whose time was wrong, does not move time on.
+        clocks = [(p.clock_ms or 0) / 1000 for p in progress]
+        clocks = [clock if clock <= wall_s + _AHEAD_S else 0.0 for clock in clocks]
+        event_s = min(max(clocks, default=0.0), wall_s)
         by_event = self._settings.clock == "event"
         if not self._seen_clocks or event_s > self._seen_clocks[-1][1]:
             self._seen_clocks.append((wall_s, event_s))
@@ -222,7 +233,7 @@ class AlertEngine:
             idle_s = (partition.idle_at_ms or 0) / 1000
             if by_event:
                 idle_s = max((c for seen_s, c in self._seen_clocks if seen_s <= idle_s - _SETTLE_S), default=0.0)
-            complete_s = max((partition.clock_ms or 0) / 1000, idle_s)
+            complete_s = max(clocks[number], idle_s)
             if not by_event and wall_s - complete_s > 60 * _BEHIND_MIN:
                 waiting.append(f"partition {number}: no worker has read it to its end for over {_BEHIND_MIN} min")
             reached_s = min(reached_s, complete_s)
@@ -246,6 +257,8 @@ class AlertEngine:
                 self._detector.skip_to(following - 1)
                 minute = following - 1
         last = min(frontier, minute + _CHUNK_MIN, upto if known else frontier)
+        if self._reconcile_at is not None and minute < self._reconcile_at:
+            last = min(last, self._reconcile_at)
         minutes = range(minute + 1, last + 1)
         wanted = list(minutes)
         if known:
@@ -262,7 +275,7 @@ class AlertEngine:
         if counts or self._detector.minute:
             judgements = self._detector.update(minute, counts)
             for change in self._lifecycle.step(minute, judgements, self._evidence):
-                if self._relearn_until is None or minute > self._relearn_until:
+                if self._quiet_until is None or minute > self._quiet_until:
                     self._put(change.alert, change.event)
         self._metrics.minutes.inc()
         self._metrics.tick_seconds.observe(time.perf_counter() - begun)
@@ -301,7 +314,8 @@ class AlertEngine:
         for alert in stored.values():
             text = f"{alert.name}: closed, because its course is not known any more (state lost or settings changed)"
             self._put(self._lifecycle.resolved(alert, minute, text), "alert.resolved")
-        self._reconcile_at = self._relearn_until = None
+        self._reconcile_at = self._quiet_until = None
+        self._save()  # or a crash would reconcile once more, and close what opened since
 
     def _watch_outbox(self) -> None:
         metrics = self._metrics

@@ -273,6 +273,15 @@ def test_the_wall_clock_seals_what_idle_workers_have_read(store: redis.Redis, it
     assert engine.health() == ([], [])
 
 
+def test_a_clock_from_the_future_does_not_stand_for_what_was_read(store: redis.Redis, item: Make, secret: str) -> None:
+    now = START + 2 * 3600
+    _write(store, _history(item, 1.5), idle_ms=int((now - 1800) * 1000))
+    store.hset("nq:{documents-1}:progress", "clock_ms", int((now + 3000) * 1000))
+    engine = _finish(_engine(store, secret, clock="wall", now=lambda: now))
+    assert Buckets(store, TOPIC, PARTITIONS).progress()[1].sealed * 60 < now - 1800
+    assert "partition 1" in str(engine.health()[1])
+
+
 def test_an_item_from_the_future_does_not_end_time(store: redis.Redis, item: Make, secret: str) -> None:
     items = _history(item, 2)
     _write(store, [*items, item(len(items), seen_at=2.5e11), item(len(items) + 1, seen_at=2.5e11)])
@@ -304,6 +313,52 @@ def test_a_lost_snapshot_alerts_nobody_of_the_past(store: redis.Redis, item: Mak
     _finish(_engine(store, secret))
     assert [alert.series for alert in AlertStore(store).open()] == firing
     assert len(AlertStore(store).log()) == lines
+
+
+@pytest.mark.parametrize("crash_after", [None, 1, 50, 99])
+def test_a_wiped_redis_tells_nobody_of_the_past_again(
+    store: redis.Redis, item: Make, secret: str, crash_after: int | None
+) -> None:
+    now = START + 100 * 3600
+    items = _history(item, 100, surges=(30, 50, 99.4))
+
+    def engine() -> AlertEngine:
+        return _engine(store, secret, clock="wall", now=lambda: now)
+
+    _write(store, items, idle_ms=int(now * 1000))
+    _finish(engine())
+    open_before = AlertStore(store).open()
+    assert len(open_before) == 1
+
+    store.flushall()
+    wiped = engine()
+    assert not wiped.tick()  # nothing is there yet
+    _write(store, items, idle_ms=int(now * 1000))
+    store.hset("nq:{documents-1}:progress", "rebuilding", 1)
+    assert not wiped.tick()
+    store.hdel("nq:{documents-1}:progress", "rebuilding")
+    for _ in range(crash_after or 0):
+        wiped.tick()
+    _finish(engine() if crash_after else wiped)
+    log, stored, deliveries = _outcome(store, secret)
+    assert [(line[2], stored[line[0]].series) for line in log] == [("firing", open_before[0].series)]
+    assert [event for _, event, _, _ in deliveries] == ["alert.firing"]
+
+
+def test_what_opens_after_the_past_was_learnt_is_told_even_when_the_engine_dies(
+    store: redis.Redis, item: Make, secret: str
+) -> None:
+    first, later = START + 100 * 3600, START + 102 * 3600
+    items = _history(item, 102, surges=(30, 100.2))
+    known = [made for made in items if made.seen_at < first]
+    _write(store, known, idle_ms=int(first * 1000))
+    _finish(_engine(store, secret, clock="wall", now=lambda: first))
+    assert AlertStore(store).log() == []
+    _write(store, items[len(known) :], idle_ms=int(later * 1000))
+    for _ in range(4):  # each is as one that died before
+        _engine(store, secret, clock="wall", snapshot_s=1e9, now=lambda: later).tick()
+    _finish(_engine(store, secret, clock="wall", now=lambda: later))
+    assert [line.status for line in AlertStore(store).log()] == ["firing"]
 
 
 def test_changed_settings_close_what_they_would_not_have_opened(store: redis.Redis, item: Make, secret: str) -> None:
