@@ -20,10 +20,10 @@ pytestmark = pytest.mark.integration
 OLD, FRESH = 500, 60
 
 
-def rss(ticker: str, count: int, first_at: datetime, apart_s: float) -> bytes:
+def rss(publisher: str, ticker: str, count: int, first_at: datetime, apart_s: float) -> bytes:
     """A feed of negative items on one company."""
     items = "".join(
-        f"<item><guid>{n}</guid><title>[negative] case {ticker} {n} hurts ${ticker}</title>"
+        f"<item><guid>{n}</guid><title>[negative] {publisher} tells of case {n} at ${ticker}</title>"
         f"<pubDate>{format_datetime(first_at - timedelta(seconds=n * apart_s))}</pubDate></item>"
         for n in range(count)
     )
@@ -35,9 +35,9 @@ def feeds() -> Iterator[dict[str, Any]]:
     """A server of two feeds: one of old items, one (the control) whose items just happened."""
     now = datetime.now(UTC)
     bodies = {
-        "/old": rss("OLDCO", OLD, now - timedelta(hours=7), 600),
-        "/fresh-a": rss("FRESH", FRESH, now, 1),
-        "/fresh-b": rss("FRESH", FRESH, now, 1),
+        "/old": rss("old", "OLDCO", OLD, now - timedelta(hours=7), 600),
+        "/fresh-a": rss("fresh-a", "FRESH", FRESH, now, 1),
+        "/fresh-b": rss("fresh-b", "FRESH", FRESH, now, 1),
     }
     polls: dict[str, Any] = dict.fromkeys(bodies, 0)
 
