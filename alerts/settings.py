@@ -47,7 +47,7 @@ class SurgeSettings(BaseModel, frozen=True, extra="forbid"):
     calm_min: int = Field(
         default=60, ge=1, description="Calm minutes (z below 1.75 in the windows of 5, 15 and 60) that end an alert."
     )
-    warm_up_h: int = Field(default=24, ge=0, description="Hours of event time before anything is judged.")
+    warm_up_h: int = Field(default=24, ge=0, description="Hours with items before anything is judged.")
     warm_up_items: int = Field(
         default=100, ge=0, description="Items of the market learnt from before anything is judged."
     )

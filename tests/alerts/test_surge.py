@@ -114,10 +114,20 @@ def test_without_history_it_says_so_and_nothing_more() -> None:
 
 
 def test_days_of_quiet_do_not_replace_items_of_history() -> None:
-    detector = Detector()
+    detector = Detector(SurgeSettings(warm_up_h=1))
     found = _run([_surge("C1", 0, 1, 3.0), _surge("C3", 2 * DAY, 40, 2.0)], 2 * DAY + 60, detector=detector)
     assert _series(found) == set()
     assert "of 100 items" in detector.warming_up()
+
+
+def test_items_with_an_ancient_time_are_no_history() -> None:
+    detector = Detector()
+    for now in range(400):  # a clock that was wrong, once
+        detector.update(START - 900 * DAY + now, {(MARKET, START - 900 * DAY, "neutral"): 500} if now < 2 else {})
+    detector.skip_to(START - 1)
+    found = _run([_background(1_500), _surge("C3", 600, 40, 2.0)], 1_000, detector=detector)
+    assert _series(found) == set()
+    assert "company=C3" in _series(found, "warming up")
 
 
 def test_an_episode_that_ended_does_not_fire_again_from_the_long_window() -> None:
