@@ -62,6 +62,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """One episode of one series, from firing to resolved. Each change makes a new `revision`.
 
     `figures` are those of the minute it fired, `peak` those of the largest z since. Times are event times.
+    `publishers` and `stories` are those of the listed items; `unlisted` negative items found the lists full, so that
+    there may be more of both.
     """
 
     id: str
@@ -77,6 +79,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     figures: Figures
     peak: Figures
     publishers: int
+    unlisted: int = 0
     stories: tuple[Story, ...]
     also: tuple[Also, ...] = ()
     schema: int = SCHEMA_VERSION

@@ -75,6 +75,8 @@ class AlertEngine:
         self._metrics = AlertsMetrics(registry)
         self._endpoints = [Endpoint(webhook) for webhook in settings.webhooks]
         self._minute: int | None = None
+        self._quiet_until: int | None = None  # nobody is told of what was up to this minute
+        self._reconcile_at: int | None = None  # when this minute is judged, open alerts and episodes are made one
         self._loaded = False
         self._listed: tuple[int, list[WindowItem]] = (0, [])
         self._filled: tuple[int, list[int]] = (0, [])
@@ -172,8 +174,7 @@ class AlertEngine:
         self._detector = Detector(self._settings.surge)
         self._lifecycle = Lifecycle(self._settings, self._detector, self._metrics)
         self._minute, self._empty, self._refused = None, 0, 0
-        self._quiet_until: int | None = None
-        self._reconcile_at: int | None = None
+        self._quiet_until, self._reconcile_at = None, None
         self._saved = time.monotonic()
 
     def _load(self) -> None:

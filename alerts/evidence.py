@@ -78,8 +78,10 @@ def mostly_about(items: Sequence[WindowItem]) -> str:
     return company if count > len(items) / 2 else ""
 
 
-def summary(series: str, seen: Figures, publishers: int, about: str = "") -> str:
+def summary(series: str, seen: Figures, publishers: int, about: str = "", unlisted: int = 0) -> str:
     """Return the sentence that says what happened; `about` is the company that most of the items are about.
+
+    `unlisted` items found the lists of evidence full, so that their publishers are not known.
 
     >>> seen = Figures(window_min=60, observed=14, others=1, copies=3, expected=1.2, low=0, high=4, p_value=2e-9,
     ...     z=6.1, share=0.21, history=33)
@@ -87,6 +89,8 @@ def summary(series: str, seen: Figures, publishers: int, about: str = "") -> str
     'SIVB: 14 negative of 15 items in 60 min; 1.2 expected (95 % 0-4), p = 2e-09; 6 publishers; 3 reprints not counted'
     >>> summary("market", seen, 6, "SIVB").partition(";")[0]
     'The market (mostly SIVB): 14 negative of 15 items in 60 min'
+    >>> summary("company=SIVB", seen, 1, unlisted=12).split("; ")[2]
+    '1 publisher of the 2 items listed (12 are not: too many at once)'
     """
     name = label(series)
     if about and f"company={about}" not in series.split(";"):
@@ -96,6 +100,9 @@ def summary(series: str, seen: Figures, publishers: int, about: str = "") -> str
         f"{_duration(seen.window_min)}; {seen.expected:.1f} expected (95 % {seen.low}-{seen.high}), "
         f"p = {seen.p_value:.1g}; {publishers} publisher{'s' if publishers != 1 else ''}"
     )
+    if unlisted:
+        listed = seen.observed - unlisted
+        text += f" of the {listed} item{'s' if listed != 1 else ''} listed ({unlisted} are not: too many at once)"
     return f"{text}; {seen.copies} reprint{'s' if seen.copies != 1 else ''} not counted" if seen.copies else text
 
 

@@ -5,6 +5,7 @@ Pure decisions on judgements and evidence; `alerts.engine` stores what comes out
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -17,6 +18,8 @@ from alerts.series import kind, label, overlaps, series_of
 from alerts.settings import AlertsSettings
 from alerts.surge import CALM_Z, Detector, Judgement
 from alerts.windows import WindowItem
+
+log = logging.getLogger(__name__)
 
 Evidence = Callable[[Judgement], Sequence[WindowItem]]
 
@@ -99,8 +102,11 @@ class Lifecycle:
     def _take_up(self, judgement: Judgement, now: Mapping[str, Judgement], evidence: Evidence) -> list[Change]:
         items = evidence(judgement)
         behind = publishers(items)
-        if behind < self._settings.surge.minimum_publishers:
+        unlisted = max(0, judgement.observed - len(items))
+        # What the full lists of evidence left out may be of other publishers: in doubt, tell.
+        if behind + unlisted < self._settings.surge.minimum_publishers:
             self._metrics.held.labels(reason="publishers").inc()
+            log.info("%s surges (z %.1f), held: publishers behind it: %d", judgement.series, judgement.z, behind)
             return []
         self._detector.watch(judgement.series)
         excess = {judgement.series: judgement.observed - judgement.expected}
@@ -128,10 +134,11 @@ class Lifecycle:
             name=label(judgement.series),
             started_at=at,
             updated_at=at,
-            summary=summary(judgement.series, seen, behind, mostly_about(items)),
+            summary=summary(judgement.series, seen, behind, "" if unlisted else mostly_about(items), unlisted),
             figures=seen,
             peak=seen,
             publishers=behind,
+            unlisted=unlisted,
             stories=stories(items, self._settings.stories),
         )
         self.episodes.append(Episode(alert=alert, minute=judgement.minute, excess=excess))

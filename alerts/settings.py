@@ -42,7 +42,10 @@ class SurgeSettings(BaseModel, frozen=True, extra="forbid"):
     )
     minimum_count: int = Field(default=5, ge=1, description="Negative items in the window below which nothing surges.")
     minimum_publishers: int = Field(
-        default=2, ge=1, description="Publishers among the listed items below which no alert opens."
+        default=2,
+        ge=1,
+        description="Publishers below which no alert opens. A flood may leave items unlisted; then the benefit of "
+        "the doubt is with the alert, which says so.",
     )
     calm_min: int = Field(
         default=60, ge=1, description="Calm minutes (z below 1.75 in the windows of 5, 15 and 60) that end an alert."

@@ -150,6 +150,22 @@ def test_one_publisher_alone_raises_nothing(store: redis.Redis, item: Make, secr
     assert AlertStore(store).log() == []
 
 
+def test_a_flood_that_fills_the_lists_hides_no_surge(store: redis.Redis, item: Make, secret: str) -> None:
+    fields = ("companies", "sentiment", "topic", "seen_at", "publisher")
+    items = [{name: getattr(made, name) for name in fields} for made in _history(item, 31, surges=(30,))]
+    calm = [made for made in items if made["seen_at"] < START + 30 * 3600]
+    for made in items[len(calm) :]:  # before each item, one publisher fills the lists of the minute and partition
+        spam = {**made, "companies": ("SPAM",), "topic": "Spam", "sentiment": "negative", "publisher": "Spam Daily"}
+        calm += [spam] * 210 + [made]
+    _write(store, [item(offset, **made) for offset, made in enumerate(calm)])
+    _finish(_engine(store, secret))
+    found = [AlertStore(store).get(line.id) for line in AlertStore(store).log() if line.status == "firing"]
+    about = {series: alert for alert in found if alert for series in (alert.series, *(a.series for a in alert.also))}
+    assert "company=SIVB" in about
+    assert all(alert.unlisted > 0 for alert in about.values())
+    assert all("items listed" in alert.summary for alert in about.values())
+
+
 def test_a_first_poll_of_old_items_raises_nothing(store: redis.Redis, item: Make, secret: str) -> None:
     quiet = _history(item, 40)
     at = START + 30 * 3600
