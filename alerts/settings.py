@@ -6,6 +6,7 @@ from base64 import b64decode
 from typing import Literal
 from urllib.parse import urlsplit
 
+import httpx
 from pydantic import BaseModel, Field, SecretStr, field_validator
 from standardwebhooks import Webhook
 
@@ -71,9 +72,14 @@ class WebhookSettings(BaseModel, frozen=True, extra="forbid"):
     @field_validator("url")
     @classmethod
     def _is_http(cls, value: SecretStr) -> SecretStr:
-        parts = urlsplit(value.get_secret_value())
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("must be an http:// or https:// URL with a host")
+        raw = value.get_secret_value()
+        try:
+            url = httpx.URL(raw)  # by which it will be called
+            good = url.scheme in ("http", "https") and url.host and urlsplit(raw).port != 0
+        except (httpx.InvalidURL, ValueError):
+            good = False
+        if not good or any(char.isspace() for char in raw):
+            raise ValueError("must be an http:// or https:// URL with a host, and its port, if any, from 1 to 65535")
         return value
 
     @field_validator("secret")

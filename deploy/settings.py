@@ -9,8 +9,9 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from redis.connection import parse_url
 
 from alerts.settings import AlertsSettings
 from ingest.settings import IngestSettings
@@ -68,8 +69,19 @@ class RedisSettings(BaseModel, frozen=True, extra="forbid"):
 
     url: SecretStr | None = Field(
         default=None,
-        description="`redis://[user:password@]host:port/db` or `rediss://`. Unset: `newsquake up` starts a Valkey.",
+        description="`redis://[user:password@]host:port/db`, `rediss://` or `unix://`. Unset: `newsquake up` starts a "
+        "Valkey.",
     )
+
+    @field_validator("url")
+    @classmethod
+    def _is_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            try:
+                parse_url(value.get_secret_value())  # type: ignore[no-untyped-call]
+            except ValueError:  # its message may hold the password
+                raise ValueError("must be a redis://, rediss:// or unix:// URL") from None
+        return value
 
 
 class LocalSettings(BaseModel, frozen=True, extra="forbid"):

@@ -15,7 +15,9 @@ class StreamSettings(BaseModel, frozen=True, extra="forbid"):
     )
     max_batch: int = Field(default=512, ge=1, le=10_000, description="Most records scored and written together.")
     session_timeout_s: float = Field(
-        default=10.0, ge=2, description="A worker that is silent for this long loses its partitions to the others."
+        default=10.0,
+        ge=6,  # brokers refuse less (group.min.session.timeout.ms)
+        description="A worker that is silent for this long loses its partitions to the others.",
     )
     stall_s: float = Field(
         default=120.0,

@@ -281,7 +281,10 @@ def test_bad_secrets_and_urls_are_refused_unprinted(bad: str, secret: str) -> No
     with pytest.raises(ValidationError) as caught:
         WebhookSettings(url=SecretStr("https://example.org/t0ken"), secret=SecretStr(bad))
     assert "24-64 bytes" in str(caught.value)
-    for url in ("ftp://example.org/t0ken", "https:///t0ken", "t0ken"):
+    urls = ["ftp://example.org/t0ken", "https:///t0ken", "t0ken", "https://[::1/t0ken", "https://example.org/\x01t0ken"]
+    urls += [f"https://example.org:{port}/t0ken" for port in (99_999, 0, -1, "t0ken")]
+    urls += ["https:// example.org/t0ken", "https://example.org/t0ken\n"]
+    for url in urls:
         with pytest.raises(ValidationError) as caught:
             WebhookSettings(url=SecretStr(url), secret=SecretStr(secret))
         assert "t0ken" not in str(caught.value)

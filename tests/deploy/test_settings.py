@@ -1,0 +1,40 @@
+"""What is wrong in the settings stops a process at once, with its name and without its value."""
+
+from pathlib import Path
+
+import pytest
+
+from deploy import settings
+
+
+@pytest.fixture(autouse=True)
+def _no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("redis.url", "http://host:6379/t0ken"),
+        ("redis.url", "redis://:t0ken/@host:6379"),  # a slash that was not escaped
+        ("redis.url", "redis://user:t0ken@host:99999"),
+        ("redis.url", "host:6379"),
+        ("stream.session_timeout_s", "5"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name_and_unprinted(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEWSQUAKE_" + name.upper().replace(".", "__"), value)
+    with pytest.raises(settings.SettingsError) as caught:
+        settings.load()
+    assert name in str(caught.value)
+    assert "t0ken" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["redis://:secret@host/0", "rediss://user:secret@host:6380", "unix:///run/redis.sock"])
+def test_addresses_of_redis(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEWSQUAKE_REDIS__URL", url)
+    found = settings.load().redis.url
+    assert found is not None
+    assert found.get_secret_value() == url
