@@ -49,6 +49,27 @@ def mismatch(settings: KafkaSettings, found: dict[str, int]) -> str | None:
     return None
 
 
+def check_topics(bootstrap: str, settings: KafkaSettings) -> None:
+    """Refuses partitions other than those that the settings say; makes nothing, and lets missing topics be.
+
+    Raises:
+        TopicsMismatchError: `documents` or `scored` exists with another number of partitions.
+        TopicsError: the broker cannot be reached or refuses.
+    """
+    if problem := kafka_problem(bootstrap, client_options(settings)):
+        raise TopicsError(f"Kafka at {bootstrap} is not reachable: {problem}")
+    try:
+        admin = KafkaAdminClient(bootstrap_servers=bootstrap, **client_options(settings))
+        try:
+            problem = mismatch(settings, existing(admin, wanted(settings)))
+        finally:
+            admin.close()
+    except (KafkaError, OSError) as exc:
+        raise TopicsError(f"cannot look at the topics on {bootstrap}: {type(exc).__name__}: {exc}") from exc
+    if problem:
+        raise TopicsMismatchError(problem)
+
+
 def ensure_topics(bootstrap: str, settings: KafkaSettings) -> list[str]:
     """Makes the topics that are missing and returns their names.
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 import click
 from prometheus_client import CollectorRegistry
 
 from deploy import log, settings
 from deploy.commands import _service
+
+logger = logging.getLogger(__name__)
 
 
 @click.command()
@@ -16,8 +20,9 @@ def alerts(port: int | None) -> None:
     from alerts.engine import AlertEngine
 
     config = settings.load()
-    _, redis_url = settings.require(config)
+    bootstrap, redis_url = settings.require(config)
     log.setup(config.log.level)
+    _check_partitions(bootstrap, config.kafka)
     registry = CollectorRegistry()
     engine = AlertEngine(
         config.alerts,
@@ -27,3 +32,19 @@ def alerts(port: int | None) -> None:
         registry=registry,
     )
     _service.run(engine, registry, config.http, config.http.alerts_port if port is None else port)
+
+
+def _check_partitions(bootstrap: str, kafka: settings.KafkaSettings) -> None:
+    """Windows are kept by partition: those that alerting does not know of would be read by nobody.
+
+    Raises:
+        SettingsError: the topics have another number of partitions than `kafka.partitions`.
+    """
+    from deploy.topics import TopicsError, TopicsMismatchError, check_topics
+
+    try:
+        check_topics(bootstrap, kafka)
+    except TopicsMismatchError as exc:
+        raise settings.SettingsError(str(exc)) from exc
+    except TopicsError as exc:
+        logger.warning("%s; going on, since alerting needs Redis alone: kafka.partitions was not checked", exc)

@@ -1,5 +1,8 @@
-"""`ensure_topics` on a real broker."""
+"""`ensure_topics`, and what refuses other partitions, on a real broker."""
 
+import os
+import subprocess
+import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
@@ -78,3 +81,42 @@ def test_the_command_makes_them_once_and_says_so(kafka_bootstrap, settings, monk
     assert f"{settings.documents_topic}: made, partitions: 3" in first.output
     assert f"{settings.documents_topic}: exists, partitions: 3" in again.output
     assert "kafka.partitions says 4" in other.output
+
+
+@pytest.fixture
+def alerts(redis_url, tmp_path):
+    """Starts `newsquake alerts` with these variables."""
+
+    def start(**env):
+        variables = {f"NEWSQUAKE_{name}": str(value) for name, value in env.items()}
+        command = [sys.executable, "-c", "from deploy.cli import main; main()", "alerts", "--port", "0"]
+        return subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env={**os.environ, "NEWSQUAKE_REDIS__URL": redis_url, **variables},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+def test_alerting_refuses_partitions_that_the_topic_does_not_have(alerts, kafka_bootstrap, settings):
+    ensure_topics(kafka_bootstrap, settings)
+    names = {f"KAFKA__{name.upper()}": getattr(settings, name) for name in ("documents_topic", "scored_topic")}
+    process = alerts(KAFKA__BOOTSTRAP_SERVERS=kafka_bootstrap, KAFKA__PARTITIONS=2, **names)
+    _, said = process.communicate()
+    assert process.returncode == 2
+    assert "has 3 partitions, kafka.partitions says 2" in said.splitlines()[-1]
+
+
+def test_alerting_goes_on_without_kafka(alerts):
+    process = alerts(KAFKA__BOOTSTRAP_SERVERS="127.0.0.1:1")
+    said = ""
+    for line in process.stderr:
+        said += line
+        if "alerting starts" in line or "alerting goes on" in line:
+            process.terminate()
+    process.stderr.close()
+    assert process.wait() == 0, said
+    assert "kafka.partitions was not checked" in said
