@@ -141,13 +141,13 @@ class Detector:
         if totals is not None:
             self._learnt += int(totals[:, :1].sum())  # the market is the first column, when there is one
             self._baseline.learn(totals)
+        if minute % 1440 == 0:
+            self._forget()  # before columns are named, since it moves them
         touched = self._take_in(counts)
         for at, window in enumerate(WINDOWS_MIN):
             if minute % window == 0 and self.tracked:
                 sums = self._rolling.sums[:, at]
                 self._baseline.observe(at, sums[NEGATIVES], sums[OTHERS])
-        if minute % 1440 == 0:
-            self._forget()
         return self._judge(touched)
 
     def skip_to(self, minute: int) -> None:

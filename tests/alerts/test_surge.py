@@ -212,3 +212,20 @@ def test_idle_series_are_forgotten_and_their_number_is_bounded() -> None:
         detector.update(START + now, {("market", START + now, "neutral"): 1})
     assert detector.tracked == 1
     assert detector.judge("company=C0") is None
+
+
+def test_series_that_surge_in_the_minute_in_which_others_are_forgotten_keep_their_names() -> None:
+    """Forgetting moves the columns; what was counted in that very minute must not be judged under another name."""
+    detector = Detector(SurgeSettings(warm_up_h=0, warm_up_items=0))
+    detector.update(START + 1, Counter({(f"company=OLD{n}", START + 1, "neutral"): 1 for n in range(50)}))
+    for now in range(2, 40 * DAY):
+        counts: Counter[Count] = Counter()
+        if now % 30 == 0:
+            counts["company=NEW", START + now, "neutral"] += 1
+        surges = now % DAY == 0
+        if surges:
+            counts["company=NEW", START + now, "negative"] += 20
+        names = {judgement.series for judgement in detector.update(START + now, counts)}
+        assert names == ({"company=NEW", "market"} & names if surges else set())
+        if surges:
+            assert "company=NEW" in names
