@@ -18,7 +18,8 @@ from alerts.outbox import Delivery
 from alerts.settings import WebhookSettings, check_secret
 
 TIMEOUT_S = 15.0
-_TUNNELS = [ipaddress.ip_network(network) for network in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")]
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -90,12 +91,13 @@ class _RefusedError(Exception):
 
 
 def _is_public(address: str) -> bool:
-    ip = ipaddress.ip_address(address.partition("%")[0])
+    """Say whether the public internet has this address; one that holds an IPv4 address counts as that."""
+    ip: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped:
-            ip = ip.ipv4_mapped
-        elif any(ip in tunnel for tunnel in _TUNNELS):
+        inner = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF) if ip in _NAT64 else ip.ipv4_mapped or ip.sixtofour
+        if inner is None and ip not in _GLOBAL_UNICAST:  # site-local, IPv4-compatible, ...
             return False
+        ip = inner or ip
     return ip.is_global and not ip.is_multicast
 
 

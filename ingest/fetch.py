@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 import ssl
 import zlib
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class FetchError(Exception):
@@ -37,6 +41,11 @@ class Fetcher:
     """GET with a limit on time (of the whole, a dripping server included), size (decompressed) and redirects.
 
     Proxies are taken from the environment (`HTTPS_PROXY`, `NO_PROXY`) as usual. Safe to share between threads.
+
+    A source may lie in a private network, since an operator chose it; a public one may not lead there. So once a public
+    address has answered, each redirect's addresses are checked, and the connection goes to the one that was checked.
+    What remains: the name of the source itself may come to mean a private address, and behind a proxy, which resolves
+    names itself, only what this machine knows of a name can be checked.
     """
 
     def __init__(self, *, user_agent: str, timeout_s: float, max_bytes: int, max_redirects: int) -> None:
@@ -60,17 +69,23 @@ class Fetcher:
 
     async def _get(self, url: str, headers: Mapping[str, str]) -> Response:
         try:
-            async with (
-                asyncio.timeout(self._timeout_s),
-                httpx.AsyncClient(verify=self._tls, timeout=self._timeout_s, follow_redirects=False) as client,
-            ):
+            async with asyncio.timeout(self._timeout_s):
+                public = False
                 for _ in range(self._max_redirects + 1):
-                    async with client.stream("GET", url, headers=headers) as answer:
+                    proxy = _proxy(httpx.URL(url))
+                    address = await _checked_address(url, proxy) if public else None
+                    async with (
+                        httpx.AsyncClient(
+                            verify=self._tls, timeout=self._timeout_s, trust_env=False, proxy=proxy
+                        ) as client,
+                        _ask(client, url, headers, None if proxy else address) as answer,
+                    ):
                         location = answer.headers.get("location", "")
                         if answer.status_code not in _REDIRECTS or not location:
-                            body = await self._read(answer) if answer.status_code == 200 else b""
-                            return Response(answer.status_code, str(answer.url), answer.headers, body)
-                    url = await _checked_redirect(url, location)
+                            body = await self._read(answer, url) if answer.status_code == 200 else b""
+                            return Response(answer.status_code, url, answer.headers, body)
+                        public = public or await _is_public_host(url, None if proxy else answer)
+                    url = _target(url, location)
         except TimeoutError as exc:
             raise FetchError("timeout", f"{url} took longer than {self._timeout_s:g} s") from exc
         except httpx.TimeoutException as exc:
@@ -79,11 +94,11 @@ class Fetcher:
             raise FetchError("error", f"{url} could not be fetched: {exc!r}") from exc
         raise FetchError("error", f"more than {self._max_redirects} redirects, the last one to {url}")
 
-    async def _read(self, answer: httpx.Response) -> bytes:
+    async def _read(self, answer: httpx.Response, url: str) -> bytes:
         """Return the body, decompressed no further than the limit: a small bomb may hold gigabytes."""
         encoding = answer.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in {"", "identity", "gzip", "x-gzip", "deflate"}:
-            raise FetchError("error", f"{answer.url} uses the encoding {encoding!r}, which was not offered")
+            raise FetchError("error", f"{url} uses the encoding {encoding!r}, which was not offered")
         body = bytearray()
         inflater = None
         async for chunk in answer.aiter_raw():
@@ -92,11 +107,11 @@ class Fetcher:
             try:
                 body += inflater.decompress(chunk, self._max_bytes + 1 - len(body)) if inflater else chunk
             except zlib.error as exc:
-                raise FetchError("error", f"{answer.url} is not valid {encoding}: {exc}") from exc
+                raise FetchError("error", f"{url} is not valid {encoding}: {exc}") from exc
             if len(body) > self._max_bytes:
-                raise FetchError("too_large", f"{answer.url} is larger than {self._max_bytes} bytes")
+                raise FetchError("too_large", f"{url} is larger than {self._max_bytes} bytes")
         if inflater is not None and not inflater.eof:
-            raise FetchError("error", f"{answer.url} ended in the middle of its {encoding} data")
+            raise FetchError("error", f"{url} ended in the middle of its {encoding} data")
         return bytes(body)
 
 
@@ -107,22 +122,73 @@ def _inflater(encoding: str, first: bytes) -> zlib._Decompress:
     return zlib.decompressobj(zlib.MAX_WBITS | 32)
 
 
-async def _checked_redirect(url: str, location: str) -> str:
-    target = urljoin(url, location)
-    parts = urlsplit(target)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise FetchError("error", f"{url} redirects to {target[:200]!r}, which is not http(s)")
-    if parts.hostname != urlsplit(url).hostname and await _is_private(parts.hostname):
-        before = urlsplit(url).hostname or ""
-        if not await _is_private(before):
-            raise FetchError("error", f"{url} redirects into a private network ({parts.hostname})")
-    return target
+def _proxy(url: httpx.URL) -> str | None:
+    proxies = getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(url.host):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
-async def _is_private(host: str) -> bool:
-    """Say whether `host` stands for an address that the public internet does not have."""
+def _ask(
+    client: httpx.AsyncClient, url: str, headers: Mapping[str, str], address: str | None
+) -> AbstractAsyncContextManager[httpx.Response]:
+    """GET `url`, from `address` where one is given."""
+    if address is None:
+        return client.stream("GET", url, headers=headers)
+    named = httpx.URL(url)
+    return client.stream(
+        "GET",
+        named.copy_with(host=address),
+        headers={**headers, "Host": named.netloc.decode("ascii")},
+        extensions={"sni_hostname": named.raw_host.decode("ascii")},
+    )
+
+
+def _target(url: str, location: str) -> str:
+    target = httpx.URL(url).join(location)
+    if target.scheme not in {"http", "https"} or not target.host:
+        raise FetchError("error", f"{url} redirects to {location[:200]!r}, which is not http(s)")
+    return str(target)
+
+
+async def _checked_address(url: str, proxy: str | None) -> str | None:
+    """Return an address of the host of `url`; None when this machine knows none, and a proxy may.
+
+    Raises:
+        FetchError: one of its addresses is not public, or there is none.
+    """
+    host = httpx.URL(url).raw_host.decode("ascii").strip("[]")
+    addresses = await _resolved(host)
+    if inside := [address for address in addresses if not _is_public(address)]:
+        raise FetchError("error", f"a redirect leads into a private network: {host} is {inside[0]}")
+    if not addresses and proxy is None:
+        raise FetchError("error", f"a redirect leads to {host}, which has no address")
+    return min(addresses, key=lambda address: ":" in address, default=None)  # nearly everyone has IPv4
+
+
+async def _is_public_host(url: str, answer: httpx.Response | None) -> bool:
+    """Say whether the answer came from a public address; without it, whether no address of the host is private."""
+    if answer is not None:
+        peer = answer.extensions["network_stream"].get_extra_info("server_addr")
+        return _is_public(str(peer[0]))
+    return all(map(_is_public, await _resolved(httpx.URL(url).raw_host.decode("ascii").strip("[]"))))
+
+
+async def _resolved(host: str) -> list[str]:
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, None)
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
-        return False  # only a proxy can resolve it, and decides
-    return any(not ipaddress.ip_address(str(address[4][0]).partition("%")[0]).is_global for address in found)
+        return []
+    return [str(entry[4][0]) for entry in found]
+
+
+def _is_public(address: str) -> bool:
+    """Say whether the public internet has this address; one that holds an IPv4 address counts as that."""
+    ip: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF) if ip in _NAT64 else ip.ipv4_mapped or ip.sixtofour
+        if inner is None and ip not in _GLOBAL_UNICAST:  # site-local, IPv4-compatible, ...
+            return False
+        ip = inner or ip
+    return ip.is_global and not ip.is_multicast

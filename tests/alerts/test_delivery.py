@@ -220,6 +220,9 @@ def test_a_slow_receiver_delays_no_other(store: redis.Redis, hooks: Any, secret:
         ("https://hooks.example/", "10.1.2.3"),
         ("https://hooks.example/", "64:ff9b::a9fe:a9fe"),
         ("https://hooks.example/", "fe80::1%eth0"),
+        ("https://hooks.example/", "fec0::1"),
+        ("https://hooks.example/", "::127.0.0.1"),
+        ("https://hooks.example/", "2002:7f00:1::1"),
         ("https://hooks.example/", "224.0.0.1"),
     ],
 )
