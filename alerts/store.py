@@ -1,7 +1,6 @@
 """Alerts in Redis: those that fire, those of the last 90 days, the log of transitions, and the engine's snapshot.
 
-All keys carry the hash tag `{alerts}`, the outbox's too, so that an alert and its deliveries are written in one call
-on Redis Cluster as well.
+All keys carry the hash tag `{alerts}`, the outbox's too: an alert and its deliveries are written in one call.
 """
 
 from __future__ import annotations

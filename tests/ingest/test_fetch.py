@@ -137,7 +137,7 @@ def test_a_redirect_is_fetched_from_the_address_that_was_checked(
 def test_a_private_source_may_redirect_within_its_network(feed_server: Any, answer: Any, fetcher: Fetcher) -> None:
     target = feed_server.url.replace("127.0.0.1", "127.0.0.2") + "/"
     feed_server.answers = [answer(302, headers={"Location": target})]
-    with pytest.raises(FetchError, match=r"127\.0\.0\.2.*could not be fetched"):  # it was asked, and nobody listens there
+    with pytest.raises(FetchError, match=r"127\.0\.0\.2.*could not be fetched"):  # asked; nobody there
         fetcher.get(feed_server.url)
 
 
