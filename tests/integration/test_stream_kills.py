@@ -52,4 +52,4 @@ def test_windows_equal_the_fold_of_scored_while_parts_are_killed(tmp_path: Path)
     assert result["windows_equal"]
     assert result["scored"] == result["documents"] >= ITEMS
     assert result["alerts_delivered"] == result["alerts_sent"]
-    assert done.returncode == 0
+    assert done.returncode == 0, result

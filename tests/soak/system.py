@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -161,6 +163,10 @@ class System:
     def console(self) -> str:
         """What the supervisor and all processes said."""
         return self._log.read_text("utf-8", "replace")
+
+    def ended(self) -> dict[str, int]:
+        """How often each process ended that nobody had killed."""
+        return dict(Counter(re.findall(r"WARNING (\S+) ended by itself after \d+ s \(status", self.console())))
 
     def _ends(self, topic: str) -> dict[TopicPartition, int]:
         consumer = KafkaConsumer(bootstrap_servers=self.kafka.bootstrap, request_timeout_ms=5_000)
