@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Callable
 
+_CALM_S = 10.0
+_CALM_LIMIT = 1_000
 _OURS = ("ingest", "stream", "model", "alerts", "deploy")
 
 
@@ -19,10 +22,39 @@ class _OneLine(logging.Formatter):
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
+class _Calm(logging.Filter):
+    """Lets a library say the same thing once in ten seconds, and says how often it would have said it.
+
+    While a broker is away aiokafka repeats itself a hundred times a second.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether the record is printed."""
+        if record.name.split(".")[0] in _OURS:
+            return True
+        what, now = (record.name, str(record.msg)), self._clock()
+        said_at, held = self._said.get(what, (float("-inf"), 0))
+        if now - said_at < _CALM_S:
+            self._said[what] = (said_at, held + 1)
+            return False
+        if len(self._said) >= _CALM_LIMIT:
+            self._said.clear()
+        self._said[what] = (now, 0)
+        if held:
+            record.msg = f"{record.msg} (and {held} times more before)"
+        return True
+
+
 def setup(level: str) -> None:
     """Send all log lines to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine("%(asctime)sZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"))
+    handler.addFilter(_Calm())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.captureWarnings(True)
     for room in _OURS:

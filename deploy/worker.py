@@ -45,7 +45,7 @@ async def run_worker(
     metrics = StreamMetrics(registry)
     options = client_options(config.kafka)
     topics = Topics(config.kafka.documents_topic, config.kafka.scored_topic, config.kafka.dead_topic)
-    redis: Redis = Redis.from_url(redis_url)
+    redis: Redis = Redis.from_url(redis_url, socket_timeout=30, socket_connect_timeout=5)
     try:
         if not await until_reachable(bootstrap_servers, options, config.stream.group, redis, stop):
             return
