@@ -85,27 +85,34 @@ def test_the_command_makes_them_once_and_says_so(kafka_bootstrap, settings, monk
 
 @pytest.fixture
 def alerts(redis_url, tmp_path):
-    """Starts `newsquake alerts` with these variables."""
+    """Starts `newsquake alerts` with these variables; kills it at the end of the test, should it still run."""
+    started = []
 
     def start(**env):
         variables = {f"NEWSQUAKE_{name}": str(value) for name, value in env.items()}
         command = [sys.executable, "-c", "from deploy.cli import main; main()", "alerts", "--port", "0"]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command,
             cwd=tmp_path,
             env={**os.environ, "NEWSQUAKE_REDIS__URL": redis_url, **variables},
             stderr=subprocess.PIPE,
             text=True,
         )
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stderr.close()
 
 
 def test_alerting_refuses_partitions_that_the_topic_does_not_have(alerts, kafka_bootstrap, settings):
     ensure_topics(kafka_bootstrap, settings)
     names = {f"KAFKA__{name.upper()}": getattr(settings, name) for name in ("documents_topic", "scored_topic")}
     process = alerts(KAFKA__BOOTSTRAP_SERVERS=kafka_bootstrap, KAFKA__PARTITIONS=2, **names)
-    _, said = process.communicate()
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "has 3 partitions, kafka.partitions says 2" in said.splitlines()[-1]
 
@@ -117,6 +124,5 @@ def test_alerting_goes_on_without_kafka(alerts):
         said += line
         if "alerting starts" in line or "alerting goes on" in line:
             process.terminate()
-    process.stderr.close()
     assert process.wait() == 0, said
     assert "kafka.partitions was not checked" in said
