@@ -107,10 +107,9 @@ class Publisher:
             sent = [(document, self._send(producer, document)) for document in documents]
             producer.flush(timeout=self._timeout_s)
             return [Refused(document, reason) for document, future in sent if (reason := self._outcome(future))]
-        except KafkaTimeoutError as exc:
-            raise PublishError(f"Kafka did not acknowledge {len(documents)} documents in time: {exc}") from exc
         except KafkaError as exc:
-            # After an error that is not a matter of time an idempotent producer may be unusable for good.
+            # An idempotent producer may be unusable for good: after errors, and, seen once with kafka-python 3.0.12,
+            # after a broker came back, when it never sent again and every batch timed out.
             self._discard(producer)
             raise PublishError(f"Kafka did not take {len(documents)} documents: {exc}") from exc
 
