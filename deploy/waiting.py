@@ -33,7 +33,8 @@ async def until_reachable(
             finally:
                 await admin.close()
         except (RedisError, KafkaError, OSError) as exc:
-            log.warning("waiting for Kafka at %s and Redis, next try in %.1f s: %s", bootstrap_servers, pause_s, exc)
+            level = logging.INFO if pause_s < 2 else logging.WARNING  # a new cluster needs a moment
+            log.log(level, "waiting for Kafka at %s and Redis, next try in %.1f s: %s", bootstrap_servers, pause_s, exc)
         else:
             return True
         try:

@@ -118,7 +118,7 @@ class Progress:
             lag = max(0, lag)
             if lag == 0:
                 self._moved_at[partition] = now
-                await self._idle(partition, applied, end, now_ms)
+                await self._idle(partition, end, now_ms)
             self._lag[partition] = lag
             self._metrics.lag.labels(str(partition)).set(lag)
         self._metrics.partitions.set(len(assigned))
@@ -128,7 +128,10 @@ class Progress:
             log.info("caught up on partitions %s", sorted(assigned))
         self._metrics.ready.set(float(self._caught_up))
 
-    async def _idle(self, partition: int, applied: int | None, end: int, now_ms: int) -> None:
+    async def _idle(self, partition: int, end: int, now_ms: int) -> None:
+        applied = await self._windows.offset(
+            self.topic, partition
+        )  # asked after the end: a batch may just have gone in
         first = 0 if applied is None else applied + 1
         if first < end:  # Redis lost what this group had done
             await self._restore(partition, first, end - 1)
