@@ -152,7 +152,7 @@ class MessagePath:
             return [], []
         try:
             return self._join(good, self._scorer.score([scored.text_of(document) for _, document in good])), []
-        except Exception:
+        except Exception:  # whatever the model raises: one text may be the cause, and the others must not wait for it
             log.exception("the model failed on a batch of %d texts; trying them one by one", len(good))
             return self._score_singly(good)
 

@@ -30,7 +30,7 @@ def stream(port: int | None) -> None:
         asyncio.run(_run(config, bootstrap_servers, redis_url, config.http.stream_port if port is None else port))
     except TopicsMismatchError as exc:
         raise settings.SettingsError(str(exc)) from exc
-    except Exception:
+    except Exception:  # whatever it was: logged whole, and the supervisor starts another worker
         logger.exception("the worker cannot go on; nothing that was not finished is acked, so a restart loses nothing")
         sys.exit(1)
 
