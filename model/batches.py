@@ -1,19 +1,21 @@
-"""Training batches: texts of similar length together, a share of the words masked."""
+"""Training batches: texts of similar length together, some of them perturbed, a share of their words masked."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from model.data import UNLABELLED
 from model.errors import ModelError
+from model.perturb import perturb
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
     from model.data import Labelled
@@ -22,81 +24,144 @@ _BUCKET_BATCHES = 50  # sort by length within this many batches: little padding,
 
 
 class Batch(NamedTuple):
-    """n texts of at most t tokens."""
+    """n texts of at most t tokens, with what each is to be."""
 
     input_ids: Tensor  # (n, t) int64
     attention_mask: Tensor  # (n, t) int64
-    head: Tensor  # (n,) which head the label belongs to
-    target: Tensor  # (n,) the label
+    sentiment: Tensor  # (n, conventions) int64; UNLABELLED in the heads whose convention the label is not of
+    topic: Tensor  # (n,) int64; UNLABELLED
+    weight: Tensor  # (n,) float32
+    taught: Tensor  # (n,) float32: 1 where the teacher's probabilities count, else 0
+    soft_sentiment: Tensor  # (n, conventions, labels) float32 of the teacher; zeros without one
+    soft_topic: Tensor  # (n, labels) float32 of the teacher; zeros without one
 
 
 @dataclass(frozen=True)
-class Examples:
-    """Tokenised rows of all sets: `head[i]` is the place of row i's set among the sets given."""
+class Targets:
+    """What n rows are to be: see `Batch`."""
 
-    ids: list[NDArray[np.int64]]
-    words: list[NDArray[np.int64]]  # the word each token belongs to; -1 for [CLS] and [SEP]
-    head: NDArray[np.int64]
-    target: NDArray[np.int64]
-    mask_id: int
+    sentiment: NDArray[np.int64]
+    topic: NDArray[np.int64]
+    weight: NDArray[np.float32]
+    taught: NDArray[np.float32]
+    soft_sentiment: NDArray[np.float32]
+    soft_topic: NDArray[np.float32]
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.topic)
 
 
-def tokenise(tokenizer: Tokenizer, sets: Sequence[Labelled]) -> Examples:
-    """The rows of all sets, one after the other, as tokens."""
-    encodings = [e for data in sets for e in tokenizer.encode_batch(list(data.texts))]
-    return Examples(
-        ids=[np.array(e.ids) for e in encodings],
-        words=[np.array([-1 if word is None else word for word in e.word_ids]) for e in encodings],
-        head=np.repeat(np.arange(len(sets)), [len(data) for data in sets]),
-        target=np.array([target for data in sets for target in data.targets]),
-        mask_id=_mask_id(tokenizer),
+@dataclass(frozen=True)
+class Tokens:
+    """n tokenised texts."""
+
+    ids: list[NDArray[np.int64]]
+    words: list[NDArray[np.int64]]  # the word each token belongs to; -1 for the special tokens
+    mask_id: int
+    pad_id: int
+
+
+def hard_targets(sets: Sequence[Labelled], conventions: Sequence[str], labels: int, topics: int) -> Targets:
+    """Targets of the sets' rows, one set after the other, without a teacher.
+
+    A sentiment trains the head of its set's convention; that of a set which is no convention trains all heads.
+    """
+    n = sum(map(len, sets))
+    sentiment = np.full((n, len(conventions)), UNLABELLED, np.int64)
+    start = 0
+    for data in sets:
+        heads = [conventions.index(data.name)] if data.name in conventions else list(range(len(conventions)))
+        sentiment[start : start + len(data), heads] = np.array(data.sentiment)[:, None]
+        start += len(data)
+    return Targets(
+        sentiment,
+        np.array([target for data in sets for target in data.topic], np.int64),
+        np.array([weight for data in sets for weight in data.weight], np.float32),
+        np.zeros(n, np.float32),
+        np.zeros((n, len(conventions), labels), np.float32),
+        np.zeros((n, topics), np.float32),
     )
 
 
-def _mask_id(tokenizer: Tokenizer) -> int:
-    mask_id = tokenizer.token_to_id("[MASK]")
+def tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> Tokens:
+    """The texts as tokens."""
+    encodings = tokenizer.encode_batch(list(texts))
+    mask_id = _special(tokenizer, "[MASK]", "<mask>")
     if mask_id is None:
-        raise ModelError("the encoder's tokenizer has no [MASK]: it is not the pinned encoder's")
-    return mask_id
+        raise ModelError("the encoder's tokenizer has no mask token: take an encoder trained with one, as BERT was")
+    return Tokens(
+        ids=[np.array(e.ids) for e in encodings],
+        words=[np.array([-1 if word is None else word for word in e.word_ids]) for e in encodings],
+        mask_id=mask_id,
+        pad_id=_special(tokenizer, "[PAD]", "<pad>") or 0,
+    )
 
 
-def training_batches(examples: Examples, size: int, masked_share: float, rng: np.random.Generator) -> Iterator[Batch]:
-    """One epoch in random order; every row once."""
-    order = rng.permutation(len(examples))
+def training_batches(
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    targets: Targets,
+    size: int,
+    rng: np.random.Generator,
+    *,
+    perturbed: float = 0.0,
+    masked: float = 0.0,
+) -> Iterator[Batch]:
+    """One epoch in random order; every row once.
+
+    Args:
+        tokenizer: Of the encoder.
+        texts: n texts.
+        targets: n targets.
+        size: Texts a batch.
+        rng: Of all choices.
+        perturbed: Share of the texts that are perturbed (`model.perturb`).
+        masked: Share of the words that are hidden, whole.
+    """
+    changed = rng.random(len(texts)) < perturbed
+    seen = [perturb(text, rng) if hit else text for text, hit in zip(texts, changed, strict=True)]
+    tokens = tokenise(tokenizer, seen)
+    order = rng.permutation(len(tokens.ids))
     chunk = size * _BUCKET_BATCHES
     batches: list[NDArray[np.int64]] = []
     for start in range(0, len(order), chunk):
         rows = order[start : start + chunk]
-        rows = rows[np.argsort([len(examples.ids[i]) for i in rows], kind="stable")]
+        rows = rows[np.argsort([len(tokens.ids[i]) for i in rows], kind="stable")]
         batches += [rows[i : i + size] for i in range(0, len(rows), size)]
     for index in rng.permutation(len(batches)):
-        yield _batch(examples, batches[index], masked_share, rng)
+        yield _batch(tokens, targets, batches[index], masked, rng)
 
 
-def plain_batches(examples: Examples, size: int) -> Iterator[Batch]:
-    """All rows in the order of their length, nothing masked."""
-    order = np.argsort([len(ids) for ids in examples.ids], kind="stable")
+def plain_batches(tokens: Tokens, size: int) -> Iterator[tuple[NDArray[np.int64], Tensor, Tensor]]:
+    """(rows, input_ids, attention_mask) of all texts in the order of their length, nothing masked."""
+    order = np.argsort([len(ids) for ids in tokens.ids], kind="stable")
     for start in range(0, len(order), size):
-        yield _batch(examples, order[start : start + size], 0, None)
+        rows = order[start : start + size]
+        ids, mask = _pad(tokens, rows)
+        yield rows, torch.from_numpy(ids), torch.from_numpy(mask)
 
 
-def _batch(examples: Examples, rows: NDArray[np.int64], masked_share: float, rng: np.random.Generator | None) -> Batch:
-    longest = max(len(examples.ids[i]) for i in rows)
-    ids = np.zeros((len(rows), longest), np.int64)
+def _batch(tokens: Tokens, targets: Targets, rows: NDArray[np.int64], masked: float, rng: np.random.Generator) -> Batch:
+    ids, mask = _pad(tokens, rows)
+    if masked:
+        for line, i in enumerate(rows):
+            words = tokens.words[i]
+            hidden = rng.random(len(words) + 1)[words] < masked  # one draw a word: words are hidden whole
+            ids[line, : len(words)][hidden & (words >= 0)] = tokens.mask_id
+    parts = (ids, mask, *(getattr(targets, name)[rows] for name in Batch._fields[2:]))
+    return Batch(*map(torch.from_numpy, parts))
+
+
+def _pad(tokens: Tokens, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    longest = max(len(tokens.ids[i]) for i in rows)
+    ids = np.full((len(rows), longest), tokens.pad_id, np.int64)
     mask = np.zeros_like(ids)
     for line, i in enumerate(rows):
-        length = len(examples.ids[i])
-        ids[line, :length] = examples.ids[i]
-        mask[line, :length] = 1
-        if rng is not None and masked_share:
-            words = examples.words[i]
-            hidden = rng.random(length + 1)[words] < masked_share  # one draw a word: words are hidden whole
-            ids[line, :length][hidden & (words >= 0)] = examples.mask_id
-    return Batch(_tensor(ids), _tensor(mask), _tensor(examples.head[rows]), _tensor(examples.target[rows]))
+        ids[line, : len(tokens.ids[i])] = tokens.ids[i]
+        mask[line, : len(tokens.ids[i])] = 1
+    return ids, mask
 
 
-def _tensor(array: NDArray[Any]) -> Tensor:
-    return torch.from_numpy(array)
+def _special(tokenizer: Tokenizer, *names: str) -> int | None:
+    """The id of the first of the names that the tokenizer knows."""
+    return next((found for found in map(tokenizer.token_to_id, names) if found is not None), None)

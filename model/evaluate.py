@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from model.data import (
     SENTFIN_TEST,
     Labelled,
+    labelled_only,
     read_near_copies,
     read_phrasebank,
     read_sentfin,
@@ -49,7 +50,7 @@ def evaluate(
         if copies:
             kept = [row for row in range(len(data)) if row not in copies]
             results.append(measure(f"{name}, no near copies", data.take(kept), probabilities[kept]))
-    held_out = split(read_sentfin(sentfin), *SENTFIN_TEST)[1]
+    held_out = labelled_only(split(read_sentfin(sentfin), *SENTFIN_TEST)[1])
     results.append(measure("SEntFiN, held-out tenth", held_out, _probabilities(scorer, held_out)))
     if phrasebank:
         data = read_phrasebank(phrasebank / "Sentences_50Agree.txt")
@@ -61,7 +62,8 @@ def measure(name: str, data: Labelled, probabilities: NDArray[np.float32]) -> Re
     """Scores of probabilities (rows, labels) against the set's labels."""
     from sklearn.metrics import accuracy_score, f1_score
 
-    truth, guess = np.array(data.targets), probabilities.argmax(1)
+    truth = np.array(data.topic if data.topic_labels else data.sentiment)
+    guess = probabilities.argmax(1)
     return Result(
         name,
         len(data),
@@ -91,7 +93,7 @@ def report(results: tuple[Result, ...]) -> str:
 
 def _probabilities(scorer: Scorer, data: Labelled) -> NDArray[np.float32]:
     """Probabilities with the set's label order, which need not be the model's."""
-    topical = set(data.labels) == set(scorer.topic_labels)
-    have = scorer.topic_labels if topical else scorer.sentiment_labels
     scores = scorer.score(data.texts)
-    return (scores.topic if topical else scores.sentiment)[:, [have.index(label) for label in data.labels]]
+    if data.topic_labels:
+        return scores.topic[:, [scorer.topic_labels.index(label) for label in data.topic_labels]]
+    return scores.sentiment[:, [scorer.sentiment_labels.index(label) for label in data.sentiment_labels]]

@@ -1,4 +1,4 @@
-"""The network: a BERT encoder, mean pooling, a sentiment head for each labelling convention, a topic head."""
+"""The network: a BERT-family encoder, mean pooling, a sentiment head for each labelling convention, a topic head."""
 
 from __future__ import annotations
 
@@ -6,13 +6,27 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 TOPIC = "topic"  # the topic head's name beside the conventions'
 
 
 class NetworkConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
-    """What `config.json` beside the weights holds: labels, temperatures, the encoder's shape."""
+    """What `config.json` beside the weights holds: labels, temperatures, the encoder's shape.
+
+    Attributes:
+        encoder: The encoder's own configuration, `model_type` included.
+        sentiment_labels: Names of the sentiment heads' columns.
+        topic_labels: Names of the topic head's columns.
+        conventions: Names of the sentiment heads: one for each way the training sets were labelled.
+        convention_weights: Share of each of them in what is served; equal shares when empty.
+        temperature: Of each head, by its name.
+        max_tokens: Tokens read of a text at once.
+        encoder_sha256: Of the weights that were fine-tuned.
+        encoder_name: Where those weights come from.
+        weight_bits: Bits the encoder's matrices are rounded to on loading, alike on all devices; 0: none.
+        version: Name of the weights.
+    """
 
     model_type = "newsquake"
 
@@ -23,9 +37,13 @@ class NetworkConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         sentiment_labels: tuple[str, ...] = (),
         topic_labels: tuple[str, ...] = (),
         conventions: tuple[str, ...] = (),
+        convention_weights: tuple[float, ...] = (),
         temperature: dict[str, float] | None = None,
         max_tokens: int = 96,
+        dropout: float = 0.1,
         encoder_sha256: str = "",
+        encoder_name: str = "",
+        weight_bits: int = 0,
         version: str = "",
         **kwargs: Any,
     ) -> None:
@@ -34,9 +52,13 @@ class NetworkConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         self.sentiment_labels = list(sentiment_labels)
         self.topic_labels = list(topic_labels)
         self.conventions = list(conventions)
+        self.convention_weights = list(convention_weights)
         self.temperature = temperature or {}
         self.max_tokens = max_tokens
+        self.dropout = dropout
         self.encoder_sha256 = encoder_sha256
+        self.encoder_name = encoder_name
+        self.weight_bits = weight_bits
         self.version = version
 
 
@@ -54,9 +76,12 @@ class Network(PreTrainedModel):  # type: ignore[no-untyped-call]
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)
-        encoder = BertConfig(**config.encoder)
-        self.encoder = BertModel(encoder, add_pooling_layer=False)  # type: ignore[no-untyped-call]
-        self.dropout = nn.Dropout(encoder.hidden_dropout_prob)
+        shape = dict(config.encoder)
+        encoder = AutoConfig.for_model(shape.pop("model_type"), **shape)
+        self.encoder = AutoModel.from_config(encoder)
+        if getattr(self.encoder, "pooler", None) is not None:
+            self.encoder.pooler = None  # we pool by the mean
+        self.dropout = nn.Dropout(config.dropout)
         self.sentiment = nn.Linear(encoder.hidden_size, len(config.conventions) * len(config.sentiment_labels))
         self.topic = nn.Linear(encoder.hidden_size, len(config.topic_labels))
         self.post_init()  # type: ignore[no-untyped-call]
@@ -64,11 +89,15 @@ class Network(PreTrainedModel):  # type: ignore[no-untyped-call]
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Logits:
         """Logits of `input_ids` (n, t), int64, padded where `attention_mask` (n, t) is 0."""
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (n, t, h)
+        return self.heads(hidden, attention_mask)
+
+    def heads(self, hidden: Tensor, attention_mask: Tensor) -> Logits:
+        """Logits from the encoder's last hidden states (n, t, h)."""
         with torch.autocast(hidden.device.type, enabled=False):  # pooling and heads cost nothing in full precision
             pooled = self.dropout(mean_pool(hidden, attention_mask))  # (n, h)
             sentiment = self.sentiment(pooled)
             return Logits(
-                sentiment.view(len(pooled), len(self.config.conventions), len(self.config.sentiment_labels)),
+                sentiment.view(-1, len(self.config.conventions), len(self.config.sentiment_labels)),
                 self.topic(pooled),
             )
 
@@ -77,9 +106,16 @@ class Network(PreTrainedModel):  # type: ignore[no-untyped-call]
 
         Each head's logits are divided by its temperature (Guo et al. 2017, On Calibration of Modern Neural Networks).
         """
+        sentiment, topic = self.head_probabilities(logits)
+        shares = self.config.convention_weights or [1 / len(self.config.conventions)] * len(self.config.conventions)
+        weights = torch.tensor(shares, device=sentiment.device).view(1, -1, 1)
+        return (sentiment * weights).sum(1), topic
+
+    def head_probabilities(self, logits: Logits) -> tuple[Tensor, Tensor]:
+        """Calibrated probabilities of each head: sentiment (n, conventions, labels), topic (n, labels)."""
         heads = [self.config.temperature.get(name, 1.0) for name in self.config.conventions]
         temperature = torch.tensor(heads, device=logits.sentiment.device).view(1, -1, 1)
-        sentiment = (logits.sentiment / temperature).softmax(-1).mean(1)
+        sentiment = (logits.sentiment / temperature).softmax(-1)
         return sentiment, (logits.topic / self.config.temperature.get(TOPIC, 1.0)).softmax(-1)
 
 

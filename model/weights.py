@@ -3,7 +3,8 @@
 The encoder comes from its own package, so only the difference from it is kept. A matrix's difference is rounded to 4
 bits with one scale a row (symmetric, -7 to 7); vectors and heads stay in float16. 22.7 M parameters take under 12 MB.
 The file is safetensors; `<name>.q4` (rows, ceil(columns / 2)) uint8 holds two values a byte, the even column in the low
-half, and `<name>.scale` (rows,) float16.
+half, and `<name>.scale` (rows,) float16. Where training itself kept the differences low-rank, they are stored as
+`<name>.up` (rows, rank) times the transpose of `<name>.down` (columns, rank), in 8 bits with one scale a row.
 """
 
 from __future__ import annotations
@@ -15,36 +16,60 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from model.encoder import encoder_folder, load_encoder
+from model.encoder import MINILM, encoder_folder, load_encoder
 from model.errors import ModelError
 from model.network import Network, NetworkConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from transformers import PreTrainedConfig
+
+    from model.adapters import Factors
+
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
 _CLIPS = torch.linspace(0.5, 1.0, 11)  # the share of a row's largest value that still fits; the rest is cut to it
 
 
-def pack(network: Network, encoder: Mapping[str, Tensor], folder: Path) -> int:
-    """Write `config.json` and `weights.safetensors` into the folder; returns the bytes of the weights."""
+def pack(
+    network: Network,
+    encoder: Mapping[str, Tensor],
+    folder: Path,
+    factors: Mapping[str, Factors] | None = None,
+) -> int:
+    """Write `config.json` and `weights.safetensors` into the folder; returns the bytes of the weights.
+
+    `factors` are the differences that training kept low-rank; what is not among them is then as the encoder has it.
+    """
     from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {}
     for name, tensor in network.state_dict().items():
         value = tensor.detach().float().cpu()
         base = encoder.get(name.removeprefix("encoder."))
-        if base is None:
+        if not name.startswith("encoder."):
             tensors[name] = value.half()
+        elif factors is not None:
+            continue
+        elif base is None:
+            raise ModelError(f"the encoder has no {name}: pack the network with the encoder it was trained from")
         elif value.ndim == 2:
             tensors[f"{name}.q4"], tensors[f"{name}.scale"] = quantise(value - base.float())
         else:
             tensors[name] = (value - base.float()).half()
+    for name, factor in (factors or {}).items():
+        for part, rows in (("up", factor.up), ("down", factor.down.T.contiguous())):
+            tensors[f"{name}.{part}.q8"], tensors[f"{name}.{part}.scale"] = quantise8(rows)
     data = save(tensors)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG).write_text(network.config.to_json_string(), "utf-8")
+    write_config(network.config, folder)
     (folder / WEIGHTS).write_bytes(data)
     return len(data)
+
+
+def write_config(config: PreTrainedConfig, folder: Path) -> None:
+    """Write `config.json` into the folder."""
+    (folder / CONFIG).write_text(config.to_json_string(), "utf-8")
 
 
 def unpack(folder: Path, encoder: Path | None = None) -> tuple[Network, str]:
@@ -63,7 +88,7 @@ def unpack(folder: Path, encoder: Path | None = None) -> tuple[Network, str]:
         raise ModelError(
             f"no weights in {folder}: {exc}; it must hold {CONFIG} and {WEIGHTS} as `newsquake train` writes them"
         ) from exc
-    _, base = load_encoder(encoder_folder(encoder), config.encoder_sha256)
+    _, base = load_encoder(encoder_folder(encoder, config.encoder_name or MINILM), config.encoder_sha256)
     network = Network(config)
     try:
         network.load_state_dict({name: _restore(name, stored, base) for name in network.state_dict()})
@@ -71,6 +96,8 @@ def unpack(folder: Path, encoder: Path | None = None) -> tuple[Network, str]:
         raise ModelError(
             f"{folder / WEIGHTS} does not fit {folder / CONFIG}: {exc}; train or install them again"
         ) from exc
+    if config.weight_bits:
+        to_grid(network, config.weight_bits)
     network.train(mode=False)
     return network, f"{config.version}+{hashlib.sha256(data).hexdigest()[:8]}"
 
@@ -95,6 +122,25 @@ def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
     return values[:, 0::2] | (values[:, 1::2] << 4), best_scale.half()
 
 
+def quantise8(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """(r, c) float32 as (r, c) int8 and scales (r,) float32, symmetric around 0."""
+    scale = rows.abs().amax(1).clamp(min=1e-12) / 127
+    return (rows / scale[:, None]).round().to(torch.int8), scale
+
+
+@torch.no_grad()
+def to_grid(network: Network, bits: int) -> None:
+    """Round the encoder's matrices, embeddings left out, to `bits` bits with one scale a row.
+
+    A device that computes with such weights, as 8-bit kernels do, then has exactly the weights of all others.
+    """
+    top = 2 ** (bits - 1) - 1
+    for module in network.encoder.modules():
+        if isinstance(module, torch.nn.Linear):
+            scale = module.weight.abs().amax(1, keepdim=True).clamp(min=1e-12) / top
+            module.weight.copy_((module.weight / scale).round() * scale)
+
+
 def dequantise(packed: Tensor, scale: Tensor, columns: int) -> Tensor:
     """The inverse of `quantise`: (r, columns) float32."""
     values = torch.stack((packed & 15, packed >> 4), dim=2).flatten(1)[:, :columns]
@@ -109,6 +155,14 @@ def _restore(name: str, stored: Mapping[str, Tensor], encoder: Mapping[str, Tens
     base = encoder.get(name.removeprefix("encoder."))
     if base is None:
         return stored[name].float()
+    if f"{name}.up.q8" in stored:
+        up, down = (
+            stored[f"{name}.{part}.q8"].float() * stored[f"{name}.{part}.scale"].float()[:, None]
+            for part in ("up", "down")
+        )
+        return base.float() + up @ down.T
+    if f"{name}.q4" not in stored and name not in stored:
+        return base.float()  # not trained
     if base.ndim == 2:
         return base.float() + dequantise(stored[f"{name}.q4"], stored[f"{name}.scale"], base.shape[1])
     return base.float() + stored[name].float()

@@ -15,13 +15,14 @@ from safetensors.torch import save_file
 from transformers import BertConfig, BertModel
 
 from model.encoder import encoder_folder, load_encoder
-from model.labels import CONVENTIONS, SENTIMENT
+from model.labels import SENTIMENT
 from model.network import Network, NetworkConfig
 from model.scorer import Scorer
 from model.settings import ModelSettings
 from model.weights import pack
 
 TOPICS = ("Earnings", "Legal / Regulation", "Markets")
+CONVENTIONS = ("tfns", "sentfin")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.data import (
-    Labelled,
+    labelled_only,
     read_near_copies,
     read_phrasebank,
     read_sentfin,
     read_tfns,
     read_tfnt,
     split,
+    with_sentiment,
 )
 from model.errors import DataError
 
@@ -24,9 +25,9 @@ Sets = Callable[[], dict[str, Path]]
 def test_the_sets_are_read_with_their_own_codes(labelled_sets: Sets) -> None:
     folders = labelled_sets()
     tfns = read_tfns(folders["tfns"], "train")
-    assert [tfns.labels[t] for t in tfns.targets[:3]] == ["negative", "neutral", "positive"]
+    assert [tfns.sentiment_labels[t] for t in tfns.sentiment[:3]] == ["negative", "neutral", "positive"]
     tfnt = read_tfnt(folders["tfnt"], "valid")
-    assert (tfnt.texts[1], tfnt.labels[tfnt.targets[1]]) == ("Acme is sued in court valid", "Legal / Regulation")
+    assert (tfnt.texts[1], tfnt.topic_labels[tfnt.topic[1]]) == ("Acme is sued in court valid", "Legal / Regulation")
     assert len(read_sentfin(folders["sentfin"])) == len(
         read_phrasebank(folders["phrasebank"] / "Sentences_50Agree.txt")
     )
@@ -46,7 +47,8 @@ def test_sentfin_keeps_headlines_whose_entities_agree(tmp_path: Path) -> None:
         "2,One up,\"{'A': 'positive', 'B': 'negative'}\",2\n"
     )
     data = read_sentfin(tmp_path)
-    assert (data.texts, data.labels[data.targets[0]]) == (("Both up",), "positive")
+    assert [data.sentiment_labels[i] if i >= 0 else None for i in data.sentiment] == ["positive", None]
+    assert labelled_only(data).texts == ("Both up",)
 
 
 def test_phrasebank_splits_at_the_last_at_sign_and_reads_latin_1(tmp_path: Path) -> None:
@@ -96,7 +98,7 @@ def test_wrong_topics_decisions_and_labels_are_named(labelled_sets: Sets) -> Non
 
 @given(st.lists(st.sampled_from([f"text {i}" for i in range(30)])), st.floats(0.05, 0.9))
 def test_a_split_loses_nothing_and_keeps_equal_texts_together(texts: list[str], share: float) -> None:
-    data = Labelled("x", ("a",), tuple(texts), (0,) * len(texts))
+    data = with_sentiment("x", ("a",), [(text, 0) for text in texts])
     rest, held = split(data, share, "test")
     assert sorted(rest.texts + held.texts) == sorted(texts)
     assert not set(rest.texts) & set(held.texts)

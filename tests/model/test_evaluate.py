@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.data import Labelled
+from model.data import with_sentiment
 from model.evaluate import calibration_error, evaluate, measure, report
 from model.scorer import Scorer
 
 
 def test_scores_by_hand() -> None:
-    data = Labelled("x", ("a", "b"), ("1", "2", "3", "4"), (0, 0, 0, 1))
+    data = with_sentiment("x", ("a", "b"), [("1", 0), ("2", 0), ("3", 0), ("4", 1)])
     result = measure("x", data, np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9]], np.float32))
     assert result.accuracy == 0.75
     assert result.macro_f1 == pytest.approx((0.8 + 2 / 3) / 2)

@@ -1,0 +1,36 @@
+"""Temperatures: one number a head that makes its probabilities mean what they say (Guo et al. 2017)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+from model.batches import Targets
+from model.data import UNLABELLED
+from model.network import TOPIC, Logits
+
+
+def temperatures(logits: Logits, targets: Targets, conventions: list[str]) -> dict[str, float]:
+    """The temperature of each head with the least cross-entropy on n labelled rows; a head without rows has none."""
+    found = {}
+    for place, name in enumerate([*conventions, TOPIC]):
+        own = logits.topic if name == TOPIC else logits.sentiment[:, place]
+        target = torch.from_numpy(targets.topic if name == TOPIC else targets.sentiment[:, place])
+        rows = target != UNLABELLED
+        if rows.any():
+            found[name] = temperature(own[rows], target[rows])
+    return found
+
+
+def temperature(logits: Tensor, target: Tensor) -> float:
+    """The temperature with the least cross-entropy of `logits` (n, labels) on `target` (n,).
+
+    >>> sure = torch.tensor([[9.0, 0.0]] * 4)
+    >>> temperature(sure, torch.tensor([0, 0, 0, 1])) > 5
+    True
+    """
+    candidates = np.geomspace(0.3, 12.0, 300)
+    losses = [F.cross_entropy(logits / t, target).item() for t in candidates]
+    return round(float(candidates[int(np.argmin(losses))]), 3)

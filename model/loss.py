@@ -1,0 +1,75 @@
+"""What training makes small: the labels' cross-entropy, and the distance from a teacher where there is one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+from model.batches import Batch
+from model.data import UNLABELLED
+from model.network import Logits
+
+_UNLABELLED_HEAD = 0.5  # a teacher's word counts less in a head that has no label to correct it
+
+
+def loss(
+    logits: Logits,
+    batch: Batch,
+    *,
+    smoothing: float = 0.0,
+    taught_share: float = 0.5,
+    sentiment_weight: Tensor | None = None,
+    topic_weight: Tensor | None = None,
+) -> Tensor:
+    """The weighted mean over the batch's rows.
+
+    A row's loss is the cross-entropy of its labels: the mean over the sentiment heads that it labels, plus the topic's.
+    Where it is taught, that counts 1 - `taught_share`, and the cross-entropy with the teacher's probabilities in every
+    head the rest (Hinton et al. 2015, Distilling the Knowledge in a Neural Network, at temperature 1).
+
+    Args:
+        logits: Of the batch.
+        batch: n rows.
+        smoothing: Probability mass moved from each label to all labels.
+        taught_share: The teacher's share.
+        sentiment_weight: (labels,) weights of the classes.
+        topic_weight: (labels,) weights of the classes.
+    """
+    n, heads, labels = logits.sentiment.shape
+    flat = F.cross_entropy(
+        logits.sentiment.reshape(n * heads, labels),
+        batch.sentiment.reshape(n * heads),
+        weight=sentiment_weight,
+        ignore_index=UNLABELLED,
+        reduction="none",
+        label_smoothing=smoothing,
+    )
+    labelled = (batch.sentiment != UNLABELLED).float()  # (n, heads)
+    hard = (flat.view(n, heads)).sum(1) / labelled.sum(1).clamp(min=1)
+    hard = hard + F.cross_entropy(
+        logits.topic,
+        batch.topic,
+        weight=topic_weight,
+        ignore_index=UNLABELLED,
+        reduction="none",
+        label_smoothing=smoothing,
+    )
+    weight = batch.weight
+    if not batch.taught.any():
+        return (weight * hard).sum() / weight.sum().clamp(min=1e-6)
+    counts = torch.where(labelled > 0, 1.0, _UNLABELLED_HEAD)  # (n, heads)
+    soft = -(batch.soft_sentiment * logits.sentiment.log_softmax(-1)).sum(-1)  # (n, heads)
+    soft_row = (soft * counts).mean(1)
+    topic_counts = torch.where(batch.topic != UNLABELLED, 1.0, _UNLABELLED_HEAD)
+    soft_row = soft_row - topic_counts * (batch.soft_topic * logits.topic.log_softmax(-1)).sum(-1)
+    share = taught_share * batch.taught  # (n,)
+    share = torch.where((labelled.sum(1) == 0) & (batch.topic == UNLABELLED), batch.taught, share)
+    return (weight * ((1 - share) * hard + share * soft_row)).sum() / weight.sum().clamp(min=1e-6)
+
+
+def class_weights(targets: Tensor, labels: int, power: float) -> Tensor:
+    """(labels,) weights by `(n / (labels * count)) ** power`, of mean 1 over the rows; power 0 weighs all alike."""
+    counts = torch.bincount(targets[targets != UNLABELLED].flatten(), minlength=labels).float()
+    weights = (counts.sum() / (labels * counts.clamp(min=1))) ** power
+    return weights * counts.sum() / (weights * counts).sum().clamp(min=1e-6)

@@ -1,0 +1,168 @@
+"""Teachers: probabilities for every head on every training text, beside the labels.
+
+Two kinds are mixed: networks trained before (one or several), and TF-IDF with a linear SVM, which errs in other places
+than a network and, judged out of fold, has not learnt the labels by heart.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.batches import Targets, plain_batches, tokenise
+from model.data import UNLABELLED, Labelled
+from model.errors import ModelError
+
+if TYPE_CHECKING:
+    pass
+
+log = logging.getLogger(__name__)
+_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Soft:
+    """A teacher's probabilities for n texts."""
+
+    sentiment: NDArray[np.float32]  # (n, conventions, labels)
+    topic: NDArray[np.float32]  # (n, labels)
+
+
+def taught(
+    targets: Targets,
+    sets: Sequence[Labelled],
+    conventions: Sequence[str],
+    networks: Sequence[Soft],
+    tfidf_share: float,
+    seed: int,
+) -> Targets:
+    """The targets with the mixed teacher's probabilities; without any teacher, as they are.
+
+    TF-IDF learns from the sets that have a head of their own and from the topics, and is asked about those sets alone.
+    Where it is the only teacher, a labelled head gets the label for the rest of the share, and rows of other sets are
+    not taught.
+    """
+    if not networks and not tfidf_share:
+        return targets
+    own = np.concatenate([np.full(len(data), data.name in conventions or bool(data.topic_labels)) for data in sets])
+    own &= np.concatenate([np.full(len(data), not (data.sentiment_labels and data.topic_labels)) for data in sets])
+    sentiment, topic = _from_networks(targets, networks) if networks else _from_labels(targets)
+    if tfidf_share:
+        tfidf = tfidf_teacher(targets, sets, own, seed)
+        sentiment = _mix(sentiment, tfidf.sentiment, own[:, None], tfidf_share)
+        topic = _mix(topic, tfidf.topic, own, tfidf_share)
+    rows = np.ones(len(targets), np.float32) if networks else own.astype(np.float32)
+    return replace(targets, taught=rows, soft_sentiment=sentiment, soft_topic=topic)
+
+
+def network_teacher(folder: Path, encoder: Path | None, texts: Sequence[str], conventions: Sequence[str]) -> Soft:
+    """What the packed weights in the folder say of the texts, calibrated; raises `ModelError`."""
+    import torch
+
+    from model.device import has_bfloat16, pick_device
+    from model.encoder import encoder_folder, load_tokenizer
+    from model.weights import unpack
+
+    network, version = unpack(folder, encoder)
+    if not set(conventions) <= set(network.config.conventions):
+        raise ModelError(f"the teacher in {folder} has the heads {network.config.conventions}, not {conventions}")
+    order = [network.config.conventions.index(name) for name in conventions]
+    source = encoder_folder(encoder, network.config.encoder_name)
+    tokens = tokenise(load_tokenizer(source, network.config.max_tokens), texts)
+    device = pick_device("auto")
+    torch.nn.Module.to(network, device)
+    log.info("teacher %s reads %d texts", version, len(texts))
+    sentiment = np.empty((len(texts), len(conventions), len(network.config.sentiment_labels)), np.float32)
+    topic = np.empty((len(texts), len(network.config.topic_labels)), np.float32)
+    with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=has_bfloat16(device)):
+        for rows, ids, mask in plain_batches(tokens, 64):
+            heads = network.head_probabilities(network(ids.to(device), mask.to(device)))
+            sentiment[rows] = heads[0][:, order].float().cpu().numpy()
+            topic[rows] = heads[1].float().cpu().numpy()
+    return Soft(sentiment, topic)
+
+
+def tfidf_teacher(targets: Targets, sets: Sequence[Labelled], own: NDArray[np.bool_], seed: int) -> Soft:
+    """TF-IDF with a linear SVM for each head: out of fold on the rows it learns from, whole on the others."""
+    texts = np.array([text for data in sets for text in data.texts], dtype=object)
+    sentiment = np.stack(
+        [
+            _tfidf_head(
+                texts, np.where(own, targets.sentiment[:, head], UNLABELLED), targets.soft_sentiment.shape[2], seed
+            )
+            for head in range(targets.sentiment.shape[1])
+        ],
+        axis=1,
+    )
+    topic = _tfidf_head(texts, np.where(own, targets.topic, UNLABELLED), targets.soft_topic.shape[1], seed)
+    return Soft(sentiment, topic)
+
+
+def tfidf_svm() -> Any:
+    """Words and their pairs, and pieces of 3 to 5 letters, into a linear SVM: the baseline of this field."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_pipeline, make_union
+    from sklearn.svm import LinearSVC
+
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2)
+    letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, min_df=3)
+    return make_pipeline(make_union(words, letters), LinearSVC(C=0.5, random_state=0))
+
+
+def _tfidf_head(texts: NDArray[Any], target: NDArray[np.int64], labels: int, seed: int) -> NDArray[np.float32]:
+    rows = np.flatnonzero(target != UNLABELLED)
+    decisions = np.zeros((len(texts), labels))
+    fold = np.random.default_rng(seed).integers(_FOLDS, size=len(rows))
+    for held in range(_FOLDS):
+        fitted = tfidf_svm().fit(texts[rows[fold != held]], target[rows[fold != held]])
+        decisions[rows[fold == held]] = _decide(fitted, texts[rows[fold == held]], labels)
+    others = np.flatnonzero(target == UNLABELLED)
+    if len(others):
+        fitted = tfidf_svm().fit(texts[rows], target[rows])
+        decisions[others] = _decide(fitted, texts[others], labels)
+    scales = np.geomspace(0.5, 16, 40)
+    fits = [np.log(_softmax(decisions[rows] * s)[np.arange(len(rows)), target[rows]] + 1e-9).mean() for s in scales]
+    return _softmax(decisions * scales[int(np.argmax(fits))]).astype(np.float32)
+
+
+def _decide(fitted: Any, texts: NDArray[Any], labels: int) -> NDArray[np.float64]:
+    """(n, labels) decisions; a label that the fold did not hold is the least likely."""
+    found = fitted.decision_function(texts)
+    if found.ndim == 1:  # two classes
+        found = np.stack([-found, found], axis=1)
+    full = np.full((len(texts), labels), found.min() if found.size else 0.0)
+    full[:, fitted.classes_] = found
+    return full
+
+
+def _softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    raised = np.exp(values - values.max(1, keepdims=True))
+    return np.asarray(raised / raised.sum(1, keepdims=True))
+
+
+def _from_networks(targets: Targets, networks: Sequence[Soft]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    sentiment = np.asarray(np.stack([soft.sentiment for soft in networks]).mean(0))
+    topic = np.asarray(np.stack([soft.topic for soft in networks]).mean(0))
+    if sentiment.shape != targets.soft_sentiment.shape or topic.shape != targets.soft_topic.shape:
+        raise ModelError("a teacher has other labels than the training sets")
+    return sentiment, topic
+
+
+def _from_labels(targets: Targets) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The labels as probabilities; zeros, for TF-IDF to fill, where there is none."""
+    sentiment = (targets.sentiment[:, :, None] == np.arange(targets.soft_sentiment.shape[2])).astype(np.float32)
+    return sentiment, (targets.topic[:, None] == np.arange(targets.soft_topic.shape[1])).astype(np.float32)
+
+
+def _mix(
+    given: NDArray[np.float32], tfidf: NDArray[np.float32], asked: NDArray[np.bool_], share: float
+) -> NDArray[np.float32]:
+    mixed = (1 - share) * given + share * tfidf
+    mixed /= mixed.sum(-1, keepdims=True)  # where nothing was given, TF-IDF alone
+    return np.where(asked[..., None], mixed, given).astype(np.float32)
