@@ -78,7 +78,7 @@ class Network(PreTrainedModel):  # type: ignore[no-untyped-call]
         super().__init__(config)
         shape = dict(config.encoder)
         encoder = AutoConfig.for_model(shape.pop("model_type"), **shape)
-        self.encoder = AutoModel.from_config(encoder)
+        self.encoder = AutoModel.from_config(encoder)  # type: ignore[no-untyped-call]
         if getattr(self.encoder, "pooler", None) is not None:
             self.encoder.pooler = None  # we pool by the mean
         self.dropout = nn.Dropout(config.dropout)
