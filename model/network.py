@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+
+from model.encoder import MINILM
 
 TOPIC = "topic"  # the topic head's name beside the conventions'
 
@@ -42,7 +45,7 @@ class NetworkConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         max_tokens: int = 96,
         dropout: float = 0.1,
         encoder_sha256: str = "",
-        encoder_name: str = "",
+        encoder_name: str = MINILM,
         weight_bits: int = 0,
         version: str = "",
         **kwargs: Any,
@@ -82,8 +85,8 @@ class Network(PreTrainedModel):  # type: ignore[no-untyped-call]
         if getattr(self.encoder, "pooler", None) is not None:
             self.encoder.pooler = None  # we pool by the mean
         self.dropout = nn.Dropout(config.dropout)
-        self.sentiment = nn.Linear(encoder.hidden_size, len(config.conventions) * len(config.sentiment_labels))
-        self.topic = nn.Linear(encoder.hidden_size, len(config.topic_labels))
+        self.sentiment = _head(encoder.hidden_size, len(config.conventions) * len(config.sentiment_labels))
+        self.topic = _head(encoder.hidden_size, len(config.topic_labels))
         self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Logits:
@@ -97,7 +100,7 @@ class Network(PreTrainedModel):  # type: ignore[no-untyped-call]
             pooled = self.dropout(mean_pool(hidden, attention_mask))  # (n, h)
             sentiment = self.sentiment(pooled)
             return Logits(
-                sentiment.view(-1, len(self.config.conventions), len(self.config.sentiment_labels)),
+                sentiment.view(sentiment.shape[0], len(self.config.conventions), len(self.config.sentiment_labels)),
                 self.topic(pooled),
             )
 
@@ -117,6 +120,13 @@ class Network(PreTrainedModel):  # type: ignore[no-untyped-call]
         temperature = torch.tensor(heads, device=logits.sentiment.device).view(1, -1, 1)
         sentiment = (logits.sentiment / temperature).softmax(-1)
         return sentiment, (logits.topic / self.config.temperature.get(TOPIC, 1.0)).softmax(-1)
+
+
+def _head(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer; without outputs where the training data had no such labels."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
+        return nn.Linear(inputs, outputs)
 
 
 def mean_pool(hidden: Tensor, attention_mask: Tensor) -> Tensor:

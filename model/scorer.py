@@ -1,144 +1,152 @@
-"""`Scorer`: texts in, calibrated probabilities out, batched for the device."""
+"""`Scorer`: texts in, calibrated probabilities out, batched for the device.
+
+Stages: clean and drop doubles; tokenise, long texts as several windows; batches of similar length within a token
+budget; lanes (`model.engine`) that take the batches; windows averaged and put in the order of the texts. Several
+threads may score at once, so that one call's texts are tokenised while another's are computed.
+"""
 
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.engine import Engine, OutOfMemory, Scores
 from model.errors import ModelError
 from model.settings import ModelSettings
 from model.text import clean
 
 if TYPE_CHECKING:
-    import torch
     from tokenizers import Tokenizer
-
-    from model.network import Network
 
 __all__ = ["ModelError", "Scorer", "Scores"]
 
 log = logging.getLogger(__name__)
 
 _LOOK_AHEAD = 4_096  # texts tokenised and sorted by length at a time; bounds memory
-_CPU_TOKENS, _GPU_TOKENS = 2_048, 65_536  # padded tokens a batch
+_WARM_UP = ("Shares were little changed.", "Bank " * 30, "Fraud " * 80)
 
-
-class Scores(NamedTuple):
-    """Probabilities of n texts, in the order of the texts."""
-
-    sentiment: NDArray[np.float32]  # (n, sentiment labels), columns as `Scorer.sentiment_labels`
-    topic: NDArray[np.float32]  # (n, topic labels), columns as `Scorer.topic_labels`
+PlainSentiment = Callable[[Sequence[str]], NDArray[np.float32]]
 
 
 class Scorer:
-    """The network on its device. `score` may be called from any thread; calls wait for each other."""
+    """The network on its device or devices. `score` may be called from any thread."""
 
     def __init__(
-        self, network: Network, tokenizer: Tokenizer, *, version: str, device: str, token_budget: int, bfloat16: bool
+        self,
+        engines: Sequence[Engine],
+        tokenizer: Tokenizer,
+        *,
+        version: str,
+        device: str,
+        token_budget: int,
+        sentiment_labels: Sequence[str],
+        topic_labels: Sequence[str],
+        pad_id: int = 0,
+        sentiment: PlainSentiment | None = None,
     ) -> None:
-        import torch
-
+        """`sentiment`, when given, says the sentiments instead of the network."""
         self.version = version
         self.device = device
-        self.sentiment_labels = tuple(network.config.sentiment_labels)
-        self.topic_labels = tuple(network.config.topic_labels)
-        torch.nn.Module.to(network, device)
-        self._network = network
-        if bfloat16:  # the heads stay in float32
-            torch.nn.Module.to(network.encoder, torch.bfloat16)
+        self.sentiment_labels = tuple(sentiment_labels)
+        self.topic_labels = tuple(topic_labels)
         self._tokenizer = tokenizer
         self._token_budget = token_budget
-        self._lock = threading.Lock()
+        self._pad_id = pad_id
+        self._sentiment = sentiment
+        self._idle: SimpleQueue[Engine] = SimpleQueue()
+        for engine in engines:
+            self._idle.put(engine)
+        self._lanes = ThreadPoolExecutor(len(engines), thread_name_prefix="scorer")
 
     @classmethod
     def load(cls, settings: ModelSettings) -> Scorer:
-        """The scorer that the settings describe; raises `ModelError`, whose message says what to do.
-
-        Reads local files only, never the network.
-        """
+        """The scorer that the settings describe, warm; raises `ModelError`, whose message says what to do."""
         try:
-            import torch
-
-            from model.device import has_bfloat16, pick_device
-            from model.encoder import encoder_folder, load_tokenizer
-            from model.weights import unpack
+            from model.load import load_scorer
         except ModuleNotFoundError as exc:
             raise ModelError(f"{exc.name} is not installed: pip install 'newsquake[model]'") from exc
-        device = pick_device(settings.device)
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
-        network, version = unpack(settings.weights, settings.encoder)
-        tokenizer = load_tokenizer(encoder_folder(settings.encoder), settings.max_tokens or network.config.max_tokens)
-        on_gpu = device.startswith("cuda")
-        token_budget = settings.token_budget or (_GPU_TOKENS if on_gpu else _CPU_TOKENS)
-        bfloat16 = has_bfloat16("cuda" if on_gpu else "cpu")
-        log.info("model %s loaded on %s in %s", version, device, "bfloat16" if bfloat16 else "float32")
-        return cls(network, tokenizer, version=version, device=device, token_budget=token_budget, bfloat16=bfloat16)
+        scorer = load_scorer(settings)
+        scorer.score(_WARM_UP)
+        return scorer
 
     def score(self, texts: Sequence[str]) -> Scores:
-        """Probabilities of each text, in the order given. Blocks; torch releases the GIL for most of it.
+        """Probabilities of each text, in the order given. Blocks; most of the work releases the GIL.
 
         Texts that are the same once clean are scored once. Any string is accepted: only its first
-        `model.text.MAX_CHARS` characters and the weights' `max_tokens` tokens are read, and an empty one gets the
-        probabilities of no words at all. Raises `ModelError` when not even one text fits into the device's memory.
+        `model.text.MAX_CHARS` characters are read; more tokens than the weights were trained on are read as overlapping
+        windows, whose probabilities are averaged by their length; an empty text gets the probabilities of no words at
+        all. Raises `ModelError` when not even one text fits into the device's memory.
         """
         cleaned = [clean(text) for text in texts]
         places: dict[str, int] = {}
         which = [places.setdefault(text, len(places)) for text in cleaned]
         unique = list(places)
-        sentiment = np.empty((len(unique), len(self.sentiment_labels)), np.float32)
-        topic = np.empty((len(unique), len(self.topic_labels)), np.float32)
+        sentiment = np.zeros((len(unique), len(self.sentiment_labels)), np.float32)
+        topic = np.zeros((len(unique), len(self.topic_labels)), np.float32)
         for start in range(0, len(unique), _LOOK_AHEAD):
-            encodings = self._tokenizer.encode_batch_fast(unique[start : start + _LOOK_AHEAD])
-            ids = [encoding.ids for encoding in encodings]
-            for batch in token_batches([len(tokens) for tokens in ids], self._token_budget):
-                with self._lock:
-                    part = self._run([ids[i] for i in batch])
-                rows = np.array(batch) + start
-                sentiment[rows], topic[rows] = part
+            part = unique[start : start + _LOOK_AHEAD]
+            stop = start + len(part)
+            owner, ids = self._windows(part)
+            weight = np.array([len(tokens) for tokens in ids], np.float32)
+            weight /= np.bincount(owner, weight, len(part)).astype(np.float32)[owner]
+            for rows, scores in self._run_all(ids):
+                if self._sentiment is None:
+                    np.add.at(sentiment[start:stop], owner[rows], scores.sentiment * weight[rows, None])
+                np.add.at(topic[start:stop], owner[rows], scores.topic * weight[rows, None])
+            if self._sentiment is not None:
+                sentiment[start:stop] = self._sentiment(part)
         return Scores(sentiment[which], topic[which])
 
-    def _run(self, ids: list[list[int]]) -> Scores:
-        """One batch; halved, as often as needed, when the device has no memory for it."""
-        import torch
+    def _windows(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], list[list[int]]]:
+        """Tokens of every window, and which text each is of."""
+        owner: list[int] = []
+        ids: list[list[int]] = []
+        for place, encoding in enumerate(self._tokenizer.encode_batch_fast(list(texts))):
+            for window in (encoding, *encoding.overflowing):
+                owner.append(place)
+                ids.append(window.ids)
+        return np.array(owner, np.int64), ids
 
+    def _run_all(self, ids: list[list[int]]) -> list[tuple[NDArray[np.int64], Scores]]:
+        batches = [np.array(rows) for rows in token_batches([len(tokens) for tokens in ids], self._token_budget)]
+        batches.reverse()  # the longest first: lanes then end together
+        parts = self._lanes.map(lambda rows: self._run([ids[i] for i in rows]), batches)
+        return list(zip(batches, parts, strict=True))
+
+    def _run(self, ids: list[list[int]]) -> Scores:
+        """One batch on the next idle lane."""
+        engine = self._idle.get()
         try:
-            return self._forward(ids)
-        except (torch.OutOfMemoryError, MemoryError) as exc:
+            return self._run_or_halve(engine, ids)
+        finally:
+            self._idle.put(engine)
+
+    def _run_or_halve(self, engine: Engine, ids: list[list[int]]) -> Scores:
+        """Halves the batch, as often as needed, when the device has no memory for it."""
+        try:
+            return engine.run(*self._padded(ids))
+        except OutOfMemory as exc:
             if len(ids) == 1:
-                raise ModelError(
-                    f"{self.device} has no memory for a single text: free some, or set device to cpu"
-                ) from exc
+                raise ModelError(f"{exc} has no memory for a single text: free some, or set device to cpu") from exc
         half = len(ids) // 2
         log.warning("no memory on %s for %d texts at once: halving the batch", self.device, len(ids))
-        if self.device.startswith("cuda"):
-            torch.cuda.empty_cache()
-        parts = self._run(ids[:half]), self._run(ids[half:])
+        parts = self._run_or_halve(engine, ids[:half]), self._run_or_halve(engine, ids[half:])
         return Scores(*(np.concatenate(pair) for pair in zip(*parts, strict=True)))
 
-    def _forward(self, ids: list[list[int]]) -> Scores:
-        import torch
-
+    def _padded(self, ids: list[list[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         longest = max(len(tokens) for tokens in ids)
-        padded = np.zeros((len(ids), longest), np.int64)
+        padded = np.full((len(ids), longest), self._pad_id, np.int64)
         mask = np.zeros_like(padded)
         for line, tokens in enumerate(ids):
             padded[line, : len(tokens)] = tokens
             mask[line, : len(tokens)] = 1
-        with torch.inference_mode():
-            logits = self._network(self._tensor(padded), self._tensor(mask))
-            sentiment, topic = self._network.probabilities(logits)
-            return Scores(sentiment.cpu().numpy(), topic.cpu().numpy())
-
-    def _tensor(self, array: NDArray[np.int64]) -> torch.Tensor:
-        import torch
-
-        return torch.from_numpy(array).to(self.device)
+        return padded, mask
 
 
 def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

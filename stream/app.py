@@ -4,8 +4,8 @@ Faust's `take` acks a batch whose handling failed and waits out its window (see 
 agent only passes events on; two tasks take what waits:
 
     agent  -> backlog (bounded: a full one stops the reading)
-    scorer -> score the batch while the one before it is written
-    writer -> windows, `scored`, then the acks
+    scorer -> start to score a batch while those before it are scored and written (at most three in hand)
+    writer -> in order: wait for the scores, then windows, `scored`, then the acks
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ class StreamWorker:
         self._backlog: Backlog[Any] = Backlog(2 * settings.max_batch)
         self._in_hand = 0  # batches taken and not yet acked
         self._stopping = False
-        self._scored: asyncio.Queue[tuple[list[Any], list[ScoredBatch]]] = asyncio.Queue(1)
+        self._scoring: asyncio.Queue[tuple[list[Any], asyncio.Task[list[ScoredBatch]]]] = asyncio.Queue(1)
+        self._scores: set[asyncio.Task[list[ScoredBatch]]] = set()
 
         @app.agent(documents, name="newsquake.documents", concurrency=1)
         async def read(stream: Any) -> None:
@@ -99,14 +100,15 @@ class StreamWorker:
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                await task  # raises what ended it
+            for ended in done:
+                await ended  # raises what ended it
             if not self._app.should_stop:
                 await self._finish()
         finally:
-            for task in tasks:
+            ending: list[asyncio.Task[Any]] = [*tasks, *self._scores]
+            for task in ending:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*ending, return_exceptions=True)
             await self._app.stop()
 
     def _assigned(self) -> set[int]:
@@ -137,11 +139,15 @@ class StreamWorker:
                 Record(m.partition, m.offset, int(m.timestamp * 1000), m.key, m.value)
                 for m in (event.message for event in events)
             ]
-            await self._scored.put((events, await self._path.score(records)))
+            scores = asyncio.create_task(self._path.score(records), name="score a batch")
+            self._scores.add(scores)
+            await self._scoring.put((events, scores))
 
     async def _write(self) -> None:
         while True:
-            events, batches = await self._scored.get()
+            events, scores = await self._scoring.get()
+            batches = await scores
+            self._scores.discard(scores)
             await self._path.write(batches)
             for event in events:
                 event.ack()

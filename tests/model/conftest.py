@@ -60,6 +60,7 @@ def tiny_network(tiny_encoder: Path, tiny_sha256: str) -> Network:
             conventions=CONVENTIONS,
             temperature={"tfns": 1.5, "sentfin": 0.8, "topic": 1.2},
             encoder_sha256=tiny_sha256,
+            weight_bits=8,
             version="tiny-1",
         )
     )

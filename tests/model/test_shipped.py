@@ -42,4 +42,4 @@ def test_labels_version_and_size(shipped: Scorer) -> None:
     name, _, digest = shipped.version.partition("+")
     assert name.startswith("small-")
     assert len(digest) == 8
-    assert (SHIPPED_WEIGHTS / "weights.safetensors").stat().st_size <= 12_000_000
+    assert (SHIPPED_WEIGHTS / "small" / "weights.safetensors").stat().st_size <= 12_000_000
