@@ -57,7 +57,7 @@ class Tokens:
 
     ids: list[NDArray[np.int64]]
     words: list[NDArray[np.int64]]  # the word each token belongs to; -1 for the special tokens
-    mask_id: int
+    mask_id: int  # the unknown word's where the encoder knows no mask; -1 without either
     pad_id: int
 
 
@@ -86,13 +86,11 @@ def hard_targets(sets: Sequence[Labelled], conventions: Sequence[str], labels: i
 def tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> Tokens:
     """The texts as tokens."""
     encodings = tokenizer.encode_batch(list(texts))
-    mask_id = _special(tokenizer, "[MASK]", "<mask>")
-    if mask_id is None:
-        raise ModelError("the encoder's tokenizer has no mask token: take an encoder trained with one, as BERT was")
+    mask_id = _special(tokenizer, "[MASK]", "<mask>", "[UNK]", "<unk>")
     return Tokens(
         ids=[np.array(e.ids) for e in encodings],
         words=[np.array([-1 if word is None else word for word in e.word_ids]) for e in encodings],
-        mask_id=mask_id,
+        mask_id=-1 if mask_id is None else mask_id,
         pad_id=_special(tokenizer, "[PAD]", "<pad>") or 0,
     )
 
@@ -117,10 +115,15 @@ def training_batches(
         rng: Of all choices.
         perturbed: Share of the texts that are perturbed (`model.perturb`).
         masked: Share of the words that are hidden, whole.
+
+    Raises:
+        ModelError: words are to be hidden, but the tokenizer has no token to put in their place.
     """
     changed = rng.random(len(texts)) < perturbed
     seen = [perturb(text, rng) if hit else text for text, hit in zip(texts, changed, strict=True)]
     tokens = tokenise(tokenizer, seen)
+    if masked and tokens.mask_id < 0:
+        raise ModelError("the encoder's tokenizer has no mask token and no unknown word: set masked_words to 0")
     order = rng.permutation(len(tokens.ids))
     chunk = size * _BUCKET_BATCHES
     batches: list[NDArray[np.int64]] = []

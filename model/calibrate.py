@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from model.batches import Targets
 from model.data import UNLABELLED
-from model.network import TOPIC, Logits
+from model.network import Logits
+from model.predict import heads
 
 
-def temperatures(logits: Logits, targets: Targets, conventions: list[str]) -> dict[str, float]:
+def temperatures(logits: Logits, targets: Targets, conventions: Sequence[str]) -> dict[str, float]:
     """The temperature of each head with the least cross-entropy on n labelled rows; a head without rows has none."""
     found = {}
-    for place, name in enumerate([*conventions, TOPIC]):
-        own = logits.topic if name == TOPIC else logits.sentiment[:, place]
-        target = torch.from_numpy(targets.topic if name == TOPIC else targets.sentiment[:, place])
+    for name, own, target in heads(logits, targets, conventions):
         rows = target != UNLABELLED
         if rows.any():
             found[name] = temperature(own[rows], target[rows])

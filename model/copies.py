@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 
 from model.data import Labelled
 
-log = logging.getLogger(__name__)
 NEAR = 0.8  # token Jaccard from which two texts are near copies
 _WORD = re.compile(r"\w+")
 
@@ -41,10 +39,8 @@ def near_copies(texts: Sequence[str], of: Sequence[str], at_least: float = NEAR)
 
 
 def without_copies(data: Labelled, of: Labelled) -> Labelled:
-    """The set without the rows that have a near copy in the other; says how many there were."""
+    """The set without the rows that have a near copy in the other."""
     copies = set(near_copies(data.texts, of.texts))
-    if copies:
-        log.info("%s: %d of %d rows left out, near copies of held-out rows", data.name, len(copies), len(data))
     return data.take([i for i in range(len(data)) if i not in copies])
 
 

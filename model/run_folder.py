@@ -6,13 +6,17 @@ import hashlib
 import json
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from model.errors import ModelError
 
 if TYPE_CHECKING:
     from model.settings import TrainSettings
     from model.training_sets import TrainingSets
 
+RESULT = "result.json"
 _METRICS = "metrics.jsonl"
 
 
@@ -29,6 +33,7 @@ def describe(settings: TrainSettings, sets: TrainingSets) -> None:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
+        "near_copies": list(sets.copies),
         "sets": {
             f"{part} {data.name}": {
                 "rows": len(data),
@@ -42,9 +47,13 @@ def describe(settings: TrainSettings, sets: TrainingSets) -> None:
 
 
 class Metrics:
-    """`metrics.jsonl`, a line a report; going on from a step drops the lines after it."""
+    """`metrics.jsonl`, a line a report; going on from a step drops the lines after it.
 
-    def __init__(self, folder: Path, first_step: int) -> None:
+    With `tensorboard` the values go to TensorBoard's files in `tensorboard/` too; raises `ModelError` without it.
+    """
+
+    def __init__(self, folder: Path, first_step: int, *, tensorboard: bool = False) -> None:
+        self._board = _tensorboard(folder / "tensorboard", first_step) if tensorboard else None
         self._path = folder / _METRICS
         kept = [line for line in read(folder) if line["step"] <= first_step]
         self._path.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
@@ -53,6 +62,23 @@ class Metrics:
         """Append a line."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Draw `curves.png`, and end TensorBoard's file."""
+        if self._board is not None:
+            self._board.close()
+        draw_curves(self._path.parent)
+
+
+def _tensorboard(folder: Path, first_step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as exc:
+        raise ModelError("tensorboard is not installed: pip install tensorboard, or leave the option out") from exc
+    return SummaryWriter(folder, purge_step=first_step + 1)
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
@@ -65,6 +91,14 @@ def read(folder: Path) -> list[dict[str, Any]]:
         except ValueError:
             break
     return lines
+
+
+def conclude(
+    folder: Path, version: str, scores: Mapping[str, float], temperature: Mapping[str, float], minutes: float
+) -> None:
+    """Write `result.json`: what came out, and how long this process took for it."""
+    result = {"version": version, "dev": dict(scores), "temperature": dict(temperature), "minutes": round(minutes, 2)}
+    (folder / RESULT).write_text(json.dumps(result, indent=2), "utf-8")
 
 
 def draw_curves(folder: Path) -> None:

@@ -7,23 +7,28 @@ than a network and, judged out of fold, has not learnt the labels by heart.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
-from model.batches import Targets, plain_batches, tokenise
+from model.batches import Targets
 from model.data import UNLABELLED, Labelled
+from model.device import pick_device
+from model.encoder import MINILM, encoder_folder, load_tokenizer, weights_sha256
 from model.errors import ModelError
-
-if TYPE_CHECKING:
-    pass
+from model.network import NetworkConfig
+from model.predict import predict
+from model.weights import CONFIG, unpack
 
 log = logging.getLogger(__name__)
 _FOLDS = 5
+_FEW = 2  # rows of a class a fold; fewer teach a linear model nothing
+_REPORT_ROWS = 6_400
 
 
 @dataclass(frozen=True)
@@ -61,35 +66,59 @@ def taught(
     return replace(targets, taught=rows, soft_sentiment=sentiment, soft_topic=topic)
 
 
-def network_teacher(folder: Path, encoder: Path | None, texts: Sequence[str], conventions: Sequence[str]) -> Soft:
-    """What the packed weights in the folder say of the texts, calibrated; raises `ModelError`."""
-    import torch
+def network_teacher(
+    folder: Path,
+    encoders: Sequence[Path],
+    texts: Sequence[str],
+    conventions: Sequence[str],
+    sentiment_labels: Sequence[str],
+    topic_labels: Sequence[str],
+    progress: Callable[[str], None] = log.info,
+) -> Soft:
+    """What the packed weights in the folder say of the texts, calibrated.
 
-    from model.device import has_bfloat16, pick_device
-    from model.encoder import encoder_folder, load_tokenizer
-    from model.weights import unpack
+    Its encoder is the one of the folders `encoders` that it was trained on, else the one that its `config.json` names.
 
+    Raises:
+        ModelError: its encoder is not there, or its heads or labels are not those asked for.
+    """
+    config = _config(folder)
+    for what, wanted, own in (
+        ("heads", conventions, config.conventions),
+        ("sentiment labels", sentiment_labels, config.sentiment_labels),
+        ("topic labels", topic_labels, config.topic_labels),
+    ):
+        if not set(wanted) <= set(own) or (what != "heads" and len(wanted) != len(own)):
+            raise ModelError(f"the teacher in {folder} has the {what} {', '.join(own)}, not {', '.join(wanted)}")
+    encoder = next((path for path in encoders if weights_sha256(path) == config.encoder_sha256), None)
     network, version = unpack(folder, encoder)
-    if not set(conventions) <= set(network.config.conventions):
-        raise ModelError(f"the teacher in {folder} has the heads {network.config.conventions}, not {conventions}")
-    order = [network.config.conventions.index(name) for name in conventions]
-    source = encoder_folder(encoder, network.config.encoder_name)
-    tokens = tokenise(load_tokenizer(source, network.config.max_tokens), texts)
-    device = pick_device("auto")
-    torch.nn.Module.to(network, device)
-    log.info("teacher %s reads %d texts", version, len(texts))
-    sentiment = np.empty((len(texts), len(conventions), len(network.config.sentiment_labels)), np.float32)
-    topic = np.empty((len(texts), len(network.config.topic_labels)), np.float32)
-    with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=has_bfloat16(device)):
-        for rows, ids, mask in plain_batches(tokens, 64):
-            heads = network.head_probabilities(network(ids.to(device), mask.to(device)))
-            sentiment[rows] = heads[0][:, order].float().cpu().numpy()
-            topic[rows] = heads[1].float().cpu().numpy()
-    return Soft(sentiment, topic)
+    tokenizer = load_tokenizer(encoder_folder(encoder, config.encoder_name or MINILM), config.max_tokens)
+    nn.Module.to(network, pick_device("auto"))
+
+    def say(done: int) -> None:
+        if done % _REPORT_ROWS == 0:
+            progress(f"teacher {version}: {done} of {len(texts)} texts")
+
+    progress(f"teacher {version} reads {len(texts)} texts")
+    sentiment, topic = network.head_probabilities(predict(network, tokenizer, texts, say))
+    order = [config.conventions.index(name) for name in conventions]
+    sentiment = sentiment[:, order][:, :, [config.sentiment_labels.index(name) for name in sentiment_labels]]
+    topic = topic[:, [config.topic_labels.index(name) for name in topic_labels]]
+    return Soft(sentiment.numpy(), topic.numpy())
+
+
+def _config(folder: Path) -> NetworkConfig:
+    try:
+        return NetworkConfig.from_json_file(str(folder / CONFIG))
+    except (OSError, ValueError, TypeError) as exc:
+        raise ModelError(f"no weights in {folder}: {exc}; a teacher is a folder that `newsquake train` wrote") from exc
 
 
 def tfidf_teacher(targets: Targets, sets: Sequence[Labelled], own: NDArray[np.bool_], seed: int) -> Soft:
-    """TF-IDF with a linear SVM for each head: out of fold on the rows it learns from, whole on the others."""
+    """TF-IDF with a linear SVM for each head: out of fold on the rows it learns from, whole on the others.
+
+    Zeros for a head of which there is too little to learn from.
+    """
     texts = np.array([text for data in sets for text in data.texts], dtype=object)
     sentiment = np.stack(
         [
@@ -118,14 +147,20 @@ def tfidf_svm() -> Any:
 def _tfidf_head(texts: NDArray[Any], target: NDArray[np.int64], labels: int, seed: int) -> NDArray[np.float32]:
     rows = np.flatnonzero(target != UNLABELLED)
     decisions = np.zeros((len(texts), labels))
-    fold = np.random.default_rng(seed).integers(_FOLDS, size=len(rows))
-    for held in range(_FOLDS):
-        fitted = tfidf_svm().fit(texts[rows[fold != held]], target[rows[fold != held]])
-        decisions[rows[fold == held]] = _decide(fitted, texts[rows[fold == held]], labels)
+    if np.count_nonzero(np.bincount(target[rows], minlength=2) >= _FOLDS * _FEW) < 2:
+        return decisions.astype(np.float32)
+    fold = np.random.default_rng(seed).permutation(np.arange(len(rows)) % _FOLDS)
     others = np.flatnonzero(target == UNLABELLED)
-    if len(others):
-        fitted = tfidf_svm().fit(texts[rows], target[rows])
-        decisions[others] = _decide(fitted, texts[others], labels)
+    try:
+        for held in range(_FOLDS):
+            fitted = tfidf_svm().fit(texts[rows[fold != held]], target[rows[fold != held]])
+            decisions[rows[fold == held]] = _decide(fitted, texts[rows[fold == held]], labels)
+        if len(others):
+            fitted = tfidf_svm().fit(texts[rows], target[rows])
+            decisions[others] = _decide(fitted, texts[others], labels)
+    except ValueError as exc:  # no word is in several texts, or a fold holds one class alone
+        log.info("TF-IDF does not teach: %s", exc)
+        return np.zeros((len(texts), labels), np.float32)
     scales = np.geomspace(0.5, 16, 40)
     fits = [np.log(_softmax(decisions[rows] * s)[np.arange(len(rows)), target[rows]] + 1e-9).mean() for s in scales]
     return _softmax(decisions * scales[int(np.argmax(fits))]).astype(np.float32)
@@ -164,5 +199,6 @@ def _mix(
     given: NDArray[np.float32], tfidf: NDArray[np.float32], asked: NDArray[np.bool_], share: float
 ) -> NDArray[np.float32]:
     mixed = (1 - share) * given + share * tfidf
-    mixed /= mixed.sum(-1, keepdims=True)  # where nothing was given, TF-IDF alone
+    total = mixed.sum(-1, keepdims=True)
+    mixed = np.divide(mixed, total, out=mixed, where=total > 0)  # where one of them says nothing, the other alone
     return np.where(asked[..., None], mixed, given).astype(np.float32)

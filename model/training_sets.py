@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from model.copies import without_copies
+from model.copies import near_copies, without_copies
 from model.data import (
     SENTFIN_TEST,
     UNLABELLED,
@@ -22,13 +22,14 @@ from model.errors import DataError
 from model.label_file import read_events, read_labels, read_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from model.settings import TrainSettings
 
 log = logging.getLogger(__name__)
 OWN = "own"  # the one sentiment head where no published set gives it a convention
 _PHRASEBANK_TEST = 0.2
+_FIELDS = ("sentiment_labels", "topic_labels")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class TrainingSets:
     conventions: tuple[str, ...]
     sentiment_labels: tuple[str, ...]
     topic_labels: tuple[str, ...]
+    copies: tuple[str, ...] = ()  # what was found and done about near copies, a line each
 
     @property
     def texts(self) -> list[str]:
@@ -47,45 +49,97 @@ class TrainingSets:
         return [text for data in self.train for text in data.texts]
 
 
-def read_training_sets(settings: TrainSettings) -> TrainingSets:
+def read_training_sets(settings: TrainSettings, progress: Callable[[str], None] = log.info) -> TrainingSets:
     """Read all sets that the settings name; raises `DataError`.
 
     A published set labelled by its own rules (SEntFiN judges the company named, TFNS the market's reading of the tweet)
     is a convention with a sentiment head of its own. All other labels train every head.
+
+    Near copies of rows that we hold out are left out of the training rows. Those of the published validation sets are
+    counted: by their protocol the training set is what it is.
     """
+    copies: list[str] = []
+    published, spare = _published(settings, copies)
+    conventions = tuple(data.name for data in published if data.sentiment_labels) or (OWN,)
+    sets = [*published, *_own(settings, published)]
+    if not sets:
+        raise DataError("no training data: give a folder of a published set or a file of labels")
+    train, dev = [], []
+    for data in sets:
+        rest, held = split(data, settings.dev_share, "dev")
+        train.append(_without(rest, held, "dev rows", copies))
+        dev.append(held)
+    if not sum(map(len, dev)) or not sum(map(len, train)):
+        raise DataError(
+            f"{sum(map(len, sets))} rows leave {sum(map(len, dev))} to choose by and {sum(map(len, train))} to learn "
+            "from: bring more, or change dev_share"
+        )
+    if settings.teachers:
+        spare += [replace(read_texts(path), name=str(path)) for path in settings.unlabelled]
+        train += [data for data in spare if len(data)]
+    for line in copies:
+        progress(line)
+    return TrainingSets(
+        tuple(train),
+        tuple(dev),
+        conventions,
+        _names(sets, "sentiment_labels"),
+        _names(sets, "topic_labels"),
+        tuple(copies),
+    )
+
+
+def _published(settings: TrainSettings, copies: list[str]) -> tuple[list[Labelled], list[Labelled]]:
+    """The published sets named, and texts of theirs that only a teacher can label."""
     sets: list[Labelled] = []
     spare: list[Labelled] = []
     if settings.tfns:
         sets.append(read_tfns(settings.tfns, "train"))
+        _count(sets[-1], read_tfns(settings.tfns, "valid"), copies)
     if settings.sentfin:
-        read = split(read_sentfin(settings.sentfin), *SENTFIN_TEST)[0]
+        rest, test = split(read_sentfin(settings.sentfin), *SENTFIN_TEST)
+        read = _without(rest, test, "test rows", copies)
         sets.append(labelled_only(read))
         spare.append(replace(read.take([i for i in range(len(read)) if read.sentiment[i] == UNLABELLED]), name="spare"))
     if settings.research:
         if not settings.phrasebank:
             raise DataError("research trains on PhraseBank: give its folder")
-        sets.append(phrasebank_split(read_phrasebank(settings.phrasebank / "Sentences_50Agree.txt"), settings.seed)[0])
-    conventions = tuple(data.name for data in sets) or (OWN,)
+        train, test = phrasebank_split(read_phrasebank(settings.phrasebank / "Sentences_50Agree.txt"), settings.seed)
+        _count(train, test, copies)
+        sets.append(train)
     if settings.tfnt:
         sets.append(read_tfnt(settings.tfnt, "train"))
-    own = [read_labels(path) for path in settings.labels]
-    sentiment_labels = _names([*sets, *own], "sentiment_labels")
-    topic_labels = _names([*sets, *own], "topic_labels")
+        _count(sets[-1], read_tfnt(settings.tfnt, "valid"), copies)
+    return sets, spare
+
+
+def _own(settings: TrainSettings, published: Sequence[Labelled]) -> list[Labelled]:
+    """Our events and the user's files of labels, all with the same label names."""
+    named = [*published, *(read_labels(path) for path in settings.labels)]
+    labels = [_names(named, field) for field in _FIELDS]
+    sets = []
     if settings.events:
-        sets.append(read_events("train", sentiment_labels, topic_labels))
-        sentiment_labels, topic_labels = (
-            sentiment_labels or sets[-1].sentiment_labels,
-            topic_labels or sets[-1].topic_labels,
-        )
-    sets += [read_labels(path, sentiment_labels, topic_labels) for path in settings.labels]
-    if not sets:
-        raise DataError("no training data: give a folder of a published set or a file of labels")
-    pairs = [split(data, settings.dev_share, "dev") for data in sets]
-    train = [without_copies(rest, dev) for rest, dev in pairs]
-    if settings.teachers:
-        spare += [read_texts(path) for path in settings.unlabelled]
-        train += [data for data in spare if len(data)]
-    return TrainingSets(tuple(train), tuple(dev for _, dev in pairs), conventions, sentiment_labels, topic_labels)
+        try:
+            sets.append(read_events("train", *labels))
+        except DataError as exc:
+            raise DataError(
+                f"newsquake's own events have other labels than your data: set events to false ({exc})"
+            ) from exc
+        labels = [names or getattr(sets[0], field) for names, field in zip(labels, _FIELDS, strict=True)]
+    # Named by its path, a file is never mistaken for a published set.
+    return sets + [read_labels(path, *labels, name=str(path)) for path in settings.labels]
+
+
+def _without(data: Labelled, held: Labelled, what: str, copies: list[str]) -> Labelled:
+    kept = without_copies(data, held)
+    if len(kept) < len(data):
+        copies.append(f"{data.name}: {len(data) - len(kept)} of {len(data)} rows left out as near copies of {what}")
+    return kept
+
+
+def _count(train: Labelled, valid: Labelled, copies: list[str]) -> None:
+    found = len(near_copies(valid.texts, train.texts))
+    copies.append(f"{train.name}: {found} of {len(valid)} validation rows have a near copy in the training set")
 
 
 def phrasebank_split(data: Labelled, seed: int) -> tuple[Labelled, Labelled]:
