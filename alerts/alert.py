@@ -38,7 +38,11 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Story(msgspec.Struct, frozen=True, kw_only=True):
-    """One negative item. All fields are text as it came: escape it where it is shown."""
+    """One negative item. All fields are text as it came: escape it where it is shown.
+
+    `words` are those of the title that weighed most for negative, the heaviest first, each with its weight in bits of
+    log odds (1 doubles the odds); empty when nobody could say in time.
+    """
 
     title: str
     publisher: str
@@ -48,6 +52,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     companies: tuple[str, ...]
     negative: float
+    words: tuple[tuple[str, float], ...] = ()
 
 
 class Also(msgspec.Struct, frozen=True, kw_only=True):

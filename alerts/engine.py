@@ -21,6 +21,7 @@ from redis import Redis, RedisError
 from alerts.alert import Alert, Event
 from alerts.buckets import Buckets, Progress
 from alerts.evidence import items_of
+from alerts.explain import Explainer, Explaining
 from alerts.lifecycle import Episode, Lifecycle
 from alerts.metrics import KINDS, AlertsMetrics
 from alerts.outbox import Outbox, deliveries
@@ -64,8 +65,10 @@ class AlertEngine:
         documents_topic: str,
         partitions: int,
         registry: CollectorRegistry,
+        explainer: Explainer | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`explainer`, when given, is asked for the words that weighed most in the stories of each new alert."""
         self._settings = settings
         self._clock = clock
         self._redis = Redis.from_url(redis_url, socket_timeout=30, socket_connect_timeout=5)
@@ -73,6 +76,9 @@ class AlertEngine:
         self._store = AlertStore(self._redis)
         self._outbox = Outbox(self._redis)
         self._metrics = AlertsMetrics(registry)
+        self._explaining = (
+            Explaining(explainer, settings.explain_timeout_s, self._metrics) if explainer is not None else None
+        )
         self._endpoints = [Endpoint(webhook) for webhook in settings.webhooks]
         self._minute: int | None = None
         self._quiet_until: int | None = None  # nobody is told of what was up to this minute
@@ -142,6 +148,8 @@ class AlertEngine:
         """
         if not self._loaded:
             self._load()
+        if self._explaining is not None:
+            self._explaining.renew()
         progress = self._buckets.progress()
         now_s, frontier, waiting = self._frontier(progress)
         if frontier is None:
@@ -275,9 +283,11 @@ class AlertEngine:
         self._empty = 0 if counts else self._empty + 1
         if counts or self._detector.minute:
             judgements = self._detector.update(minute, counts)
-            for change in self._lifecycle.step(minute, judgements, self._evidence):
-                if self._quiet_until is None or minute > self._quiet_until:
-                    self._put(change.alert, change.event)
+            changes = self._lifecycle.step(minute, judgements, self._evidence)
+            if self._quiet_until is None or minute > self._quiet_until:
+                explained = self._explain([change.alert for change in changes if change.event == "alert.firing"])
+                for change in changes:
+                    self._put(explained(change.alert), change.event)
         self._metrics.minutes.inc()
         self._metrics.tick_seconds.observe(time.perf_counter() - begun)
 
@@ -288,6 +298,20 @@ class AlertEngine:
             listed = self._buckets.items(minutes)
             self._listed = judgement.minute, listed
         return items_of(judgement, listed, self._settings.windows)
+
+    def _explain(self, alerts: list[Alert]) -> Callable[[Alert], Alert]:
+        """Ask for the words of new alerts, for their episodes too; return what gives any revision of them the words."""
+        if self._explaining is None or not alerts:
+            return lambda alert: alert
+        stories = {alert.id: alert.stories for alert in self._explaining.explain(alerts)}
+
+        def explained(alert: Alert) -> Alert:
+            return msgspec.structs.replace(alert, stories=stories.get(alert.id, alert.stories))
+
+        self._lifecycle.episodes = [
+            msgspec.structs.replace(episode, alert=explained(episode.alert)) for episode in self._lifecycle.episodes
+        ]
+        return explained
 
     def _put(self, alert: Alert, event: Event | None) -> None:
         now_s = time.time()  # retries follow the wall clock, whatever the windows do
@@ -304,6 +328,7 @@ class AlertEngine:
         """
         stored = {alert.id: alert for alert in self._store.open()}
         by_series = {alert.series: alert for alert in stored.values()}
+        untold = []
         for number, episode in enumerate(self._lifecycle.episodes):
             mine = stored.get(episode.alert.id) or by_series.get(episode.alert.series)
             if mine is not None:
@@ -311,7 +336,10 @@ class AlertEngine:
                 if mine.id != episode.alert.id or mine.revision > episode.alert.revision:
                     self._lifecycle.episodes[number] = msgspec.structs.replace(episode, alert=mine)
             else:
-                self._put(episode.alert, "alert.firing")
+                untold.append(episode.alert)
+        explained = self._explain(untold)
+        for alert in untold:
+            self._put(explained(alert), "alert.firing")
         for alert in stored.values():
             text = f"{alert.name}: closed, because its course is not known any more (state lost or settings changed)"
             self._put(self._lifecycle.resolved(alert, minute, text), "alert.resolved")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import unicodedata
 from collections import OrderedDict
+from collections.abc import Sequence
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TextIO
@@ -130,12 +132,24 @@ def _append_reasons(text: Text, alert: Alert) -> None:
     for also in alert.also:
         text.append(f"  also {plain(also.name)}: {_brief(also.figures)}\n", style="dim")
     for story in alert.stories:
-        text.append(f"  • {plain(story.title)}\n")
+        words = [word for word in (plain(word) for word, _ in story.words) if word]
+        text.append("  • ").append_text(_marked(plain(story.title), words)).append("\n")
         text.append(
-            f"    {plain(story.publisher)} · {_time(story.published_at)} · {story.negative:.0%} negative\n", "dim"
+            f"    {plain(story.publisher)} · {_time(story.published_at)} · {story.negative:.0%} negative"
+            f"{': ' if words else ''}{', '.join(words)}\n",
+            "dim",
         )
         if story.url.startswith(("https://", "http://")):
             text.append(f"    {plain(story.url)}\n", style="blue")
+
+
+def _marked(title: str, words: Sequence[str]) -> Text:
+    """The title with the words that weighed most marked; the heaviest, which stands first, most of all."""
+    text = Text(title)
+    for number, word in enumerate(words):
+        style = "bold red" if number == 0 else "red"
+        text.highlight_regex(rf"(?<!\w){re.escape(word)}(?!\w)", style)
+    return text
 
 
 def _brief(seen: Figures) -> str:

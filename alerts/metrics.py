@@ -44,6 +44,19 @@ class AlertsMetrics:
             ["outcome"],
             registry=registry,
         )
+        self.explained = Counter(
+            f"{name}explained",
+            "Questions for the words that weighed most in new alerts, by outcome: explained, failed, late (no answer "
+            "in time), busy (the last answer is still awaited). The alerts went out in any case.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.explain_seconds = Histogram(
+            f"{name}explain_seconds",
+            "Seconds until those words were there.",
+            buckets=(0.1, 0.3, 1, 3, 10, 30),
+            registry=registry,
+        )
         self.outbox_depth = Gauge(f"{name}outbox_depth", "Deliveries that wait.", registry=registry)
         self.oldest_due_seconds = Gauge(
             f"{name}oldest_due_seconds", "Seconds since the longest due delivery was due.", registry=registry
@@ -57,3 +70,5 @@ class AlertsMetrics:
             self.held.labels(reason=reason)
         for outcome in ("delivered", "failed", "dead"):
             self.deliveries.labels(outcome=outcome)
+        for outcome in ("explained", "failed", "late", "busy"):
+            self.explained.labels(outcome=outcome)

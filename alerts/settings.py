@@ -122,6 +122,14 @@ class AlertsSettings(BaseModel, frozen=True, extra="forbid"):
     poll_s: float = Field(default=0.5, gt=0, description="Seconds between two looks at the workers' progress.")
     snapshot_s: float = Field(default=10, gt=0, description="Seconds between two snapshots of the detector's state.")
     stories: int = Field(default=8, ge=1, le=20, description="Stories shown in an alert, at most.")
+    explain: bool = Field(
+        default=True,
+        description="Whether the words that weighed most are marked in an alert's stories. The first alert loads the "
+        "model for it: about 400 MB. Without the extra `model` there are none.",
+    )
+    explain_timeout_s: float = Field(
+        default=10, gt=0, le=60, description="Seconds that new alerts wait for those words, at most."
+    )
     critical_z: float = Field(
         default=6, ge=2, description="z from which an alert is `critical`, below it is `warning`."
     )

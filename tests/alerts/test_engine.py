@@ -40,6 +40,7 @@ def _hook(secret: str) -> WebhookSettings:
 
 def _engine(store: redis.Redis, secret: str, **fields: Any) -> AlertEngine:
     clock = fields.pop("now", lambda: WALL)
+    explainer = fields.pop("explainer", None)
     settings = AlertsSettings(**{"clock": "event", "snapshot_s": 1e-9, "webhooks": (_hook(secret),), **fields})
     return AlertEngine(
         settings,
@@ -47,6 +48,7 @@ def _engine(store: redis.Redis, secret: str, **fields: Any) -> AlertEngine:
         documents_topic=TOPIC,
         partitions=PARTITIONS,
         registry=CollectorRegistry(),
+        explainer=explainer,
         clock=clock,
     )
 
@@ -412,3 +414,22 @@ def test_run_survives_a_server_that_is_away_and_stops_when_told(
     assert not thread.is_alive()
     assert "going back to the last snapshot" in caplog.text
     assert AlertStore(store).load_state() is not None
+
+
+def test_new_alerts_and_their_later_revisions_carry_the_words(store: redis.Redis, item: Make, secret: str) -> None:
+    _write(store, _history(item, 44, surges=(30, 40)))
+    asked = []
+
+    def explainer(titles: Any) -> list[list[tuple[str, float]]]:
+        asked.append(list(titles))
+        if len(asked) == 1:
+            raise RuntimeError("broken for the first alert")
+        return [[(title.split()[0], 1.5)] for title in titles]
+
+    _finish(_engine(store, secret, explainer=explainer))
+    log, stored, deliveries = _outcome(store, secret)
+    assert len(asked) == 2  # once an alert, of its own few stories
+    assert max(map(len, asked)) <= 8
+    words = {line[3]: {story.words for story in stored[line[0]].stories} for line in log if line[2] == "resolved"}
+    assert [words[at] for at in sorted(words)] == [{()}, {(("Title", 1.5),)}]
+    assert sum(b'"words":[["Title",1.5]]' in body.encode() for _, _, body, _ in deliveries) == 2
