@@ -35,7 +35,7 @@ def load_scorer(settings: ModelSettings) -> Scorer:
     on_gpu = devices[0].startswith("cuda")
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    network, version = unpack(_weights(settings, on_gpu=on_gpu), settings.encoder)
+    network, version = unpack(weights_folder(settings), settings.encoder)
     config = network.config
     max_tokens = settings.max_tokens or config.max_tokens
     folder = encoder_folder(settings.encoder, config.encoder_name)
@@ -62,10 +62,11 @@ def load_scorer(settings: ModelSettings) -> Scorer:
     )
 
 
-def _weights(settings: ModelSettings, *, on_gpu: bool) -> Path:
+def weights_folder(settings: ModelSettings) -> Path:
     """The folder set, or the size of ours that suits the device: `base` needs its encoder to be there."""
     if settings.weights is not None:
         return settings.weights
+    on_gpu = pick_device(settings.device.split(",")[0]).startswith("cuda")
     small, base = SHIPPED_WEIGHTS / "small", SHIPPED_WEIGHTS / "base"
     if settings.size == "base" or (settings.size == "auto" and on_gpu and _kept(settings)):
         return base

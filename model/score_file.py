@@ -45,7 +45,7 @@ def score_stream(source: IO[bytes], out: IO[bytes], scorer: Scorer, kind: Format
     the CSV column or the object's key. A record that cannot be read gives `{"error": …}` in its place. Invalid UTF-8
     becomes U+FFFD. Raises `DataError` when CSV has no such column, `ModelError` as `Scorer.score` does.
     """
-    readers = {"lines": _read_lines, "csv": _read_csv, "jsonl": _read_jsonl}
+    readers = {"lines": lambda file, _: read_lines(file), "csv": _read_csv, "jsonl": _read_jsonl}
     records = readers[kind](source, column)
     scored = unreadable = 0
     while chunk := list(islice(records, _CHUNK)):
@@ -76,7 +76,8 @@ def _by_label(labels: tuple[str, ...], probabilities: list[float]) -> dict[str, 
     return {label: round(p, 6) for label, p in zip(labels, probabilities, strict=True)}
 
 
-def _read_lines(source: IO[bytes], _column: str) -> Iterator[str | Unreadable]:
+def read_lines(source: IO[bytes]) -> Iterator[str]:
+    """The lines of a file without their ends; of an overlong line only the beginning."""
     for line in _lines(source):
         yield line.rstrip("\r\n")
 

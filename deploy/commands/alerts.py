@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 def alerts(port: int | None) -> None:
     """Watch the windows, raise alerts and deliver them."""
     from alerts.engine import AlertEngine
+    from deploy.explainer import explainer_of
 
     config = settings.load()
     bootstrap, redis_url = settings.require(config)
@@ -30,6 +31,7 @@ def alerts(port: int | None) -> None:
         documents_topic=config.kafka.documents_topic,
         partitions=config.kafka.partitions,
         registry=registry,
+        explainer=explainer_of(config.model) if config.alerts.explain else None,
     )
     _service.run(engine, registry, config.http, config.http.alerts_port if port is None else port)
 
