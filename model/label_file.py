@@ -75,6 +75,11 @@ def read_texts(path: Path) -> Labelled:
     return Labelled(path.stem, texts, none, none, (1.0,) * len(texts))
 
 
+def read_column(path: Path, column: str, *, part: str = "") -> list[str]:
+    """What a column holds in each row that `read_labels` reads, empty where there is nothing; raises `DataError`."""
+    return [str(row.get(column) or "") for _, row in _rows(path) if not part or row.get("part") == part]
+
+
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """("row 3" or "line 3", {column: value}) a row."""
     kind = path.suffix.lower()
