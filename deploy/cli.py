@@ -21,6 +21,7 @@ COMMANDS = {
     "listen": "Receive alerts: verify their signatures and print them.",
     "score": "Score texts from a file or standard input.",
     "train": "Fine-tune the model on labelled sets.",
+    "evaluate": "Judge the model on labelled sets and write a report.",
 }
 
 
