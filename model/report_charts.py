@@ -77,7 +77,7 @@ def reliability(served: Sequence[Bin], raw: Sequence[Bin], salt: str) -> str:
                 axes.plot(x, y, color=colour, linewidth=1.2, label=label)
                 axes.scatter(x, y, s=[6 + 160 * each.rows / total for each in bins], color=colour, alpha=0.8)
         axes.set(xlabel="confidence", ylabel="share right", xlim=(0, 1.02), ylim=(0, 1.02))
-        axes.legend(loc="upper left")
+        axes.legend(loc="lower right")
     return _svg(out)
 
 
@@ -91,15 +91,13 @@ def kept(report: Report) -> str:
     ]
     with _figure(8.5, 1.0 + (0.14 * len(bars) + 0.14) * len(changes), "kept") as (figure, out):
         axes = figure.subplots()
-        height = 0.8 / len(bars)
         for place, (name, values) in enumerate(bars):
-            ys = [line + (place - (len(bars) - 1) / 2) * height for line in range(len(changes))]
-            axes.barh(ys, values, height=height, color=_COLOURS[place % len(_COLOURS)], label=name)
+            ys = [line + (place - (len(bars) - 1) / 2) * 0.6 / len(bars) for line in range(len(changes))]
+            axes.plot(values, ys, "o", color=_COLOURS[place % len(_COLOURS)], label=name)
         axes.set_yticks(range(len(changes)), changes)
         axes.invert_yaxis()
-        lowest = min(value for _, values in bars for value in values)
-        axes.set(xlabel="share of labels that stay", xlim=(max(0.0, lowest - 0.1), 1))
-        axes.grid(axis="x", color=_INK, alpha=0.15)
+        axes.set(xlabel="share of labels that stay")
+        axes.grid(color=_INK, alpha=0.15)
         figure.legend(loc="outside lower center", ncols=2)
     return _svg(out)
 
