@@ -20,8 +20,12 @@ COMMANDS = {
     "alerts": "Watch the windows, raise alerts and deliver them.",
     "listen": "Receive alerts: verify their signatures and print them.",
     "score": "Score texts from a file or standard input.",
+    "explain": "Say which words a prediction rests on.",
     "train": "Fine-tune the model on labelled sets.",
     "evaluate": "Judge the model on labelled sets and write a report.",
+    "drift": "Say whether texts or scores have moved away from a reference.",
+    "label": "Take corrections from analysts as labels to train on.",
+    "promote": "Put a retrained model in the place of the present one, unless it is worse.",
 }
 
 

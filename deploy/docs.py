@@ -20,6 +20,7 @@ from alerts.metrics import AlertsMetrics
 from deploy.metrics import ProcessMetrics
 from deploy.settings import DEFAULT_FILE, FILE_VARIABLE, Settings
 from ingest.metrics import IngestMetrics
+from model.metrics import DriftMetrics
 from stream.metrics import StreamMetrics
 
 ROOT = Path(__file__).parents[1]
@@ -81,6 +82,7 @@ def metrics_page() -> str:
         ("newsquake ingest", IngestMetrics(CollectorRegistry())),
         ("newsquake stream", StreamMetrics(CollectorRegistry())),
         ("newsquake alerts", AlertsMetrics(CollectorRegistry())),
+        ("newsquake drift", DriftMetrics(CollectorRegistry())),
         ("Every process", ProcessMetrics(CollectorRegistry(), lambda: ([], []))),
     ):
         table = [("Metric", "Type", "Labels", "What it says"), ("---",) * 4]

@@ -15,7 +15,7 @@ from redis.connection import parse_url
 
 from alerts.settings import AlertsSettings
 from ingest.settings import IngestSettings
-from model.settings import ModelSettings
+from model.settings import DriftSettings, ModelSettings
 from stream.settings import StreamSettings
 
 DEFAULT_FILE = "newsquake.toml"
@@ -134,6 +134,7 @@ class Settings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     ingest: IngestSettings = IngestSettings()
     model: ModelSettings = ModelSettings()
+    drift: DriftSettings = DriftSettings()
     stream: StreamSettings = StreamSettings()
     alerts: AlertsSettings = AlertsSettings()
     http: HttpSettings = HttpSettings()

@@ -72,7 +72,7 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
     tfnt: Path | None = Field(default=None, description="Folder of Twitter Financial News Topic.")
     sentfin: Path | None = Field(default=None, description="Folder of SEntFiN 1.0.")
     phrasebank: Path | None = Field(
-        default=None, description="Folder of Financial PhraseBank 1.0; evaluation only, unless in research."
+        default=None, description="Folder of Financial PhraseBank 1.0, read only in research."
     )
     research: bool = Field(
         default=False, description="Train on four fifths of PhraseBank too; its licence forbids to ship such weights."
@@ -143,7 +143,7 @@ class DriftSettings(BaseModel, frozen=True, extra="forbid"):
     sentiment_mix: float = Field(default=0.1, ge=0, le=1, description="Jensen-Shannon distance of sentiments' shares.")
     topic_mix: float = Field(default=0.15, ge=0, le=1, description="Jensen-Shannon distance of the topics' shares.")
     confidence: float = Field(
-        default=0.1, ge=0, le=1, description="Kolmogorov-Smirnov distance of either head's best probabilities."
+        default=0.15, ge=0, le=1, description="Kolmogorov-Smirnov distance of either head's best probabilities."
     )
     unknown_tokens: float = Field(
         default=0.01, ge=0, le=1, description="Growth of the share of tokens that are not in the vocabulary."
