@@ -1,43 +1,53 @@
-"""`newsquake train`: fine-tune the encoder on the labelled sets."""
+"""`newsquake train`: fine-tune an encoder on labelled sets."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-_FOLDER = click.Path(file_okay=False, path_type=Path)
+from deploy.commands._options import fail, options_of, settings_of
+from deploy.commands._progress import shown_progress
+from model.errors import ModelError
+from model.settings import TrainSettings
+
+
+class _Seeds(click.ParamType):
+    name = "1,2,3"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        try:
+            seeds = tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers such as 1,2,3", param, ctx)
+        if len(set(seeds)) < len(seeds):
+            self.fail(f"{value!r} names a seed twice", param, ctx)
+        return seeds
 
 
 @click.command()
-@click.option("--tfns", type=_FOLDER, required=True, help="Folder of Twitter Financial News Sentiment.")
-@click.option("--tfnt", type=_FOLDER, required=True, help="Folder of Twitter Financial News Topic.")
-@click.option("--sentfin", type=_FOLDER, required=True, help="Folder of SEntFiN 1.0.")
-@click.option("--phrasebank", type=_FOLDER, help="Folder of Financial PhraseBank, for evaluation only.")
-@click.option("--out", type=_FOLDER, required=True, help="Folder for the checkpoint and the packed weights.")
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the training rows; 4 by default.")
-@click.option("--seed", type=click.IntRange(0), help="Seed of all random choices; 1 by default.")
-@click.option("--threads", type=click.IntRange(0), help="CPU threads; all cores by default.")
-@click.option("--version", help="Name of the weights.")
-def train(**options: Any) -> None:
-    """Fine-tune the model; scores are printed after each epoch and at the end.
+@options_of(TrainSettings)
+@click.option("--seeds", type=_Seeds(), help="Several runs with these seeds, one after the other, into OUT/seed-N.")
+def train(config: Path | None, seeds: tuple[int, ...] | None, **options: Any) -> None:
+    """Fine-tune the model on the published sets named and on files of your own labels.
 
-    A run that was stopped goes on from its last epoch when started again with the same options. The weights are used by
-    setting NEWSQUAKE_MODEL__WEIGHTS to the OUT folder.
+    A run that was stopped goes on from its last checkpoint when started again with the same options. OUT then holds the
+    packed weights (use them by NEWSQUAKE_MODEL__WEIGHTS=OUT), run.json, metrics.jsonl, curves.png and result.json.
     """
-    from pydantic import ValidationError
-
-    from model.errors import ModelError
-    from model.settings import TrainSettings
-    from model.train import train as run
-
+    settings = settings_of(TrainSettings, config, options)
     try:
-        run(TrainSettings(**{name: value for name, value in options.items() if value is not None}), progress=click.echo)
-    except (ModelError, ValidationError) as exc:
-        click.echo(f"newsquake: {exc}", err=True)
-        sys.exit(2)
+        from model.seeds import train_seeds
+        from model.train import train as run
+
+        with shown_progress() as (say, on_step):
+            if seeds:
+                train_seeds(settings, seeds, say, on_step)
+            else:
+                run(settings, say, on_step)
+    except ModelError as exc:
+        fail(exc)
     except ModuleNotFoundError as exc:
-        click.echo(f"newsquake: {exc.name} is not installed: pip install 'newsquake[train]'", err=True)
-        sys.exit(2)
+        fail(f"{exc.name} is not installed: pip install 'newsquake[train]'")
+    except KeyboardInterrupt:
+        fail(f"stopped; the same command goes on from the last checkpoint in {settings.out}")

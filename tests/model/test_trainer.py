@@ -1,0 +1,234 @@
+"""What a run survives: kills, full disks, memory that runs out, and what it refuses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from model import checkpoint
+from model.errors import ModelError
+from model.network import Logits, Network
+from model.run_folder import read
+from model.seeds import train_seeds
+from model.settings import TrainSettings
+from model.train import train
+
+_FILES = ("weights.safetensors", "config.json")
+
+
+@pytest.fixture
+def settings(labelled_sets: Callable[[], dict[str, Path]], tiny_encoder: Path, tmp_path: Path) -> TrainSettings:
+    return TrainSettings(
+        **labelled_sets(),
+        out=tmp_path / "out",
+        encoder=tiny_encoder,
+        events=False,
+        epochs=3,
+        patience=3,
+        batch_size=8,
+        encoder_rate=3e-3,
+        head_rate=1e-2,
+        dev_share=0.2,
+        max_tokens=32,
+        tfidf_share=0.0,
+        threads=1,
+    )
+
+
+def _quiet(line: str) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [{"batch_size": 4}, {"batch_size": 4, "adapter_rank": 4, "epochs": 12, "patience": 1, "head_rate": 0.05}],
+    ids=["whole", "adapters that end early"],
+)
+def test_a_process_killed_in_an_epoch_ends_with_the_same_bits(
+    recipe: dict[str, float], settings: TrainSettings, tmp_path: Path
+) -> None:
+    settings = settings.model_copy(update={**recipe, "checkpoint_s": 0.02})
+    whole = train(settings, _quiet)
+    broken = settings.model_copy(update={"out": tmp_path / "broken"})
+    given = broken.model_dump(mode="json", exclude_defaults=True)
+    config = tmp_path / "run.toml"
+    config.write_text("".join(f"{name} = {_toml(value)}\n" for name, value in given.items()))
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from deploy.cli import main; main()", "train", "--config", str(config)],
+        stdout=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    try:
+        epoch_steps = next(line["step"] for line in read(whole) if "dev" in line)
+        last = broken.out / checkpoint.LAST
+        step = 0
+        while step <= epoch_steps or step % epoch_steps == 0:
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+            step = torch.load(last, weights_only=True)["step"] if last.exists() else 0
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (broken.out / _FILES[0]).exists()
+    said: list[str] = []
+    train(broken, said.append)
+    going_on = next(line for line in said if line.startswith("going on from step "))
+    assert int(going_on.split()[4]) % epoch_steps, "not within an epoch"
+    for name in _FILES:
+        assert (broken.out / name).read_bytes() == (whole / name).read_bytes()
+    assert [line for line in read(broken.out) if "dev" in line] == [line for line in read(whole) if "dev" in line]
+
+
+def _toml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def test_a_run_that_ended_early_ends_at_once_when_started_again(settings: TrainSettings) -> None:
+    settings = settings.model_copy(update={"epochs": 20, "patience": 1, "head_rate": 0.05})
+    said: list[str] = []
+    out = train(settings, said.append)
+    epochs = sum(line.startswith("epoch ") for line in said)
+    assert 1 < epochs < 20
+    assert any("training ends early" in line for line in said)
+    first = (out / _FILES[0]).read_bytes()
+    said.clear()
+    train(settings, said.append)
+    assert not any(line.startswith("epoch ") for line in said)
+    assert (out / _FILES[0]).read_bytes() == first
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(settings: TrainSettings, tmp_path: Path) -> None:
+    whole = train(settings.model_copy(update={"out": tmp_path / "whole"}), _quiet)
+
+    def full_after_the_first_epoch(line: str) -> None:
+        if line.startswith("epoch 2"):
+            (settings.out / "checkpoint.pt.partial").symlink_to("/dev/full")
+
+    with pytest.raises(ModelError, match=r"checkpoint\.pt cannot be written: the disk is full; the last checkpoint"):
+        train(settings, full_after_the_first_epoch)
+    said: list[str] = []
+    train(settings, said.append)
+    assert any(line.startswith("going on from step ") for line in said)
+    assert (settings.out / _FILES[0]).read_bytes() == (whole / _FILES[0]).read_bytes()
+
+
+def test_a_folder_that_cannot_be_written_is_named(settings: TrainSettings, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ModelError, match="cannot be written"):
+        train(settings.model_copy(update={"out": tmp_path / "file" / "out"}), _quiet)
+
+
+def test_half_a_checkpoint_is_no_checkpoint(settings: TrainSettings) -> None:
+    short = settings.model_copy(update={"epochs": 1, "patience": 1})
+    train(short, _quiet)
+    last = short.out / checkpoint.LAST
+    (short.out / "checkpoint.pt.partial").write_bytes(last.read_bytes()[:100])  # killed while writing
+    train(short, _quiet)
+    last.write_bytes(last.read_bytes()[:5_000])
+    with pytest.raises(ModelError, match=r"checkpoint\.pt is damaged .* delete it to start anew"):
+        train(short, _quiet)
+
+
+def test_a_loss_that_is_no_number_is_said_and_never_saved(settings: TrainSettings) -> None:
+    with pytest.raises(ModelError, match=r"the loss is .* lower encoder_rate or head_rate; the last checkpoint"):
+        train(settings.model_copy(update={"encoder_rate": 1e37, "warm_up": 0.0, "checkpoint_s": 1e-6}), _quiet)
+    kept = torch.load(settings.out / checkpoint.LAST, weights_only=True)
+    assert all(tensor.isfinite().all() for tensor in kept["network"].values())
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_without_memory_the_batch_is_halved(
+    error: Exception, settings: TrainSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    room = 3
+    forward = Network.forward
+
+    def small(self: Network, ids: torch.Tensor, mask: torch.Tensor) -> Logits:
+        if self.training and len(ids) > room:
+            raise error
+        return forward(self, ids, mask)
+
+    monkeypatch.setattr(Network, "forward", small)
+    train(settings.model_copy(update={"epochs": 1}), _quiet)
+    warned = [record.getMessage() for record in caplog.records if "no memory" in record.getMessage()]
+    assert [line.split("computed in ")[1].split()[0] for line in warned] == ["2", "4"]  # and remembered from then on
+    room = 0
+    with pytest.raises(ModelError, match="no memory for a single text of a batch: lower max_tokens"):
+        train(settings.model_copy(update={"epochs": 1, "out": settings.out / "none"}), _quiet)
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(
+    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Network, ids: torch.Tensor, mask: torch.Tensor) -> Logits:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(Network, "forward", broken)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        train(settings, _quiet)
+
+
+def test_another_start_or_encoder_is_another_run(settings: TrainSettings, tmp_path: Path) -> None:
+    a = train(settings.model_copy(update={"out": tmp_path / "a", "epochs": 1}), _quiet)
+    b = train(settings.model_copy(update={"out": tmp_path / "b", "epochs": 1, "seed": 2}), _quiet)
+    train(settings.model_copy(update={"start": a, "epochs": 1}), _quiet)
+    with pytest.raises(ModelError, match="other settings or data"):
+        train(settings.model_copy(update={"start": b, "epochs": 1}), _quiet)
+    with pytest.raises(ModelError, match="no weights in"):
+        train(settings.model_copy(update={"start": tmp_path, "out": tmp_path / "c"}), _quiet)
+
+
+def test_going_on_keeps_what_was_learnt(settings: TrainSettings, tmp_path: Path) -> None:
+    """New adapters on adapters stay low-rank; on whole weights they are packed whole. Neither forgets its start."""
+    whole = settings.model_copy(update={"epochs": 10, "patience": 10, "out": tmp_path / "whole"})
+    low = whole.model_copy(update={"adapter_rank": 4, "out": tmp_path / "low"})
+    for first in (whole, low):
+        start = train(first, _quiet)
+        still = {"start": start, "adapter_rank": 4, "epochs": 1, "encoder_rate": 1e-9, "head_rate": 1e-9}
+        said: list[str] = []
+        train(settings.model_copy(update=still | {"out": tmp_path / f"on-{start.name}"}), said.append)
+        before, after = (_dev(folder) for folder in (start, tmp_path / f"on-{start.name}"))
+        assert after == pytest.approx(before, abs=0.05)
+        assert before > 0.6
+
+
+def _dev(folder: Path) -> float:
+    import json
+
+    return float(json.loads((folder / "result.json").read_text())["dev"]["dev"])
+
+
+def test_several_seeds_and_their_ensemble_as_a_teacher(settings: TrainSettings) -> None:
+    said: list[str] = []
+    spread = train_seeds(settings.model_copy(update={"epochs": 1}), (1, 2), said.append)
+    devs = [_dev(settings.out / f"seed-{seed}") for seed in (1, 2)]
+    assert spread["dev"][0] == pytest.approx(sum(devs) / 2)
+    assert spread["dev"][1] == pytest.approx(abs(devs[0] - devs[1]) / 2**0.5)
+    assert (settings.out / "seeds.json").exists()
+    teachers = tuple(settings.out / f"seed-{seed}" for seed in (1, 2))
+    out = train(settings.model_copy(update={"teachers": teachers, "out": settings.out / "taught"}), said.append)
+    assert sum("reads" in line and "teacher" in line for line in said) == 2
+    assert (out / _FILES[0]).exists()
+    shutil.rmtree(out)
+
+
+def test_too_little_data_is_said(settings: TrainSettings, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("text,sentiment\nup,good\ndown,bad\n")
+    bare = dict.fromkeys(("tfns", "tfnt", "sentfin", "phrasebank"))
+    with pytest.raises(ModelError, match="2 rows leave"):
+        train(settings.model_copy(update={**bare, "labels": (tmp_path / "mine.csv",), "dev_share": 0.01}), _quiet)
+    with pytest.raises(ModelError, match="no training data"):
+        train(settings.model_copy(update=bare), _quiet)
+    with pytest.raises(ModelError, match="set events to false"):
+        train(settings.model_copy(update={**bare, "labels": (tmp_path / "mine.csv",), "events": True}), _quiet)
