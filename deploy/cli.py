@@ -22,6 +22,8 @@ COMMANDS = {
     "score": "Score texts from a file or standard input.",
     "explain": "Say which words a prediction rests on.",
     "train": "Fine-tune the model on labelled sets.",
+    "pretrain": "Continue an encoder on texts without labels.",
+    "fetch-encoder": "Bring an encoder from the Hugging Face hub.",
     "evaluate": "Judge the model on labelled sets and write a report.",
     "drift": "Say whether texts or scores have moved away from a reference.",
     "label": "Take corrections from analysts as labels to train on.",
@@ -36,7 +38,8 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"deploy.commands.{cmd_name}"), cmd_name)
+        module = cmd_name.replace("-", "_")
+        command: click.Command = getattr(import_module(f"deploy.commands.{module}"), module)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

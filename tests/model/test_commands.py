@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,3 +69,41 @@ def test_train_names_the_wrong_row(
     code, _, stderr = newsquake("train", *options, "--out", str(tmp_path / "out"))
     assert code == 2
     assert "sent_train.csv: row 62, column 'label': '9'" in stderr
+
+
+def test_explain_shows_signs_where_there_are_no_colours(newsquake: Callable[..., tuple[int, list[str], str]]) -> None:
+    code, lines, _ = newsquake("explain", "Bank fraud \x1b[31m& shares\u202e", "-", stdin=b"oil\n\n")
+    assert code == 0
+    assert len([line for line in lines if re.match(r"(negative|neutral|positive) 0\.\d\d  ", line)]) == 3
+    assert re.search(r"\w\[[+-]\d+\.\d\]", lines[1])
+    assert re.sub(r"\[[+-]\d+\.\d\]", "", lines[1]) == "  Bank fraud [31m& shares"
+    assert not set("".join(lines)) & set("\x1b\u202e")
+
+
+def test_explain_as_json(newsquake: Callable[..., tuple[int, list[str], str]]) -> None:
+    code, lines, _ = newsquake("explain", "--json", "--topic", "-", stdin=b"bank fraud\n\xff $ABC\n")
+    first, second = map(json.loads, lines)
+    assert (code, first["text"], second["text"]) == (0, "bank fraud", "\ufffd $ABC")
+    assert first["label"] in first["probabilities"]
+    assert first["probability"] == max(first["probabilities"].values())
+    assert [(word["word"], word["start"], word["stop"]) for word in first["words"]] == [
+        ("bank", 0, 4),
+        ("fraud", 5, 10),
+    ]
+    assert second["words"][-1]["word"] == "$ABC"
+
+
+def test_explain_as_a_page_and_by_gradients(
+    newsquake: Callable[..., tuple[int, list[str], str]], tmp_path: Path
+) -> None:
+    code, lines, _ = newsquake("explain", "--html", "why.html", "--method", "integrated-gradients", "bank <b>fraud</b>")
+    assert (code, lines) == (0, [])
+    assert "&lt;" in (tmp_path / "why.html").read_text("utf-8")
+
+
+def test_explain_says_what_is_wrong(newsquake: Callable[..., tuple[int, list[str], str]], tmp_path: Path) -> None:
+    code, _, stderr = newsquake("explain", "--html", "why.html", "--label", "furious", "bank fraud")
+    assert code == 2
+    assert "no sentiment 'furious'" in stderr
+    assert newsquake("explain", "--html", "a.html", "--json", "bank")[0] == 2
+    assert newsquake("explain", "--html", "no/such/folder/why.html", "bank")[0] == 1
