@@ -129,6 +129,11 @@ def evaluate(settings: EvaluateSettings, models: Sequence[ModelSettings], progre
         if scorer.version in subjects:
             continue
         known = [task for task in tasks if _knows(scorer, task)]
+        if not known:
+            raise DataError(
+                f"the model {scorer.version} has other labels than our events, and no other set was named: "
+                "give a file with its labels"
+            )
         subjects[scorer.version] = _subject(scorer, each, known, progress)
         progress(f"{scorer.version}: small changes to {settings.perturbed_texts} texts of each set")
         robust[scorer.version] = robustness(scorer, known, settings.perturbed_texts, settings.seed)

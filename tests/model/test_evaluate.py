@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -130,6 +131,23 @@ def test_a_set_with_a_label_that_the_model_lacks_is_refused(tiny_settings: Model
     path.write_text("text,sentiment\nAcme up,ecstatic\n")
     with pytest.raises(DataError, match="ecstatic"):
         evaluate(EvaluateSettings(labels=(path,), baselines=False), [tiny_settings])
+
+
+def test_weights_with_labels_of_their_own_need_a_set_of_their_own(tiny_settings: ModelSettings, tmp_path: Path) -> None:
+    assert tiny_settings.weights is not None
+    own = tmp_path / "own"
+    shutil.copytree(tiny_settings.weights, own)
+    config = json.loads((own / "config.json").read_text())
+    config["sentiment_labels"] = ["calm", "angry", "glad"]
+    (own / "config.json").write_text(json.dumps(config))
+    settings = tiny_settings.model_copy(update={"weights": own})
+    with pytest.raises(DataError, match="give a file with its labels"):
+        evaluate(EvaluateSettings(baselines=False), [settings])
+    path = tmp_path / "desk.csv"
+    path.write_text("text,sentiment\nAcme up,glad\nBorel down,angry\n")
+    found = evaluate(EvaluateSettings(labels=(path,), perturbed_texts=2, samples=100), [settings])
+    assert found.sets.keys() == {"desk.sentiment"}
+    assert found.sets["desk.sentiment"].baselines.keys() == {MAJORITY}  # no training rows have such labels
 
 
 class _ByCase:
