@@ -131,6 +131,26 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
     threads: int = Field(default=0, ge=0, description="CPU threads; 0 leaves torch's own choice, all cores.")
 
 
+class PretrainSettings(BaseModel, frozen=True, extra="forbid"):
+    """How an encoder is continued on texts without labels, by guessing hidden words."""
+
+    texts: tuple[Path, ...] = Field(
+        default=(), description="Files of texts, column text: CSV, JSON Lines or Parquet."
+    )
+    out: Path = Field(default=Path("runs/encoder"), description="Folder for the encoder's files.")
+    encoder: Path | None = Field(
+        default=None, description="Folder with an encoder's files; without it the named one, where it is kept."
+    )
+    encoder_name: str = Field(default=MINILM, min_length=1, description="The encoder's name on the Hugging Face hub.")
+    epochs: int = Field(default=1, ge=1, description="Passes over the texts.")
+    batch_size: int = Field(default=32, ge=1, description="Texts a step.")
+    rate: float = Field(default=1e-4, gt=0, description="Peak learning rate.")
+    masked_words: float = Field(default=0.15, gt=0, lt=1, description="Share of the words to guess.")
+    max_tokens: int = Field(default=96, ge=8, le=512, description="Tokens read of each text.")
+    seed: int = Field(default=1, ge=0, le=2**31, description="Seed of all random choices.")
+    threads: int = Field(default=0, ge=0, description="CPU threads; 0 leaves torch's own choice, all cores.")
+
+
 class DriftSettings(BaseModel, frozen=True, extra="forbid"):
     """When `newsquake drift` says that something has moved: see docs/model.md."""
 
