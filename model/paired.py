@@ -10,10 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.measures import calibration
-
 _TAILS = (2.5, 97.5)  # percent
 _ECE_SAMPLES = 300
+_BINS = 15  # as in `model.measures.calibration`
 
 
 class Change(NamedTuple):
@@ -48,16 +47,25 @@ def changes(
     found = [
         _change(name, first[:, place], second[:, place], sign=-1) for place, name in enumerate(("accuracy", "macro F1"))
     ]
-    rows = [np.arange(len(truth)), *rng.integers(len(truth), size=(min(samples, _ECE_SAMPLES), len(truth)))]
-    errors = np.array([[calibration(side[row], truth[row]).error for side in (old, new)] for row in rows])
-    return (*found, _change("calibration error", errors[:, 0], errors[:, 1], sign=1))
+    weights = np.vstack([np.ones_like(truth), rng.multinomial(len(truth), [1 / len(truth)] * len(truth), _ECE_SAMPLES)])
+    first, second = (np.abs(weights @ _gaps(side, truth)).sum(1) / len(truth) for side in (old, new))
+    return (*found, _change("calibration error", first, second, sign=1))
+
+
+def _gaps(probabilities: NDArray[np.float32], truth: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How much each row adds to its bin's distance between confidence and share right: (n, bins)."""
+    confidence = probabilities.max(1).astype(np.float64)
+    gaps = np.zeros((len(truth), _BINS))
+    place = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    gaps[np.arange(len(truth)), place] = confidence - (probabilities.argmax(1) == truth)
+    return gaps
 
 
 def _scores(
     truth: NDArray[np.int64], guess: NDArray[np.int64], drawn: NDArray[np.int64], labels: int
 ) -> NDArray[np.float64]:
     """Accuracy and macro F1, over labels that occur, of each line of counts (lines, k): (lines, 2)."""
-    is_truth, is_guess = (np.eye(labels, dtype=np.int64)[side] for side in (truth, guess))  # (k, labels)
+    is_truth, is_guess = (np.eye(labels)[side] for side in (truth, guess))  # (k, labels); floats multiply faster
     right = drawn @ (is_truth * is_guess)
     both = drawn @ (is_truth + is_guess)
     macro = (2 * right / np.maximum(both, 1)).sum(1) / (both > 0).sum(1)
