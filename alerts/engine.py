@@ -30,7 +30,7 @@ from alerts.sender import Sender
 from alerts.series import kind
 from alerts.settings import AlertsSettings
 from alerts.store import AlertStore
-from alerts.surge import Detector, Judgement, SnapshotError
+from alerts.surge import CALM_Z, Detector, Judgement, SnapshotError
 from alerts.webhook import Endpoint
 from alerts.windows import Count, WindowItem
 
@@ -283,6 +283,8 @@ class AlertEngine:
         self._empty = 0 if counts else self._empty + 1
         if counts or self._detector.minute:
             judgements = self._detector.update(minute, counts)
+            if self._explaining is not None and any(j.state != "warming up" and j.z > CALM_Z for j in judgements):
+                self._explaining.prepare()
             changes = self._lifecycle.step(minute, judgements, self._evidence)
             if self._quiet_until is None or minute > self._quiet_until:
                 explained = self._explain([change.alert for change in changes if change.event == "alert.firing"])

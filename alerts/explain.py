@@ -35,7 +35,7 @@ class Explaining:
         self._explainer = explainer
         self._timeout_s = self._left_s = timeout_s
         self._metrics = metrics
-        self._call: threading.Thread | None = None
+        self._call: _Call | None = None
 
     def renew(self) -> None:
         """Allow the whole time to wait again."""
@@ -56,43 +56,60 @@ class Explaining:
             for alert in alerts
         ]
 
+    def prepare(self) -> None:
+        """Let the explainer load what it needs, once, without waiting: a surge is in sight."""
+        if self._call is None:
+            self._start([])
+
     def _ask(self, titles: list[str]) -> dict[str, tuple[tuple[str, float], ...]]:
-        if self._call is not None and self._call.is_alive():
-            self._metrics.explained.labels(outcome="busy").inc()
-            log.warning("alerts go out without the words that weighed most: the explainer still works on earlier ones")
-            return {}
-        if self._left_s <= 0:
-            self._metrics.explained.labels(outcome="late").inc()
-            log.warning("alerts go out without the words that weighed most: earlier ones took all the time there is")
-            return {}
-        answer: dict[str, tuple[tuple[str, float], ...]] = {}
-        failure: list[Exception] = []
-
-        def call() -> None:
-            try:
-                found = self._explainer(titles)
-                answer.update((t, _bounded(words)) for t, words in zip(titles, found, strict=True))
-            except Exception as exc:  # noqa: BLE001 - whatever a model raises, the alert goes out
-                failure.append(exc)
-
         begun = time.monotonic()
-        # A daemon: an explainer that hangs must not keep the process from ending.
-        self._call = threading.Thread(target=call, name="explainer", daemon=True)
-        self._call.start()
-        self._call.join(self._left_s)
-        took_s = time.monotonic() - begun
-        self._left_s -= took_s
-        if self._call.is_alive():
-            outcome, self._left_s = "late", 0.0
-            log.warning("alerts go out without the words that weighed most: no answer in %.1f s", took_s)
-        elif failure:
-            outcome = "failed"
-            log.warning("alerts go out without the words that weighed most: %s", failure[0] or repr(failure[0]))
+        if self._call is not None:
+            self._call.join(self._left_s)
+        if self._call is not None and self._call.is_alive():
+            outcome, why = "busy", "the explainer still works on what it was asked before"
+        elif (left_s := self._left_s - (time.monotonic() - begun)) <= 0:
+            outcome, why = "late", "earlier ones took all the time there is"
         else:
-            outcome = "explained"
-            self._metrics.explain_seconds.observe(took_s)
+            call = self._start(titles)
+            call.join(left_s)
+            if call.is_alive():
+                outcome, why = "late", f"no answer in {left_s:.1f} s"
+            elif call.failure is not None:
+                outcome, why = "failed", str(call.failure) or repr(call.failure)
+            else:
+                outcome, why = "explained", ""
+        took_s = time.monotonic() - begun
+        self._left_s = max(0.0, self._left_s - took_s) if outcome != "late" else 0.0
         self._metrics.explained.labels(outcome=outcome).inc()
-        return dict(answer) if outcome == "explained" else {}
+        if why:
+            log.warning("alerts go out without the words that weighed most: %s", why)
+            return {}
+        self._metrics.explain_seconds.observe(took_s)
+        return call.answer
+
+    def _start(self, titles: list[str]) -> _Call:
+        self._call = _Call(self._explainer, titles)
+        self._call.start()
+        return self._call
+
+
+class _Call(threading.Thread):
+    """One question. A daemon: an explainer that hangs must not keep the process from ending."""
+
+    def __init__(self, explainer: Explainer, titles: list[str]) -> None:
+        super().__init__(name="explainer", daemon=True)
+        self._explainer = explainer
+        self._titles = titles
+        self.answer: dict[str, tuple[tuple[str, float], ...]] = {}
+        self.failure: Exception | None = None
+
+    def run(self) -> None:
+        """Ask."""
+        try:
+            found = self._explainer(self._titles)
+            self.answer = {t: _bounded(words) for t, words in zip(self._titles, found, strict=True)}
+        except Exception as exc:  # noqa: BLE001 - whatever a model raises, the alert goes out
+            self.failure = exc
 
 
 def _bounded(words: Words) -> tuple[tuple[str, float], ...]:

@@ -47,7 +47,7 @@ class AlertsMetrics:
         self.explained = Counter(
             f"{name}explained",
             "Questions for the words that weighed most in new alerts, by outcome: explained, failed, late (no answer "
-            "in time), busy (the last answer is still awaited). The alerts went out in any case.",
+            "in time), busy (an earlier answer was still awaited). The alerts went out in any case.",
             ["outcome"],
             registry=registry,
         )

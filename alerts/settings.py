@@ -124,8 +124,8 @@ class AlertsSettings(BaseModel, frozen=True, extra="forbid"):
     stories: int = Field(default=8, ge=1, le=20, description="Stories shown in an alert, at most.")
     explain: bool = Field(
         default=True,
-        description="Whether the words that weighed most are marked in an alert's stories. The first alert loads the "
-        "model for it: about 400 MB. Without the extra `model` there are none.",
+        description="Whether the words that weighed most are marked in an alert's stories. The first surge in "
+        "sight loads the model for it: about 500 MB. Without the extra `model` there are none.",
     )
     explain_timeout_s: float = Field(
         default=10, gt=0, le=60, description="Seconds that new alerts wait for those words, at most."

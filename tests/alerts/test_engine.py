@@ -421,6 +421,8 @@ def test_new_alerts_and_their_later_revisions_carry_the_words(store: redis.Redis
     asked = []
 
     def explainer(titles: Any) -> list[list[tuple[str, float]]]:
+        if not titles:  # to make ready
+            return []
         asked.append(list(titles))
         if len(asked) == 1:
             raise RuntimeError("broken for the first alert")

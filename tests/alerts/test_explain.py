@@ -88,7 +88,7 @@ def test_a_slow_explainer_holds_alerts_up_no_longer_than_the_limit(
     explaining, count = asking(explainer, 0.01)
     assert explaining.explain([alert]) == [alert]
     explaining.renew()
-    assert explaining.explain([alert]) == [alert]  # at once: it still works on the first
+    assert explaining.explain([alert]) == [alert]  # it still works on the first
     assert (count("late"), count("busy"), count("explained")) == (1, 1, 0)
 
 
@@ -106,9 +106,21 @@ def test_the_limit_is_for_all_questions_until_it_is_renewed(asking: Ask, alert: 
         assert explaining.explain([alert]) == [alert]
         time.sleep(0.001)
     assert count("explained") == 0
+
+
+def test_the_explainer_is_made_ready_when_a_surge_is_in_sight(asking: Ask, alert: Alert) -> None:
+    asked: list[list[str]] = []
+
+    def explainer(titles: Sequence[str]) -> list[Words]:
+        asked.append(list(titles))
+        time.sleep(0.02)
+        return _plunge(titles)
+
     explaining, count = asking(explainer)
-    explaining.renew()
-    assert explaining.explain([alert])[0].stories[0].words
+    explaining.prepare()
+    explaining.prepare()
+    assert explaining.explain([alert])[0].stories[0].words  # which waits for the loading
+    assert asked == [[], ["Bank shares plunge"]]
     assert count("explained") == 1
 
 
