@@ -9,11 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ModelError
-from model.settings import SHIPPED_WEIGHTS, ModelSettings
+from model.settings import ModelSettings
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tokenizers import Tokenizer
 
     from model.reading import Reader
@@ -44,6 +42,7 @@ class View:
         try:
             from model.device import pick_device
             from model.encoder import encoder_folder, load_tokenizer
+            from model.load import weights_folder
             from model.reading import Reader
             from model.weights import unpack
         except ModuleNotFoundError as exc:
@@ -68,8 +67,3 @@ class View:
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The mean of the encoder's last hidden states over each text's tokens, as the heads see it: (n, h)."""
         return self._reader.read(texts).pooled
-
-
-def weights_folder(settings: ModelSettings) -> Path:
-    """Where the weights lie that the settings name; of our own sizes `auto` is small here."""
-    return settings.weights or SHIPPED_WEIGHTS / ("base" if settings.size == "base" else "small")

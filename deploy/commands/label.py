@@ -48,8 +48,8 @@ def label(file: str | None, labels: Path, weight: float, new_labels: bool, show_
     Exit code 0: all were taken; 1: some were not; 2: nothing could be done.
     """
     from model.corrections import Known, known_labels, show, take
-    from model.drift_view import weights_folder
     from model.errors import ModelError
+    from model.load import weights_folder
 
     if not file and not show_all:
         raise click.UsageError("give a FILE of corrections, or --list")

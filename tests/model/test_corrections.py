@@ -36,7 +36,7 @@ def test_training_reads_what_was_taken(tmp_path: Path) -> None:
         said("Borel meets", "an", topic="Markets"),
     )
     data = read_labels(path, KNOWN.sentiment, KNOWN.topic)
-    assert data.texts == ("Acme is sued", "Borel")
+    assert data.texts == ("Acme is sued", "Borel meets")
     assert (data.sentiment, data.topic, data.weight) == ((0, -1), (1, 1), (5.0, 5.0))
 
 
