@@ -87,6 +87,8 @@ class Network(PreTrainedModel):  # type: ignore[no-untyped-call]
         self.dropout = nn.Dropout(config.dropout)
         self.sentiment = _head(encoder.hidden_size, len(config.conventions) * len(config.sentiment_labels))
         self.topic = _head(encoder.hidden_size, len(config.topic_labels))
+        # Ours is `model.loss`, but without a known name transformers warns.
+        self.loss_type = self.encoder.loss_type = "ForSequenceClassification"
         self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Logits:

@@ -36,7 +36,7 @@ _BATCHES = (8, 32, 128)
 
 
 def pipeline_rival(network: Network, folder: Path) -> dict[str, Run]:
-    """`transformers.pipeline`, at its default of one text at a time and in batches; it knows one head, the sentiment's."""
+    """`transformers.pipeline`, at its default of one text at a time and in batches; it has one head only."""
     from transformers import AutoTokenizer, BertForSequenceClassification, logging, pipeline
 
     logging.set_verbosity_error()
