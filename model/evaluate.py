@@ -180,7 +180,7 @@ def _subject(scorer: Scorer, settings: ModelSettings, tasks: Sequence[Task], pro
     for start in range(0, len(texts), _CHUNK):
         scores.append(scorer.score(texts[start : start + _CHUNK]))
         progress(f"{scorer.version}: {min(start + _CHUNK, len(texts)):,} of {len(texts):,} texts scored")
-    reader = Reader.load(settings, scorer.version)
+    reader = Reader.load(settings)
 
     def told(done: int) -> None:
         if done == len(texts) or done % _CHUNK == 0:

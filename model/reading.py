@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.errors import ModelError
-from model.settings import SHIPPED_WEIGHTS, ModelSettings
 from model.text import clean
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from model.network import Network
+    from model.settings import ModelSettings
 
 _BATCH = 64
 
@@ -60,19 +58,17 @@ class Reader:
         self.topic_labels = tuple(network.config.topic_labels)
 
     @classmethod
-    def load(cls, settings: ModelSettings, version: str) -> Reader:
-        """The network that a scorer of these settings and this version serves; raises `ModelError`."""
+    def load(cls, settings: ModelSettings) -> Reader:
+        """The network that a scorer of these settings serves; raises `ModelError`."""
         from model.device import pick_device
         from model.encoder import encoder_folder, load_tokenizer
+        from model.load import weights_folder
         from model.weights import unpack
 
-        for folder in _folders(settings):
-            network, own = unpack(folder, settings.encoder)
-            if version.startswith(own):
-                config = network.config
-                tokenizer = load_tokenizer(encoder_folder(settings.encoder, config.encoder_name), config.max_tokens)
-                return cls(network, tokenizer, pick_device(settings.device.split(",")[0]))
-        raise ModelError(f"no weights of the version {version} were found: give their folder")
+        network, _ = unpack(weights_folder(settings), settings.encoder)
+        config = network.config
+        tokenizer = load_tokenizer(encoder_folder(settings.encoder, config.encoder_name), config.max_tokens)
+        return cls(network, tokenizer, pick_device(settings.device.split(",")[0]))
 
     def read(self, texts: Sequence[str], progress: Callable[[int], None] = lambda _: None) -> Reading:
         """Read n texts; `progress` is told how many are done."""
@@ -102,10 +98,3 @@ class Reader:
         return Reading(
             *(np.concatenate([found[i].float().cpu().numpy() for _, found in parts])[order] for i in range(5))
         )
-
-
-def _folders(settings: ModelSettings) -> list[Path]:
-    if settings.weights is not None:
-        return [settings.weights]
-    sizes = ("small", "base") if settings.size == "auto" else (settings.size,)
-    return [SHIPPED_WEIGHTS / size for size in sizes]

@@ -119,7 +119,7 @@ def test_two_weights_are_compared_on_the_same_rows(
 
 def test_what_is_read_head_by_head_is_what_is_served(tiny_settings: ModelSettings, tiny_scorer: Scorer) -> None:
     texts = ["Acme soars", "Borel & Sons are sued", "", "Cento " * 20, "Acme soars https://t.co/abc"]
-    reading = Reader.load(tiny_settings, tiny_scorer.version).read(texts)
+    reading = Reader.load(tiny_settings).read(texts)
     served = tiny_scorer.score(texts)
     np.testing.assert_allclose(reading.heads.mean(1), served.sentiment, atol=0.05)  # bfloat16 or not
     assert reading.pooled.shape == (5, 32)
