@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from model.batches import Targets
 from model.data import UNLABELLED
-from model.network import Logits
+from model.network import SERVED, Logits, Network
 from model.predict import heads
 
 
@@ -22,6 +23,15 @@ def temperatures(logits: Logits, targets: Targets, conventions: Sequence[str]) -
         if rows.any():
             found[name] = temperature(own[rows], target[rows])
     return found
+
+
+def served_temperature(network: Network, logits: Logits, targets: Targets) -> float:
+    """The temperature of the mean of the sentiment heads, whose own temperatures are set; 1 without labelled rows."""
+    network.config.temperature.pop(SERVED, None)
+    mean, _ = network.probabilities(logits)
+    target = torch.from_numpy(targets.sentiment.max(1))  # each row's label, of whichever convention
+    rows = target != UNLABELLED
+    return temperature(mean.log()[rows], target[rows]) if rows.any() else 1.0
 
 
 def temperature(logits: Tensor, target: Tensor) -> float:

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from model.encoder import MINILM
 
 TOPIC = "topic"  # the topic head's name beside the conventions'
+SERVED = "served"  # the name of the temperature of the mean of the sentiment heads
 
 
 class NetworkConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
@@ -109,15 +110,20 @@ class Network(PreTrainedModel):  # type: ignore[no-untyped-call]
     def probabilities(self, logits: Logits) -> tuple[Tensor, Tensor]:
         """Calibrated probabilities: sentiment (n, labels), the mean over the conventions; topic (n, labels).
 
-        Each head's logits are divided by its temperature (Guo et al. 2017, On Calibration of Modern Neural Networks).
+        The mean of heads that differ is less sure than it may be (Rahaman and Thiery 2021, Uncertainty Quantification
+        and Deep Ensembles), so it has a temperature of its own.
         """
         sentiment, topic = self.head_probabilities(logits)
         shares = self.config.convention_weights or [1 / len(self.config.conventions)] * len(self.config.conventions)
         weights = torch.tensor(shares, device=sentiment.device).view(1, -1, 1)
-        return (sentiment * weights).sum(1), topic
+        mean = (sentiment * weights).sum(1)
+        return (mean.clamp(min=1e-9).log() / self.config.temperature.get(SERVED, 1.0)).softmax(-1), topic
 
     def head_probabilities(self, logits: Logits) -> tuple[Tensor, Tensor]:
-        """Calibrated probabilities of each head: sentiment (n, conventions, labels), topic (n, labels)."""
+        """Calibrated probabilities of each head: sentiment (n, conventions, labels), topic (n, labels).
+
+        Each head's logits are divided by its temperature (Guo et al. 2017, On Calibration of Modern Neural Networks).
+        """
         heads = [self.config.temperature.get(name, 1.0) for name in self.config.conventions]
         temperature = torch.tensor(heads, device=logits.sentiment.device).view(1, -1, 1)
         sentiment = (logits.sentiment / temperature).softmax(-1)

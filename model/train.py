@@ -17,10 +17,10 @@ import torch
 from model import checkpoint, run_folder
 from model.allocator import keep_freed_memory
 from model.batches import Targets, hard_targets
-from model.calibrate import temperatures
+from model.calibrate import served_temperature, temperatures
 from model.encoder import encoder_folder, load_tokenizer
 from model.errors import ModelError
-from model.network import Network
+from model.network import SERVED, Network
 from model.predict import dev_scores, predict
 from model.settings import TrainSettings
 from model.start import start_network
@@ -81,6 +81,7 @@ def _train(settings: TrainSettings, report: Report) -> Path:
     served, version = unpack(partial, settings.encoder)  # judged and calibrated as it is served: rounded
     logits = predict(served, tokenizer, dev_texts)
     served.config.temperature = temperatures(logits, dev_targets, served.config.conventions)
+    served.config.temperature[SERVED] = served_temperature(served, logits, dev_targets)
     write_config(served.config, partial)
     for name in (WEIGHTS, CONFIG):
         (partial / name).replace(settings.out / name)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -11,9 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from model.batches import hard_targets
+from model.calibrate import served_temperature
+from model.data import UNLABELLED, with_sentiment
 from model.encoder import encoder_folder, load_encoder
 from model.errors import ModelError
-from model.network import Network
+from model.network import Logits, Network
 from model.weights import dequantise, pack, quantise, unpack
 
 _ROWS = hnp.arrays(
@@ -88,3 +92,19 @@ def test_missing_and_damaged_files_are_named(tiny_weights: Path, tiny_encoder: P
     (damaged / "weights.safetensors").write_bytes((tiny_weights / "weights.safetensors").read_bytes()[:10_000])
     with pytest.raises(ModelError, match="no weights in"):
         unpack(damaged, tiny_encoder)
+
+
+def test_the_mean_of_heads_has_a_temperature_of_its_own(tiny_network: Network) -> None:
+    """Two heads that each are right but disagree in strength give a mean that is less sure than it may be."""
+    network = copy.deepcopy(tiny_network)
+    target = np.arange(300) % 3
+    sure = 6.0 * np.eye(3, dtype=np.float32)[target]
+    flat = np.where(np.arange(300)[:, None] % 2, sure, 0.2 * sure)
+    logits = Logits(torch.from_numpy(np.stack([sure, flat], 1)), torch.zeros(300, 3))
+    none = np.full(300, UNLABELLED)
+    targets = hard_targets([with_sentiment("own", ("a", "b", "c"), [("x", int(t)) for t in target])], ("p", "q"), 3, 3)
+    assert (targets.topic == none).all()
+    before = network.probabilities(logits)[0].max(1).values.mean()
+    network.config.temperature["served"] = served_temperature(network, logits, targets)
+    assert network.config.temperature["served"] < 0.9
+    assert network.probabilities(logits)[0].max(1).values.mean() > before
