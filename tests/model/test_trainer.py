@@ -50,7 +50,7 @@ def _quiet(line: str) -> None:
 
 @pytest.mark.parametrize(
     "recipe",
-    [{"batch_size": 4}, {"batch_size": 4, "adapter_rank": 4, "epochs": 12, "patience": 1, "head_rate": 0.05}],
+    [{"batch_size": 3}, {"batch_size": 3, "adapter_rank": 4, "epochs": 12, "patience": 1, "head_rate": 0.05}],
     ids=["whole", "adapters that end early"],
 )
 def test_a_process_killed_in_an_epoch_ends_with_the_same_bits(
@@ -200,7 +200,7 @@ def test_going_on_keeps_what_was_learnt(settings: TrainSettings, tmp_path: Path)
         train(settings.model_copy(update=still | {"out": tmp_path / f"on-{start.name}"}), said.append)
         before, after = (_dev(folder) for folder in (start, tmp_path / f"on-{start.name}"))
         assert after == pytest.approx(before, abs=0.05)
-        assert before > 0.6
+        assert before > 0.45  # a guess has a third
 
 
 def _dev(folder: Path) -> float:
