@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from model.few_shot import FewShot, Point
     from model.measures import Bin
 
-_INK = "#010203"  # stands for the page's text colour
-_COLOURS = ("#3b82c4", "#d97a1f", "#3f9b56", "#8e63c7", "#c2506e", "#8a8f98", "#1f9aa3", "#a8862a")
+INK = "#010203"  # stands for the page's text colour
+COLOURS = ("#3b82c4", "#d97a1f", "#3f9b56", "#8e63c7", "#c2506e", "#8a8f98", "#1f9aa3", "#a8862a")
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # letters stay letters
     "text.parse_math": False,  # a dollar sign in a name is one
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 10,
@@ -35,7 +35,7 @@ _BARE = {"Date": None, "Creator": None, "Format": None, "Type": None}
 def overview(report: Report) -> str:
     """Accuracy of every model and baseline on every set, with intervals of 95 %."""
     names = [*report.models, *dict.fromkeys(name for each in report.sets.values() for name in each.baselines)]
-    with _figure(8.5, 1.0 + (0.16 * len(names) + 0.16) * len(report.sets), "overview") as (figure, out):
+    with svg_figure(8.5, 1.0 + (0.16 * len(names) + 0.16) * len(report.sets), "overview") as (figure, out):
         axes = figure.subplots()
         for place, name in enumerate(names):
             rows = []
@@ -54,31 +54,31 @@ def overview(report: Report) -> str:
                     ],
                     fmt="o" if name in report.models else "|",
                     markersize=6,
-                    color=_COLOURS[place % len(_COLOURS)],
+                    color=COLOURS[place % len(COLOURS)],
                     label=name,
                 )
         axes.set_yticks(range(len(report.sets)), [each.title for each in report.sets.values()])
         axes.invert_yaxis()
         axes.set(xlabel="accuracy", xlim=(0, 1))
-        axes.grid(axis="x", color=_INK, alpha=0.15)
+        axes.grid(axis="x", color=INK, alpha=0.15)
         figure.legend(loc="outside lower center", ncols=3)
-    return _svg(out)
+    return svg_of(out)
 
 
 def reliability(served: Sequence[Bin], raw: Sequence[Bin], salt: str) -> str:
     """Share right against confidence; on the diagonal the model means what it says."""
-    with _figure(3.6, 3.3, salt) as (figure, out):
+    with svg_figure(3.6, 3.3, salt) as (figure, out):
         axes = figure.subplots()
-        axes.plot([0, 1], [0, 1], color=_INK, alpha=0.35, linewidth=1)
+        axes.plot([0, 1], [0, 1], color=INK, alpha=0.35, linewidth=1)
         total = sum(each.rows for each in served) or 1
-        for bins, colour, label in ((raw, _COLOURS[5], "temperature 1"), (served, _COLOURS[0], "as served")):
+        for bins, colour, label in ((raw, COLOURS[5], "temperature 1"), (served, COLOURS[0], "as served")):
             if bins:
                 x, y = [each.confidence for each in bins], [each.right for each in bins]
                 axes.plot(x, y, color=colour, linewidth=1.2, label=label)
                 axes.scatter(x, y, s=[6 + 160 * each.rows / total for each in bins], color=colour, alpha=0.8)
         axes.set(xlabel="confidence", ylabel="share right", xlim=(0, 1.02), ylim=(0, 1.02))
         axes.legend(loc="lower right")
-    return _svg(out)
+    return svg_of(out)
 
 
 def kept(report: Report) -> str:
@@ -89,33 +89,33 @@ def kept(report: Report) -> str:
         for version, found in report.robustness.items()
         for head in ("sentiment", "topic")
     ]
-    with _figure(8.5, 1.0 + (0.14 * len(bars) + 0.14) * len(changes), "kept") as (figure, out):
+    with svg_figure(8.5, 1.0 + (0.14 * len(bars) + 0.14) * len(changes), "kept") as (figure, out):
         axes = figure.subplots()
         for place, (name, values) in enumerate(bars):
             ys = [line + (place - (len(bars) - 1) / 2) * 0.6 / len(bars) for line in range(len(changes))]
-            axes.plot(values, ys, "o", color=_COLOURS[place % len(_COLOURS)], label=name)
+            axes.plot(values, ys, "o", color=COLOURS[place % len(COLOURS)], label=name)
         axes.set_yticks(range(len(changes)), changes)
         axes.invert_yaxis()
         axes.set(xlabel="share of labels that stay")
-        axes.grid(color=_INK, alpha=0.15)
+        axes.grid(color=INK, alpha=0.15)
         figure.legend(loc="outside lower center", ncols=2)
-    return _svg(out)
+    return svg_of(out)
 
 
 def few_shot(curves: FewShot, salt: str) -> str:
     """Macro F1 by the number of labels, with the standard deviation over seeds."""
-    with _figure(5.5, 3.4, salt) as (figure, out):
+    with svg_figure(5.5, 3.4, salt) as (figure, out):
         axes = figure.subplots()
-        _curve(axes, curves.embeddings, _COLOURS[0], "a head fitted on this encoder")
-        _curve(axes, curves.tfidf, _COLOURS[1], "TF-IDF + linear SVM")
-        axes.axhline(curves.no_labels.macro_f1, color=_COLOURS[2], linestyle="--", label="as served, without labels")
+        _curve(axes, curves.embeddings, COLOURS[0], "a head fitted on this encoder")
+        _curve(axes, curves.tfidf, COLOURS[1], "TF-IDF + linear SVM")
+        axes.axhline(curves.no_labels.macro_f1, color=COLOURS[2], linestyle="--", label="as served, without labels")
         axes.set(xscale="log", xlabel="labels", ylabel="macro F1")
         ticks = [point.labels for point in curves.embeddings]
         axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], minor=False)
         axes.set_xticks([], minor=True)
-        axes.grid(color=_INK, alpha=0.15)
+        axes.grid(color=INK, alpha=0.15)
         axes.legend()
-    return _svg(out)
+    return svg_of(out)
 
 
 def _curve(axes: Any, points: Sequence[Point], colour: str, label: str) -> None:
@@ -125,8 +125,8 @@ def _curve(axes: Any, points: Sequence[Point], colour: str, label: str) -> None:
 
 
 @contextmanager
-def _figure(width: float, height: float, salt: str) -> Iterator[tuple[Any, io.StringIO]]:
-    """A figure of so many inches, drawn into the text on leaving."""
+def svg_figure(width: float, height: float, salt: str) -> Iterator[tuple[Any, io.StringIO]]:
+    """A figure of so many inches, drawn into the text on leaving; `salt` must be its own within a page."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -137,8 +137,9 @@ def _figure(width: float, height: float, salt: str) -> Iterator[tuple[Any, io.St
         figure.savefig(out, format="svg", transparent=True, metadata=_BARE)
 
 
-def _svg(out: io.StringIO) -> str:
+def svg_of(out: io.StringIO) -> str:
+    """The drawn picture as an element for a page."""
     text = out.getvalue()
     return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL).replace(
-        _INK, "currentColor"
+        INK, "currentColor"
     )

@@ -79,6 +79,22 @@ class ReplaySource:
         if self._bad_rows:
             logger.warning("%s: %d bad rows were left out of %s.", self.name, self._bad_rows, self._file)
 
+    def read(self) -> Iterator[tuple[int, Document | RowError | ItemError]]:
+        """Yield each row's number, from 1, with its document or why it has none; without pause, log or metric.
+
+        Raises:
+            SourceGoneError: the file cannot be read to its end, or has not the columns.
+        """
+        try:
+            with closing(self._open(0)) as rows:
+                for number, row in enumerate(rows, 1):
+                    try:
+                        yield number, row if isinstance(row, RowError) else self._compose(row)
+                    except (RowError, ItemError) as exc:
+                        yield number, exc
+        except (OSError, EOFError, zlib.error) as exc:
+            raise SourceGoneError(f"{self._file} cannot be read to its end: {exc}") from exc
+
     def _batches(self, done: int, fingerprint: str, stop: threading.Event) -> Iterator[Fetched]:
         pace = _Pace(self._settings.speed, self._clock)
         documents: list[Document] = []

@@ -1,0 +1,262 @@
+"""A backtest: a history through the same code that runs live, in event time, with the servers' wall clock left out.
+
+Kafka alone is replaced: records go straight to `MessagePath`, into the partitions that Kafka's producer would choose.
+From there on everything is what runs live: windows by the same Lua call in a server of its own, `AlertEngine` with the
+event clock. So the same items give the same alerts; tests/integration/test_backtest.py holds it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from kafka.partitioner.default import murmur2
+from prometheus_client import CollectorRegistry
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+
+from alerts.alert import Alert
+from alerts.buckets import Buckets
+from alerts.engine import AlertEngine
+from alerts.settings import AlertsSettings
+from alerts.store import AlertStore
+from alerts.windows import Windows, prefix
+from ingest.document import Document
+from ingest.document import encode as encode_document
+from stream import dead_letter
+from stream.batch import MessagePath
+from stream.course import Course
+from stream.history import History, KeptScorer
+from stream.metrics import StreamMetrics
+from stream.rebuild import Again
+from stream.record import Record, Topics
+from stream.settings import StreamSettings
+
+_TOGETHER = 2_048  # of few items a day it spans more than the engine's longest gap, so that empty minutes are skipped
+_TOPICS = Topics("documents", "scored", "documents.dead")
+_MINUTES_TOGETHER = 500
+
+
+class Unscored(msgspec.Struct, frozen=True):
+    """An item that the model could not score, and why."""
+
+    title: str
+    reason: str
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What came out: the last revision of every alert by the time it fired, and what the windows made of the items.
+
+    `first` and `last` are the minutes (Unix time // 60) of the first and last item; `outcomes` is of
+    `alerts.windows.Added`, by name.
+    """
+
+    alerts: list[Alert]
+    first: int
+    last: int
+    outcomes: dict[str, int]
+    unscored: list[Unscored]
+
+
+class _Nowhere:
+    """A `Publisher` without a Kafka: `scored` is read by nobody here; dead letters are kept, cut short."""
+
+    def __init__(self) -> None:
+        self.dead: list[Unscored] = []
+
+    async def publish(self, topic: str, partition: int, records: Iterable[tuple[bytes | None, bytes]]) -> None:
+        """See `Publisher.publish`."""
+        if topic != _TOPICS.dead:
+            return
+        for _, value in records:
+            letter = dead_letter.decode(value)
+            self.dead.append(Unscored(title=(letter.key or b"").decode("utf-8", "replace"), reason=letter.reason))
+
+
+async def backtest(
+    history: History,
+    scorer: KeptScorer,
+    course: Course,
+    *,
+    redis_url: str,
+    partitions: int,
+    alerts: AlertsSettings,
+    stream: StreamSettings,
+) -> Result:
+    """Put the whole history through scoring, windows and detectors; nobody is alerted.
+
+    Args:
+        history: not empty.
+        scorer: from `History.scorer`.
+        course: is given the counts that the detectors see.
+        redis_url: an empty server of this run alone.
+        partitions: of topic `documents` where the same is to come out live: copies and evidence are kept by partition.
+        alerts: its webhooks are not called, and its clock is the items'.
+        stream: of the message path.
+
+    Raises:
+        HistoryError: the history cannot be read.
+        redis.RedisError: the server failed.
+        Exception: the model fails on any text.
+    """
+    settings = alerts.model_copy(update={"clock": "event", "webhooks": (), "explain": False})
+    registry = CollectorRegistry()
+    metrics = StreamMetrics(registry)
+    engine = AlertEngine(
+        settings, redis_url=redis_url, documents_topic=_TOPICS.documents, partitions=partitions, registry=registry
+    )
+    nowhere = _Nowhere()
+    redis = Redis.from_url(redis_url, socket_timeout=120)
+    async_redis: AsyncRedis = AsyncRedis.from_url(redis_url, socket_timeout=120)
+    server = _Server(redis, partitions, settings)
+    offsets = [0] * partitions
+    first = last = 0
+    try:
+        windows = Windows(async_redis, settings.windows)
+        path = MessagePath(scorer, windows, nowhere, _TOPICS, stream, metrics, _never)
+        for documents in history.documents(_TOGETHER):
+            await path.run([_record(document, partitions, offsets) for document in documents])
+            first = first or int(documents[0].seen_at.timestamp() // 60)
+            last = int(documents[-1].seen_at.timestamp() // 60)
+            minutes = dict.fromkeys(int(document.seen_at.timestamp() // 60) for document in documents)
+            server.written(minutes)
+            server.move_clock(documents[-1].seen_at.timestamp())
+            while engine.tick():
+                pass
+            server.read_out(course, last - 1)
+            server.forget(last)
+        server.move_clock((last + 1) * 60 + settings.grace_s + 1)
+        while engine.tick():
+            pass
+        server.read_out(course, last)
+        found = server.alerts()
+    finally:
+        await async_redis.aclose()
+        stopped = threading.Event()
+        stopped.set()
+        engine.run(stopped)  # closes what it holds
+        redis.close()
+    outcomes = {
+        sample.labels["outcome"]: int(sample.value)
+        for metric in metrics.windows.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+    }
+    return Result(alerts=found, first=first, last=last, outcomes=outcomes, unscored=nowhere.dead)
+
+
+class _Server:
+    """What a backtest does to its server beside what runs live: time, the course, and forgetting in event time."""
+
+    def __init__(self, redis: Redis, partitions: int, settings: AlertsSettings) -> None:
+        self._redis = redis
+        self._settings = settings.windows
+        self._prefixes = [prefix(_TOPICS.documents, partition) for partition in range(partitions)]
+        self._buckets = Buckets(redis, _TOPICS.documents, partitions)
+        self._unread: deque[int] = deque()
+        self._keys: dict[str, deque[int]] = {"counts": deque(), "items": deque()}
+        self._day = 0
+
+    def written(self, minutes: Iterable[int]) -> None:
+        """Note that these arrival minutes, in order, got items."""
+        for queue in (self._unread, *self._keys.values()):
+            queue.extend(minute for minute in minutes if not queue or minute > queue[-1])
+
+    def move_clock(self, now_s: float) -> None:
+        """Tell alerting that all partitions have been read up to this time, as idle workers do live."""
+        pipe = self._redis.pipeline(transaction=False)
+        for start in self._prefixes:
+            pipe.hset(f"{start}progress", "clock_ms", str(int(now_s * 1000)))
+        pipe.execute()
+
+    def read_out(self, course: Course, upto: int) -> None:
+        """Hand over the counts of the minutes up to `upto`, which are complete."""
+        while self._unread and self._unread[0] <= upto:
+            minutes: list[int] = []
+            while self._unread and self._unread[0] <= upto and len(minutes) < _MINUTES_TOGETHER:
+                minutes.append(self._unread.popleft())
+            for counts in self._buckets.counts(minutes):
+                course.add(counts)
+
+    def forget(self, now: int) -> None:
+        """Delete what would have expired by this minute: the server's own clock has hardly moved."""
+        gone = []
+        for name, days in (("counts", self._settings.keep_days), ("items", self._settings.evidence_days)):
+            queue = self._keys[name]
+            while queue and queue[0] < now - days * 1_440:
+                minute = queue.popleft()
+                gone += [f"{start}{name}:{minute}" for start in self._prefixes]
+        day = now // 1_440
+        self._day = self._day or day - 2
+        for past in range(self._day, day - 2):
+            gone += [f"{start}{name}:{past}" for start in self._prefixes for name in ("ids", "stories")]
+        self._day = max(self._day, day - 2)
+        for at in range(0, len(gone), 1_000):
+            self._redis.unlink(*gone[at : at + 1_000])
+
+    def alerts(self) -> list[Alert]:
+        """Return the last revision of every alert, by the time it fired."""
+        store = AlertStore(self._redis)
+        ids = dict.fromkeys(line.id for line in reversed(store.log(100_000)))
+        found = [alert for each in ids if (alert := store.get(each)) is not None]
+        return sorted(found, key=lambda alert: (alert.started_at, alert.series))
+
+
+def partition_of(story: str, partitions: int) -> int:
+    """Return the partition that Kafka's producers choose for a document: murmur2 of its key.
+
+    >>> partition_of("5ad1d0fbd5c5a1e4c5d4", 8)
+    2
+    """
+    return int((murmur2(story.encode()) & 0x7FFFFFFF) % partitions)
+
+
+def _record(document: Document, partitions: int, offsets: list[int]) -> Record:
+    partition = partition_of(document.story, partitions)
+    offset = offsets[partition]
+    offsets[partition] += 1
+    key = document.story.encode()
+    return Record(partition, offset, int(document.seen_at.timestamp() * 1000), key, encode_document(document))
+
+
+async def _never(partition: int, first: int, last: int, again: Again) -> None:
+    raise RuntimeError(f"the server of the backtest lost what was written to partition {partition}")
+
+
+def line_of(alert: Alert) -> dict[str, Any]:
+    """Return the alert as a line of `alerts.jsonl`: what was seen when it fired, and how it went on."""
+    seen = alert.figures
+    return {
+        "id": alert.id,
+        "fired_at": alert.started_at,
+        "resolved_at": alert.resolved_at,
+        "series": alert.series,
+        "name": alert.name,
+        "severity": alert.severity,
+        "observed": seen.observed,
+        "others": seen.others,
+        "copies": seen.copies,
+        "expected": seen.expected,
+        "low": seen.low,
+        "high": seen.high,
+        "p": seen.p_value,
+        "z": seen.z,
+        "window_min": seen.window_min,
+        "publishers": alert.publishers,
+        "summary": alert.summary,
+        "also": [each.series for each in alert.also],
+        "stories": [
+            {
+                "time": story.published_at,
+                "source": story.publisher,
+                "title": story.title,
+                "link": story.url,
+                "companies": story.companies,
+                "negative": story.negative,
+            }
+            for story in alert.stories
+        ],
+    }
