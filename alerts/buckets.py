@@ -66,11 +66,16 @@ class Buckets:
 
     def items(self, minutes: Sequence[int]) -> list[WindowItem]:
         """Return the negative items listed in these arrival minutes, in the order of the minutes."""
+        return [item for listed in self.listed(minutes) for item in listed]
+
+    def listed(self, minutes: Sequence[int]) -> list[list[WindowItem]]:
+        """Return the negative items listed in each arrival minute."""
         pipe = self._redis.pipeline(transaction=False)
         for minute in minutes:
             for start in self._prefixes:
                 pipe.lrange(f"{start}items:{minute}", 0, -1)
-        return [_item.decode(raw) for listed in pipe.execute() for raw in listed]
+        answers = iter(pipe.execute())
+        return [[_item.decode(raw) for _ in self._prefixes for raw in next(answers)] for _ in minutes]
 
     def minutes(self) -> list[int]:
         """Return the arrival minutes that hold counts, in order. Scans the keys: for starts and long gaps."""

@@ -12,7 +12,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -20,6 +20,8 @@ from redis import Redis, RedisError
 
 from alerts.alert import Alert, Event
 from alerts.buckets import Buckets, Progress
+from alerts.emerging import Emerging, ThemesSnapshotError
+from alerts.episodes import Theme
 from alerts.evidence import items_of
 from alerts.explain import Explainer, Explaining
 from alerts.lifecycle import Episode, Lifecycle
@@ -27,12 +29,12 @@ from alerts.metrics import KINDS, AlertsMetrics
 from alerts.outbox import Outbox, deliveries
 from alerts.rolling import WINDOWS_MIN
 from alerts.sender import Sender
-from alerts.series import kind
+from alerts.series import MARKET, THEME, kind
 from alerts.settings import AlertsSettings
 from alerts.store import AlertStore
 from alerts.surge import CALM_Z, Detector, Judgement, SnapshotError
 from alerts.webhook import Endpoint
-from alerts.windows import Count, WindowItem
+from alerts.windows import COPY, NEGATIVE, Count, WindowItem
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class _State(msgspec.Struct, frozen=True):
     episodes: list[Episode]
     detector: bytes
     quiet_until: int | None = None
+    themes: bytes = b""
 
 
 class AlertEngine:
@@ -181,7 +184,9 @@ class AlertEngine:
     def _begin(self) -> None:
         self._detector = Detector(self._settings.surge)
         self._lifecycle = Lifecycle(self._settings, self._detector, self._metrics)
+        self._emerging = Emerging(self._settings.themes) if self._settings.themes.on else None
         self._minute, self._empty, self._refused = None, 0, 0
+        self._forgotten = 0
         self._quiet_until, self._reconcile_at = None, None
         self._saved = time.monotonic()
 
@@ -199,6 +204,7 @@ class AlertEngine:
                 self._minute, self._lifecycle.episodes = state.minute, list(state.episodes)
                 if state.quiet_until is not None:
                     self._quiet_until = self._reconcile_at = state.quiet_until
+                self._load_themes(state.themes)
             except (SnapshotError, msgspec.MsgspecError) as exc:
                 log.warning("the last snapshot cannot be used (%s); learning again from the windows", exc)
         if self._minute is None:
@@ -212,9 +218,23 @@ class AlertEngine:
         else:
             log.info("alerting goes on after minute %d, with %d series", self._minute, self._detector.tracked)
 
+    def _load_themes(self, snapshot: bytes) -> None:
+        """Take up the themes; where they cannot be, their open alerts are closed when all is reconciled."""
+        if self._emerging is not None and snapshot:
+            try:
+                self._emerging.restore(snapshot)
+                self._forgotten = self._emerging.forgotten
+                return
+            except ThemesSnapshotError as exc:
+                log.warning("the last snapshot of themes cannot be used (%s); learning again", exc)
+        episodes = self._lifecycle.episodes
+        self._lifecycle.episodes = [episode for episode in episodes if kind(episode.alert.series) != THEME]
+
     def _save(self) -> None:
         if self._minute is not None:
-            state = _State(self._minute, self._lifecycle.episodes, self._detector.snapshot(), self._quiet_until)
+            themes = self._emerging.snapshot() if self._emerging is not None else b""
+            detector = self._detector.snapshot()
+            state = _State(self._minute, self._lifecycle.episodes, detector, self._quiet_until, themes)
             self._store.save_state(msgspec.msgpack.encode(state))
         self._saved = time.monotonic()
 
@@ -274,11 +294,12 @@ class AlertEngine:
             full = set(filled[bisect_right(filled, minute) : bisect_right(filled, last)])
             wanted = [each for each in minutes if each in full]
         buckets = dict(zip(wanted, self._buckets.counts(wanted) if wanted else [], strict=True))
+        listed = self._listed_negatives(buckets)
         for each in minutes:
-            self._judge(each, buckets.get(each, {}))
+            self._judge(each, buckets.get(each, {}), listed.get(each, []))
         return last
 
-    def _judge(self, minute: int, counts: dict[Count, int]) -> None:
+    def _judge(self, minute: int, counts: dict[Count, int], listed: Sequence[WindowItem]) -> None:
         begun = time.perf_counter()
         self._empty = 0 if counts else self._empty + 1
         if counts or self._detector.minute:
@@ -286,12 +307,28 @@ class AlertEngine:
             if self._explaining is not None and any(j.state != "warming up" and j.z > CALM_Z for j in judgements):
                 self._explaining.prepare()
             changes = self._lifecycle.step(minute, judgements, self._evidence)
+            changes += self._lifecycle.step_themes(self._themes(minute, counts, listed))
             if self._quiet_until is None or minute > self._quiet_until:
                 explained = self._explain([change.alert for change in changes if change.event == "alert.firing"])
                 for change in changes:
                     self._put(explained(change.alert), change.event)
         self._metrics.minutes.inc()
         self._metrics.tick_seconds.observe(time.perf_counter() - begun)
+
+    def _listed_negatives(self, buckets: Mapping[int, Mapping[Count, int]]) -> dict[int, list[WindowItem]]:
+        """Read the negative items of those minutes that have some, for the themes."""
+        if self._emerging is None:
+            return {}
+        minutes = [minute for minute, counts in buckets.items() if any(label == NEGATIVE for _, _, label in counts)]
+        return dict(zip(minutes, self._buckets.listed(minutes) if minutes else [], strict=True))
+
+    def _themes(self, minute: int, counts: Mapping[Count, int], listed: Sequence[WindowItem]) -> list[Theme]:
+        """Return the themes that open or close in a minute with these counts and negative items."""
+        if self._emerging is None:
+            return []
+        market = [(label, count) for (series, _, label), count in counts.items() if series == MARKET and label != COPY]
+        negatives = sum(count for label, count in market if label == NEGATIVE)
+        return self._emerging.update(minute, sum(count for _, count in market), negatives, listed)
 
     def _evidence(self, judgement: Judgement) -> list[WindowItem]:
         at, listed = self._listed
@@ -358,6 +395,12 @@ class AlertEngine:
         metrics.series.set(self._detector.tracked)
         metrics.refused.inc(max(0, self._detector.refused - self._refused))
         self._refused = self._detector.refused
+        if self._emerging is not None:
+            metrics.themes_window_seconds.set(self._emerging.window_min * 60)
+            metrics.themes_terms.set(self._emerging.terms)
+            metrics.themes_loss.set(self._emerging.loss)
+            metrics.themes_forgotten.inc(self._emerging.forgotten - self._forgotten)
+            self._forgotten = self._emerging.forgotten
         open_kinds = [kind(episode.alert.series) for episode in self._lifecycle.episodes]
         for name in KINDS:
             metrics.open.labels(kind=name).set(open_kinds.count(name))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from alerts.alert import Figures, Story
+from alerts.episodes import Theme
 from alerts.series import label, series_of
 from alerts.settings import WindowsSettings
 from alerts.surge import Judgement
@@ -118,6 +119,53 @@ def summary_resolved(series: str, peak: Figures, minutes: int) -> str:
     return (
         f"{name[0].upper()}{name[1:]}: back to normal after {_duration(minutes)}; at its peak {peak.observed} negative "
         f"of {peak.observed + peak.others} items in {_duration(peak.window_min)}, {peak.expected:.1f} expected"
+    )
+
+
+def theme_figures(theme: Theme) -> Figures:
+    """Return a theme's numbers as an alert shows them: how many other items have its words is not known (0)."""
+    return Figures(
+        window_min=theme.window_min,
+        observed=theme.observed,
+        others=0,
+        copies=theme.copies,
+        expected=round(theme.expected, 3),
+        low=theme.low,
+        high=theme.high,
+        p_value=float(f"{theme.p_value:.2g}"),
+        z=round(theme.z, 2),
+        share=float(f"{theme.share:.2g}"),
+        history=round(theme.history, 1),
+    )
+
+
+def theme_summary(name: str, seen: Figures, publishers: int) -> str:
+    """Return the sentence that says which theme emerged.
+
+    >>> seen = Figures(window_min=1440, observed=4, others=0, copies=2, expected=0.012, low=0, high=0, p_value=3e-8,
+    ...     z=4.9, share=5e-5, history=0)
+    >>> theme_summary("Vela", seen, 3)
+    'Vela: 4 negative stories in 24 h; 0.012 expected (none before), p = 3e-08; 3 publishers; 2 reprints not counted'
+    """
+    before = f"about {seen.history:.0f} in the 60 days before" if seen.history >= 0.5 else "none before"
+    text = (
+        f"{name}: {seen.observed} negative stories in {_duration(seen.window_min)}; {seen.expected:.2g} expected "
+        f"({before}), p = {seen.p_value:.1g}; {publishers} publisher{'s' if publishers != 1 else ''}"
+    )
+    return f"{text}; {seen.copies} reprint{'s' if seen.copies != 1 else ''} not counted" if seen.copies else text
+
+
+def theme_summary_resolved(name: str, peak: Figures, minutes: int) -> str:
+    """Return the sentence that says that a theme has gone quiet.
+
+    >>> peak = Figures(window_min=1440, observed=4, others=0, copies=2, expected=0.012, low=0, high=0, p_value=3e-8,
+    ...     z=4.9, share=5e-5, history=0)
+    >>> theme_summary_resolved("Silvergate", peak, 1_500)
+    'Silvergate: quiet again after 25 h; at its peak 4 negative stories in 24 h, 0.012 expected'
+    """
+    return (
+        f"{name}: quiet again after {_duration(minutes)}; at its peak {peak.observed} negative stories in "
+        f"{_duration(peak.window_min)}, {peak.expected:.2g} expected"
     )
 
 

@@ -12,9 +12,20 @@ from typing import Literal
 import msgspec
 
 from alerts.alert import MAX_ALSO, Alert, Also, Event, Figures, alert_id, at_end_of
-from alerts.evidence import figures, mostly_about, publishers, stories, summary, summary_resolved
+from alerts.episodes import Theme
+from alerts.evidence import (
+    figures,
+    mostly_about,
+    publishers,
+    stories,
+    summary,
+    summary_resolved,
+    theme_figures,
+    theme_summary,
+    theme_summary_resolved,
+)
 from alerts.metrics import AlertsMetrics
-from alerts.series import kind, label, overlaps, series_of
+from alerts.series import THEME, kind, label, overlaps, series_of, theme_series
 from alerts.settings import AlertsSettings
 from alerts.surge import CALM_Z, Detector, Judgement
 from alerts.windows import WindowItem
@@ -34,7 +45,8 @@ class Change(msgspec.Struct, frozen=True):
 class Episode(msgspec.Struct, frozen=True, kw_only=True):
     """An open alert, with the series that belong to it (its own first) and the most each had above what was expected.
 
-    `calm` is the number of minutes for which its own series has been calm and none of the others has surged.
+    `calm` is the number of minutes for which its own series has been calm and none of the others has surged. A theme's
+    episode has no series that the detector knows: `alerts.emerging` says when it is over.
     """
 
     alert: Alert
@@ -66,9 +78,60 @@ class Lifecycle:
                 changes += self._take_up(judgement, now, evidence)
         return changes
 
+    def step_themes(self, themes: Sequence[Theme]) -> list[Change]:
+        """Return the changes that themes bring, which open and close after the series of the same minute."""
+        changes = []
+        for theme in themes:
+            id_ = alert_id(theme_series(theme.phrase), theme.opened)
+            if theme.event == "opened":
+                changes.append(self._open_theme(theme, id_))
+                continue
+            for episode in [episode for episode in self.episodes if episode.alert.id == id_]:
+                self.episodes.remove(episode)
+                alert = msgspec.structs.replace(episode.alert, peak=theme_figures(theme))
+                text = theme_summary_resolved(alert.name, alert.peak, theme.minute - theme.opened)
+                changes.append(Change(self.resolved(alert, theme.minute, text), "alert.resolved"))
+        return changes
+
+    def _open_theme(self, theme: Theme, id_: str) -> Change:
+        series, seen, at = theme_series(theme.phrase), theme_figures(theme), at_end_of(theme.minute)
+        for number, episode in enumerate(self.episodes):
+            if any(_explains(member, excess, theme) for member, excess in episode.excess.items()):
+                also = Also(series=series, name=theme.phrase, figures=seen)
+                alert = msgspec.structs.replace(
+                    episode.alert,
+                    revision=episode.alert.revision + 1,
+                    updated_at=at,
+                    also=(*episode.alert.also, also)[:MAX_ALSO],
+                )
+                self.episodes[number] = msgspec.structs.replace(episode, alert=alert)
+                self._metrics.joined.labels(kind=kind(series)).inc()
+                return Change(alert, None)
+        behind = publishers(theme.items)
+        alert = Alert(
+            id=id_,
+            revision=1,
+            status="firing",
+            severity=self._severity(seen),
+            series=series,
+            name=theme.phrase,
+            started_at=at,
+            updated_at=at,
+            summary=theme_summary(theme.phrase, seen, behind),
+            figures=seen,
+            peak=seen,
+            publishers=behind,
+            stories=stories(theme.items, self._settings.stories),
+        )
+        self.episodes.append(Episode(alert=alert, minute=theme.minute, excess={}))
+        return Change(alert, "alert.firing")
+
     def _go_on(self, minute: int, now: Mapping[str, Judgement]) -> list[Change]:
         changes, kept = [], []
         for episode in self.episodes:
+            if kind(episode.alert.series) == THEME:
+                kept.append(episode)
+                continue
             seen = [now[series] for series in episode.excess]
             excess = {j.series: max(episode.excess[j.series], j.observed - j.expected) for j in seen}
             over = seen[0].recent_z < CALM_Z and all(j.recent_z < self._settings.surge.threshold_z for j in seen)
@@ -169,3 +232,13 @@ class Lifecycle:
 
     def _severity(self, seen: Figures) -> Literal["warning", "critical"]:
         return "critical" if seen.z >= self._settings.critical_z else "warning"
+
+
+def _explains(series: str, excess: float, theme: Theme) -> bool:
+    """Say whether a series that surges says what a theme would.
+
+    A company does when most of the theme's stories are about it; a topic or the market when the theme's stories are
+    more than half of what it has above what was expected, or else the theme says more.
+    """
+    within = sum(series in series_of(item.topic, item.companies) for item in theme.items)
+    return within > (len(theme.items) if series.startswith("company=") else excess) / 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-KINDS = ("market", "topic", "company", "company_topic")
+KINDS = ("market", "topic", "company", "company_topic", "theme")
 
 
 class AlertsMetrics:
@@ -36,6 +36,21 @@ class AlertsMetrics:
             f"{name}held",
             "Surging minutes of a series that opened no alert, by reason: warming_up, publishers.",
             ["reason"],
+            registry=registry,
+        )
+        self.themes_window_seconds = Gauge(
+            f"{name}themes_window_seconds",
+            "Seconds in which the stories of a theme are counted: 86400, or less when themes.max_stories is too small.",
+            registry=registry,
+        )
+        self.themes_terms = Gauge(f"{name}themes_terms", "Terms of the past remembered.", registry=registry)
+        self.themes_forgotten = Counter(
+            f"{name}themes_forgotten", "Terms dropped because themes.max_terms were remembered.", registry=registry
+        )
+        self.themes_loss = Gauge(
+            f"{name}themes_loss",
+            "Stories by which the expectation for a term may be too high, for what was forgotten: themes are found "
+            "that much later.",
             registry=registry,
         )
         self.deliveries = Counter(

@@ -1,6 +1,7 @@
 """Names of series: which running counts an item belongs to, and which series contains which.
 
-`market` contains all; `topic=T` and `company=C` are its parts; `company=C;topic=T` is part of both.
+`market` contains all; `topic=T` and `company=C` are its parts; `company=C;topic=T` is part of both. `theme=PHRASE` is
+what stories share that no list foresaw; it is counted by `alerts.emerging`, not in the windows.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 MARKET = "market"
+THEME = "theme"
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f;=]")
 
 
@@ -49,6 +51,18 @@ def series_of(topic: str, companies: Iterable[str]) -> list[str]:
     for company in dict.fromkeys(companies):
         names += _of_company(company, topic)
     return names
+
+
+def theme_series(phrase: str) -> str:
+    """Return the name of a theme's series.
+
+    >>> theme_series("Silicon Valley Bank")
+    'theme=Silicon Valley Bank'
+
+    Raises:
+        SeriesError: the phrase cannot be part of a name.
+    """
+    return _part(THEME, phrase)
 
 
 def parent(series: str) -> str | None:
@@ -91,7 +105,7 @@ def label(series: str) -> str:
 
 
 def kind(series: str) -> str:
-    """Return the kind of series, one of four, for labels of metrics.
+    """Return the kind of series, one of five, for labels of metrics.
 
     >>> kind("market"), kind("company=AAPL;topic=Earnings")
     ('market', 'company_topic')

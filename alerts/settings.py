@@ -60,6 +60,32 @@ class SurgeSettings(BaseModel, frozen=True, extra="forbid"):
     )
 
 
+class ThemesSettings(BaseModel, frozen=True, extra="forbid"):
+    """When a word or phrase that no list holds becomes a theme."""
+
+    on: bool = Field(default=True, description="Whether themes raise alerts.")
+    threshold_p: float = Field(
+        default=2e-5,
+        gt=0,
+        le=1e-2,
+        description="p-value below which stories that share a name or phrase are a theme; for a common word a fiftieth "
+        "of it. It holds up to 30 negative stories a day; with more it falls in proportion.",
+    )
+    minimum_count: int = Field(default=3, ge=2, description="Negative stories below which nothing is a theme.")
+    minimum_publishers: int = Field(default=2, ge=1, description="Publishers below which nothing is a theme.")
+    max_stories: int = Field(
+        default=20_000,
+        ge=100,
+        description="Negative stories held, at most: about 2 kB each. When they do not reach back two days, themes are "
+        "counted in less than 24 h.",
+    )
+    max_terms: int = Field(
+        default=100_000,
+        ge=1_000,
+        description="Terms of the past remembered, at most: the heaviest; about 150 bytes each.",
+    )
+
+
 class WebhookSettings(BaseModel, frozen=True, extra="forbid"):
     """One receiver of alerts."""
 
@@ -112,6 +138,7 @@ class AlertsSettings(BaseModel, frozen=True, extra="forbid"):
 
     windows: WindowsSettings = Field(default=WindowsSettings(), description="How items are counted.")
     surge: SurgeSettings = Field(default=SurgeSettings(), description="When a series surges.")
+    themes: ThemesSettings = Field(default=ThemesSettings(), description="When themes emerge.")
     clock: Literal["wall", "event"] = Field(
         default="wall",
         description="What time it is: `wall` for live feeds; `event`, the newest item's time, for replays and demo.",

@@ -1,0 +1,104 @@
+"""One theme an episode: which finds of terms are about the same, and when it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from alerts.windows import WindowItem
+
+_DAY_MIN = 1_440
+_CALM_MIN = _DAY_MIN
+_REMEMBERED_MIN = 5 * _DAY_MIN
+_LONGEST_MIN = 30 * _DAY_MIN
+_SHARED = 0.3
+_ESCALATION = 2
+_STORIES, _TERMS = 500, 64
+
+
+class Theme(msgspec.Struct, frozen=True, kw_only=True):
+    """A theme that opens, or closes after a day without a story that shows it. `opened` is the minute it opened.
+
+    `observed`, `expected`, `low` to `high` (the middle 95 %), `p_value` and `z` are of the term that shows it most, in
+    the `window_min` minutes up to the opening; of one that closes, up to its peak. `share` is what was expected of the
+    market's items, `history` the (faded) number of earlier stories. `items` are the stories of the window, none for a
+    theme that closes; `copies` their reprints.
+    """
+
+    event: Literal["opened", "closed"]
+    phrase: str
+    minute: int
+    opened: int
+    window_min: int
+    observed: int
+    expected: float
+    low: int
+    high: int
+    p_value: float
+    z: float
+    share: float
+    history: float
+    copies: int
+    items: tuple[WindowItem, ...]
+
+
+class Episode(msgspec.Struct):
+    """A theme under way, or over and remembered, with the latest of its terms and stories."""
+
+    peak: Theme
+    last: int
+    terms: list[str]
+    stories: list[str]
+    over: bool = False
+
+
+class Episodes:
+    """A find belongs to an episode of the last 5 days that has one of its terms or over 30 % of its stories.
+
+    An episode is over after a day without a find, or after 30 days: what goes on is normal by then. One that is over
+    opens anew only when there are twice as many stories as at its peak.
+    """
+
+    def __init__(self) -> None:
+        self.episodes: list[Episode] = []
+
+    def advance(self, minute: int) -> list[Theme]:
+        """Let time pass up to `minute`; return the peaks of the episodes that this ends."""
+        ended, kept = [], []
+        for episode in self.episodes:
+            too_long = minute - episode.peak.opened >= _LONGEST_MIN
+            if not episode.over and (too_long or minute - episode.last >= _CALM_MIN):
+                episode.over = True
+                ended.append(episode.peak)
+            if not too_long and minute - episode.last < _REMEMBERED_MIN:
+                kept.append(episode)
+        self.episodes = kept
+        return ended
+
+    def take(self, find: Theme, terms: Sequence[str], stories: Sequence[str]) -> bool:
+        """Give a find to the episode it belongs to; return whether it opens one."""
+        peak = msgspec.structs.replace(find, items=())
+        for episode in reversed(self.episodes):
+            known = set(episode.stories)
+            shared = sum(story in known for story in stories)
+            if shared <= _SHARED * len(stories) and not set(terms) & set(episode.terms):
+                continue
+            episode.last = find.minute
+            episode.terms = _latest([*episode.terms, *terms], _TERMS)
+            episode.stories = _latest([*episode.stories, *stories], _STORIES)
+            if episode.over and find.observed >= _ESCALATION * episode.peak.observed:
+                episode.peak, episode.over = peak, False
+                return True
+            if find.observed > episode.peak.observed and not episode.over:
+                now = episode.peak
+                episode.peak = msgspec.structs.replace(peak, phrase=now.phrase, opened=now.opened)
+            return False
+        self.episodes.append(Episode(peak, find.minute, _latest(terms, _TERMS), _latest(stories, _STORIES)))
+        return True
+
+
+def _latest(values: Sequence[str], most: int) -> list[str]:
+    """Each once, at its last place; the last `most` of them."""
+    return list(reversed(dict.fromkeys(reversed(values))))[-most:]
