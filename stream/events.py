@@ -150,8 +150,9 @@ def is_about(alert: Alert, series: str) -> bool:
 def proportion(hits: int, of: int) -> Estimate:
     """Return a share with Wilson's interval (1927).
 
-    >>> proportion(8, 10)
-    Estimate(value=0.8, low=0.490..., high=0.943...)
+    >>> found = proportion(8, 10)
+    >>> found.value, round(found.low, 3), round(found.high, 3)
+    (0.8, 0.49, 0.943)
     """
     if not of:
         return Estimate(None)

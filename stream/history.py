@@ -75,7 +75,11 @@ class History:
         with self._translated():
             # The message path scores in a thread; no two calls are under way at once.
             self._base = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-            self._base.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; {_TABLES}")
+            try:
+                self._base.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; {_TABLES}")
+            except sqlite3.Error:
+                self._base.close()
+                raise
 
     def close(self) -> None:
         """Close the file."""

@@ -129,6 +129,12 @@ async def bench(valkey_server: LocalValkey) -> AsyncIterator[Bench]:
     await client.aclose()
 
 
+@pytest.fixture
+def hash_scorer() -> HashScorer:
+    """A scorer that answers at once."""
+    return HashScorer()
+
+
 @pytest.fixture(scope="session")
 def document() -> Callable[..., Document]:
     """Makes documents; number `n` came `n` seconds after noon."""

@@ -1,0 +1,133 @@
+"""What a backtest keeps of a file: items in the order seen, bad rows by number, scores once a text and model."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ingest.settings import ReplaySettings
+from stream.history import History, HistoryError, Input, columns_of
+
+START = datetime(2023, 3, 10, tzinfo=UTC).timestamp()
+ROWS = [
+    {"date": "2023-03-10T00:02:00Z", "headline": "Second bank falls", "source": "Daily"},
+    {"date": "2023-03-10T01:01:00+01:00", "headline": "First bank falls", "source": "Weekly"},
+    {"date": str(int(START * 1000) + 180_000), "headline": "Third bank falls", "source": "Daily"},
+    {"date": str(int(START) + 240), "headline": "Fourth bank falls", "source": "Daily"},
+]
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[History]:
+    with closing(History(tmp_path / "kept.sqlite")) as found:
+        yield found
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Writes rows as the name of the file says."""
+
+    def do(name: str, rows: list[dict[str, Any]]) -> Path:
+        path = tmp_path / name
+        if name.endswith(".parquet"):
+            pq.write_table(pa.Table.from_pylist(rows), path)
+            return path
+        opened = gzip.open if name.endswith(".gz") else open
+        with opened(path, "wt", encoding="utf-8", newline="") as out:
+            if ".csv" in name:
+                writer = csv.DictWriter(out, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+            else:
+                out.writelines(json.dumps(row) + "\n" for row in rows)
+        return path
+
+    return do
+
+
+def settings(file: Path, **columns: str) -> ReplaySettings:
+    return ReplaySettings(file=file, columns=columns_of(file, columns), name="backtest")
+
+
+def titles(history: History, together: int = 3) -> list[str]:
+    return [document.title for part in history.documents(together) for document in part]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.jsonl", "a.jsonl.gz", "a.parquet"])
+def test_every_format_and_kind_of_time_is_read_and_put_in_order(history, write, name):
+    assert history.read(settings(write(name, ROWS))) == Input(rows=4, items=4, bad=0)
+    assert titles(history) == ["First bank falls", "Second bank falls", "Third bank falls", "Fourth bank falls"]
+
+
+def test_bad_rows_are_left_out_and_told_by_number(history, write):
+    wrong = [{**ROWS[0], "date": "soon"}, ROWS[1], {**ROWS[1], "headline": "  "}, {**ROWS[2], "date": "2999-01-01"}]
+    assert history.read(settings(write("a.csv", wrong))) == Input(rows=4, items=1, bad=3)
+    assert [row for row, _ in history.bad_rows()] == [1, 3, 4]
+    assert "soon" in history.bad_rows()[0][1]
+    assert "future" in history.bad_rows()[2][1]
+
+
+def test_a_file_of_bad_rows_alone_is_refused_with_the_reasons(history, write):
+    with pytest.raises(HistoryError, match="row 1: 'soon' is not a time"):
+        history.read(settings(write("a.csv", [{**ROWS[0], "date": "soon"}])))
+
+
+def test_a_cut_file_is_refused_and_what_was_kept_before_stays(history, write, tmp_path):
+    whole = write("a.csv.gz", ROWS * 200)
+    history.read(settings(write("b.csv", ROWS)))
+    cut = tmp_path / "cut.csv.gz"
+    cut.write_bytes(whole.read_bytes()[:-40])
+    with pytest.raises(HistoryError, match="cannot be read to its end"):
+        history.read(settings(cut, time="date"))
+    assert len(titles(history)) == 4
+
+
+def test_another_file_or_other_columns_replace_the_items(history, write):
+    history.read(settings(write("a.csv", ROWS)))
+    history.read(settings(write("b.csv", ROWS[:1])))
+    assert titles(history) == ["Second bank falls"]
+    history.read(settings(write("b.csv", ROWS[:1]), text="source", title="source"))
+    assert titles(history) == ["Daily"]
+
+
+def test_missing_columns_are_named(write):
+    file = write("a.csv", ROWS)
+    with pytest.raises(HistoryError, match="no column 'body'; it has date, headline, source"):
+        columns_of(file, {"text": "body"})
+    with pytest.raises(HistoryError, match="--time COLUMN"):
+        columns_of(write("b.csv", [{"when": "1", "what": "2"}]), {})
+
+
+def test_a_text_is_scored_once_by_each_model_and_gets_the_same_scores_again(tmp_path, hash_scorer):
+    texts = ["bank falls", "bank rises", "bank falls"]
+    with closing(History(tmp_path / "kept.sqlite")) as history:
+        first = history.scorer(hash_scorer)
+        scores = first.score(texts)
+        assert first.asked == 2
+    hash_scorer.broken = True
+    with closing(History(tmp_path / "kept.sqlite")) as history:
+        again = history.scorer(hash_scorer).score(texts)
+        hash_scorer.version = "another"
+        with pytest.raises(ValueError, match="poison"):
+            history.scorer(hash_scorer).score(texts)
+    assert np.array_equal(scores.sentiment, again.sentiment)
+    assert np.array_equal(scores.topic, again.topic)
+
+
+def test_a_file_that_is_no_database_is_told_and_left_alone(tmp_path):
+    path = tmp_path / "kept.sqlite"
+    path.write_bytes(b"these are notes of my own\n" * 100)
+    with pytest.raises(HistoryError, match="kept.sqlite"):
+        History(path)
+    assert path.read_bytes().startswith(b"these are notes")
