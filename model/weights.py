@@ -134,7 +134,7 @@ def to_grid(network: Network, bits: int) -> None:
 
     A device that computes with such weights, as 8-bit kernels do, then has exactly the weights of all others.
     """
-    top = 2 ** (bits - 1) - 1
+    top = max(1, 2 ** (bits - 1) - 1)
     for module in network.encoder.modules():
         if isinstance(module, torch.nn.Linear):
             scale = module.weight.abs().amax(1, keepdim=True).clamp(min=1e-12) / top
