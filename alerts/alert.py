@@ -21,7 +21,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
     `others` are items that are not negative, `copies` reprints that count in neither; `low` and `high` hold the
     middle 95 % of what was expected; `share` is the usual share of negatives, `history` the (decayed) number of the
-    series' own items behind it.
+    series' own items behind it. Of a theme, which is counted among negative items only, `others` is 0 and `share` is
+    that of its negatives in all of the market.
     """
 
     window_min: int

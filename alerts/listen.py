@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.text import Text
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from alerts.alert import Alert, AlertError, Figures, Message, decode_message
+from alerts.alert import Alert, AlertError, Also, Message, decode_message
+from alerts.series import THEME, kind
 from alerts.settings import check_secret
 
 log = logging.getLogger(__name__)
@@ -130,7 +131,7 @@ def render(message: Message) -> Text:
 
 def _append_reasons(text: Text, alert: Alert) -> None:
     for also in alert.also:
-        text.append(f"  also {plain(also.name)}: {_brief(also.figures)}\n", style="dim")
+        text.append(f"  also {plain(also.name)}: {_brief(also)}\n", style="dim")
     for story in alert.stories:
         words = [word for word in (plain(word) for word, _ in story.words) if word]
         text.append("  • ").append_text(_marked(plain(story.title), words)).append("\n")
@@ -152,7 +153,10 @@ def _marked(title: str, words: Sequence[str]) -> Text:
     return text
 
 
-def _brief(seen: Figures) -> str:
+def _brief(also: Also) -> str:
+    seen = also.figures
+    if kind(also.series) == THEME:  # how many other items have its words is not known
+        return f"{seen.observed} negative stories in {seen.window_min // 60} h, {seen.expected:.2g} expected"
     total = seen.observed + seen.others
     return f"{seen.observed} negative of {total} items in {seen.window_min} min, {seen.expected:.1f} expected"
 

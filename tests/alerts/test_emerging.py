@@ -266,6 +266,7 @@ def test_any_text_has_bounded_terms(text: str) -> None:
         ("RT @desk: Q3 2023 results https://example.org/x", set()),
         ("Ostrom &amp; Sons' dam", {"ostrom", "ostrom sons", "sons", "dam", "sons dam"}),
         ("$SI, $SIVB lower", {"$si", "$sivb"}),
+        ("A$AP Vela", {"vela"}),
         ("Bank of America, Vela", {"bank", "bank america", "america", "vela"}),
     ],
 )

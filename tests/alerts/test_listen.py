@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook
 
-from alerts.alert import Alert, message_body
+from alerts.alert import Alert, Also, message_body
 from alerts.listen import Receiver, plain
 
 
@@ -41,6 +41,16 @@ def _headers(secret: str, body: bytes, *, ident: str = "msg_1", age_s: int = 0) 
         "webhook-timestamp": str(int(at.timestamp())),
         "webhook-signature": Webhook(secret).sign(ident, at, body.decode()),
     }
+
+
+def test_a_theme_among_what_else_surges_reads_as_stories(
+    receiver: str, secret: str, out: io.StringIO, alert: Alert
+) -> None:
+    figures = msgspec.structs.replace(alert.figures, window_min=1_440, observed=4, others=0, expected=0.0123)
+    also = Also(series="theme=Lumen Harbour", name="Lumen Harbour", figures=figures)
+    body = message_body("alert.firing", msgspec.structs.replace(alert, also=(also,)))
+    assert httpx.post(receiver, content=body, headers=_headers(secret, body)).status_code == 204
+    assert "  also Lumen Harbour: 4 negative stories in 24 h, 0.012 expected\n" in out.getvalue()
 
 
 def test_an_alert_reads_well_and_is_printed_once(receiver: str, secret: str, out: io.StringIO, alert: Alert) -> None:
