@@ -128,6 +128,6 @@ def test_a_text_is_scored_once_by_each_model_and_gets_the_same_scores_again(tmp_
 def test_a_file_that_is_no_database_is_told_and_left_alone(tmp_path):
     path = tmp_path / "kept.sqlite"
     path.write_bytes(b"these are notes of my own\n" * 100)
-    with pytest.raises(HistoryError, match="kept.sqlite"):
+    with pytest.raises(HistoryError, match=r"kept\.sqlite"):
         History(path)
     assert path.read_bytes().startswith(b"these are notes")

@@ -1,0 +1,182 @@
+"""A backtest and what runs live give the same alerts; a killed one goes on; the report holds no foreign mark-up."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from alerts.store import AlertStore
+from deploy import settings
+from deploy.commands import backtest
+from ingest.publish import Publisher
+from model.scorer import Scores
+from stream.backtest import line_of
+from stream.history import History
+from tests.soak.instant_worker import InstantScorer
+
+pytestmark = pytest.mark.integration
+
+T0 = datetime(2023, 3, 8, tzinfo=UTC)
+SURGE = T0 + timedelta(hours=50)
+PARTITIONS = 3
+
+
+def rows() -> list[dict[str, Any]]:
+    """Three days of calm with a surge about one company in it, reprints of it, a repeated row and a bad one."""
+    found = []
+
+    def add(at: datetime, words: str, sentiment: str, n: int) -> None:
+        found.append(
+            {
+                "time": at.isoformat(),
+                "text": f"{words} number {n} [{sentiment}] <b>today</b>",
+                "source": f"Paper {n % 4}",
+                "id": str(n),
+                "link": f"https://example.org/{n}",
+            }
+        )
+
+    for n in range(720):
+        add(T0 + timedelta(minutes=6 * n), f"${'ABCDEF'[n % 6]}XY says", "negative" if n % 9 == 0 else "neutral", n)
+    for n in range(1_000, 1_016):
+        add(SURGE + timedelta(minutes=2 * (n - 1_000)), "$SIVB falls <script>alert(1)</script>", "negative", n)
+    for n in range(1_016, 1_026):
+        reprint = {**found[-1], "source": f"Paper {n}", "id": str(n), "time": (SURGE + timedelta(hours=1)).isoformat()}
+        found.append(reprint)
+    return [*found, found[-1], {**found[0], "time": "some day", "id": "bad"}]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "items.csv"
+    with path.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.DictWriter(out, list(rows()[0]))
+        writer.writeheader()
+        writer.writerows(rows())
+    return path
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> settings.Settings:
+    (tmp_path / "empty.toml").touch()
+    monkeypatch.setenv("NEWSQUAKE_CONFIG", str(tmp_path / "empty.toml"))
+    monkeypatch.setenv("NEWSQUAKE_KAFKA__PARTITIONS", str(PARTITIONS))
+    return settings.load()
+
+
+def alerts_in(out: Path) -> list[dict[str, Any]]:
+    return [msgspec.json.decode(line) for line in (out / "alerts.jsonl").read_bytes().splitlines()]
+
+
+def test_the_same_items_give_the_same_alerts_live_and_in_a_backtest(
+    make_system: Callable[..., Any], config: settings.Settings, file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    backtest.run(config, file, out, {}, None, 24.0, InstantScorer)
+    expected = alerts_in(out)
+    assert expected
+    with closing(History(out / backtest.KEPT)) as history:
+        documents = [document for part in history.documents(500) for document in part]
+
+    env = {"NEWSQUAKE_ALERTS__CLOCK": "event", "NEWSQUAKE_ALERTS__EXPLAIN": "false"}
+    system = make_system({**env, "NEWSQUAKE_ALERTS__SNAPSHOT_S": "0.2"}, partitions=PARTITIONS)
+    system.start_worker("stream")
+    system.start("alerts", "alerts", "--port", "0")
+    publisher = Publisher(system.kafka.bootstrap, system.topics.documents_topic, timeout_s=60)
+    for start in range(0, len(documents), 100):
+        publisher.publish(documents[start : start + 100])
+    publisher.close()
+    last = int(documents[-1].seen_at.timestamp() // 60)
+
+    with system.redis() as client:
+
+        def behind() -> str | None:
+            raw = client.get("nq:{alerts}:state")
+            minute = msgspec.msgpack.decode(raw)["minute"] if raw else 0
+            return None if minute >= last - 2 else f"alerting stands at minute {minute} of {last}"
+
+        system.wait(behind, 180)
+        store = AlertStore(client)
+        ids = dict.fromkeys(line.id for line in reversed(store.log(1_000)))
+        live = [line_of(alert) for each in ids if (alert := store.get(each)) is not None]
+    live.sort(key=lambda line: (line["fired_at"], line["series"]))
+    assert msgspec.json.decode(msgspec.json.encode(live)) == expected
+
+
+def test_a_run_that_was_killed_goes_on_and_the_next_one_scores_nothing(
+    config: settings.Settings, file: Path, tmp_path: Path
+) -> None:
+    seen: set[str] = set()
+
+    class Failing(InstantScorer):
+        """Scores a text once, and only so many."""
+
+        left = 300
+
+        def score(self, texts: list[str]) -> Scores:
+            assert not seen & set(texts), "a text was scored twice"
+            if Failing.left < len(texts):
+                raise KeyboardInterrupt
+            Failing.left -= len(texts)
+            seen.update(texts)
+            return super().score(texts)
+
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        backtest.run(config, file, out, {}, None, 24.0, Failing)
+    assert not (out / "alerts.jsonl").exists()
+    before = len(seen)
+    assert before
+    Failing.left = 10_000
+    told = backtest.run(config, file, out, {}, None, 24.0, Failing)
+    assert f", {len(seen) - before} texts scored anew" in told
+    assert "1 bad rows were left out" in told
+    whole = alerts_in(out)
+    Failing.left = 0
+    again = backtest.run(config, file, out, {}, None, 24.0, Failing)
+    assert ", 0 texts scored anew" in again
+    assert alerts_in(out) == whole
+
+
+def test_the_surge_is_found_and_the_report_shows_it_without_foreign_markup(
+    config: settings.Settings, file: Path, tmp_path: Path
+) -> None:
+    events = tmp_path / "events.csv"
+    events.write_text(f"time,name,series\n{SURGE.isoformat()},<img src=x> run,SIVB\n")
+    out = tmp_path / "out"
+    backtest.run(config, file, out, {}, events, 24.0, InstantScorer)
+    (alert,) = [line for line in alerts_in(out) if "SIVB" in line["series"]]
+    fired = datetime.fromisoformat(alert["fired_at"])
+    assert SURGE < fired <= SURGE + timedelta(minutes=31)
+    assert alert["observed"] >= 5
+    assert alert["publishers"] >= 2
+    assert all(datetime.fromisoformat(story["time"]) <= fired for story in alert["stories"])
+    assert alert["stories"][0]["link"].startswith("https://example.org/")
+    page = (out / "report.html").read_text("utf-8")
+    assert f'id="a-{alert["id"]}"' in page
+    assert "100% (" in page  # the event was found
+    assert "&lt;img src=x&gt; run" in page
+    assert "<script" not in page
+    assert "<img" not in page
+    addresses = set(re.findall(r'(?:src|href)="(?!#)([^"]*)"', page))
+    assert all(address.startswith("https://example.org/") for address in addresses)
+    assert [msgspec.json.decode(line)["row"] for line in (out / "bad_rows.jsonl").read_bytes().splitlines()] == [748]
+
+
+def test_items_without_a_publisher_can_alert_and_the_report_says_so(
+    config: settings.Settings, file: Path, tmp_path: Path
+) -> None:
+    text = re.sub(r",Paper \d+,", ",", file.read_text("utf-8")).replace(",source,", ",", 1)
+    bare = tmp_path / "bare.csv"
+    bare.write_text(text, "utf-8")
+    told = backtest.run(config, bare, tmp_path / "out", {}, None, 24.0, InstantScorer)
+    assert "No column says who published an item" in told
+    assert any("SIVB" in line["series"] for line in alerts_in(tmp_path / "out"))
