@@ -76,7 +76,7 @@ class ThemesSettings(BaseModel, frozen=True, extra="forbid"):
     max_stories: int = Field(
         default=20_000,
         ge=100,
-        description="Negative stories held, at most: about 2 kB each. When they do not reach back two days, themes are "
+        description="Negative stories held, at most: about 3 kB each. When they do not reach back two days, themes are "
         "counted in less than 24 h.",
     )
     max_terms: int = Field(
