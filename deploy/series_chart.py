@@ -35,5 +35,5 @@ def chart(results: list[Scored], title: str, path: Path) -> None:
         axes.set_yscale("symlog", linthresh=10)
         axes.set_ylim(bottom=0)
         axes.set_title(title)
-        axes.legend(loc="upper left", frameon=False)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False)
         figure.savefig(path, dpi=120)
