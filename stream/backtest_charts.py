@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -77,7 +77,7 @@ def weekly(alerts: Sequence[Alert], first: int, last: int) -> str:
 
 
 def episode(course: Course, alert: Alert) -> str:
-    """Negatives in the alert's trailing window before and after it fired; empty when its series has no counts.
+    """Negatives in the alert's trailing window before and after it fired; of a theme, which nobody counts, its stories.
 
     The band holds 95 % of what the baseline, as it stood when the alert fired, expects of each window's other items.
     """
@@ -88,7 +88,7 @@ def episode(course: Course, alert: Alert) -> str:
     end = max(fired + max(240, 2 * window), min(ended + 60, fired + 2_880))
     rows = course.between(alert.series, begin - window, end)
     if not len(rows):
-        return ""
+        return _told(alert)
     minutes = np.zeros((2, end - begin + window + 1), dtype=np.int64)
     minutes[:, rows[:, 0] - (begin - window)] = rows[:, 1:3].T
     sums = minutes.cumsum(axis=1)
@@ -100,13 +100,40 @@ def episode(course: Course, alert: Alert) -> str:
     x = [_time(begin + int(n) + 1) for n in at]
     with svg_figure(7.4, 2.3, alert.id) as (figure, out):
         axes = figure.subplots()
-        axes.fill_between(x, low, high, step=None, color=COLOURS[0], alpha=0.2, linewidth=0, label="expected, 95 %")
+        axes.fill_between(x, low, high, color=COLOURS[0], alpha=0.2, linewidth=0, label="expected, 95 %")
         axes.plot(x, expected, color=COLOURS[0], linewidth=1, linestyle="--", label="expected")
         axes.plot(x, negatives, color=_BAD, linewidth=1.5, label="negative items")
         axes.axvline(alert.started_at, color=INK, linewidth=1, label="fired")
         if alert.resolved_at and alert.resolved_at <= x[-1]:
             axes.axvline(alert.resolved_at, color=INK, linewidth=1, linestyle=":", label="resolved")
         axes.set(ylabel=f"in {_length(window)}", ylim=(0, None), xlim=(x[0], x[-1]))
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        _dates(axes)
+        figure.legend(loc="outside right upper")
+    return svg_of(out)
+
+
+def _told(alert: Alert) -> str:
+    """The stories that the alert shows, one by one, against how many negatives its window leads one to expect."""
+    times = sorted(story.published_at for story in alert.stories)
+    if not times:
+        return ""
+    seen = alert.figures
+    begin = min(times[0], alert.started_at) - timedelta(minutes=seen.window_min / 20)
+    end = max(times[-1], alert.started_at) + timedelta(minutes=seen.window_min / 20)
+    with svg_figure(7.4, 2.3, alert.id) as (figure, out):
+        axes = figure.subplots()
+        axes.axhspan(seen.low, seen.high, color=COLOURS[0], alpha=0.2, linewidth=0, label="expected, 95 %")
+        axes.axhline(seen.expected, color=COLOURS[0], linewidth=1, linestyle="--", label="expected")
+        axes.step(
+            [begin, *times, end],
+            [0, *range(1, len(times) + 1), len(times)],
+            where="post",
+            color=_BAD,
+            label="stories shown",
+        )
+        axes.axvline(alert.started_at, color=INK, linewidth=1, label="fired")
+        axes.set(ylabel=f"in {_length(seen.window_min)}", ylim=(0, None), xlim=(begin, end))
         axes.yaxis.get_major_locator().set_params(integer=True)
         _dates(axes)
         figure.legend(loc="outside right upper")
