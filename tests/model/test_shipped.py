@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
+from model.encoder import MINILM, MPNET, SHA256
+from model.errors import ModelError
 from model.scorer import Scorer
 from model.settings import SHIPPED_WEIGHTS, ModelSettings
 
@@ -42,4 +47,19 @@ def test_labels_version_and_size(shipped: Scorer) -> None:
     name, _, digest = shipped.version.partition("+")
     assert name.startswith("small-")
     assert len(digest) == 8
-    assert (SHIPPED_WEIGHTS / "small" / "weights.safetensors").stat().st_size <= 12_000_000
+
+
+@pytest.mark.parametrize(("size", "encoder"), [("small", MINILM), ("base", MPNET)])
+def test_each_size_is_small_enough_and_names_its_encoder(size: str, encoder: str) -> None:
+    folder = SHIPPED_WEIGHTS / size
+    config = json.loads((folder / "config.json").read_text())
+    assert config["encoder_sha256"] == SHA256[encoder]
+    assert config["encoder_name"] == encoder
+    assert set(config["temperature"]) == {*config["conventions"], "topic", "served"}
+    assert (folder / "weights.safetensors").stat().st_size <= 12_000_000
+
+
+def test_base_says_how_to_get_its_encoder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(ModelError, match="newsquake fetch-encoder"):
+        Scorer.load(ModelSettings(size="base"))
