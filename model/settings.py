@@ -134,9 +134,7 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
 class PretrainSettings(BaseModel, frozen=True, extra="forbid"):
     """How an encoder is continued on texts without labels, by guessing hidden words."""
 
-    texts: tuple[Path, ...] = Field(
-        default=(), description="Files of texts, column text: CSV, JSON Lines or Parquet."
-    )
+    texts: tuple[Path, ...] = Field(default=(), description="Files of texts, column text: CSV, JSON Lines or Parquet.")
     out: Path = Field(default=Path("runs/encoder"), description="Folder for the encoder's files.")
     encoder: Path | None = Field(
         default=None, description="Folder with an encoder's files; without it the named one, where it is kept."
