@@ -67,7 +67,7 @@ class Endpoint:
                     response = await client.send(request, stream=True)  # its body is of no interest, and unbounded
                     await response.aclose()
         except _RefusedError as exc:
-            return Result("refused", str(exc))
+            return Result("failed", str(exc))  # tried again as all else: a setting mended in time loses no alert
         except TimeoutError:
             return Result("failed", f"no answer within {TIMEOUT_S:.0f} s")
         except (httpx.HTTPError, OSError, ValueError) as exc:
@@ -81,7 +81,8 @@ class Endpoint:
         for address in addresses:
             if not _is_public(address):
                 raise _RefusedError(
-                    f"{self.shown} resolves to {address}, which is not public; allow_private permits it"
+                    f"{self.shown} resolves to {address}, which is not public; "
+                    "if it is yours, set allow_private = true under [[alerts.webhooks]]"
                 )
         return addresses[0]
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 _CALM_S = 10.0
 _CALM_LIMIT = 1_000
+_SLOW = ("kafka.net.selector", "mode.timers")  # warn of any pause over 0.1 s, which a busy machine makes
 _OURS = ("ingest", "stream", "model", "alerts", "deploy")
 
 
@@ -37,6 +38,8 @@ class _Calm(logging.Filter):
         """Say whether the record is printed."""
         if record.name.split(".")[0] in _OURS:
             return True
+        if record.levelno < logging.ERROR and record.name.startswith(_SLOW):
+            return False
         what, now = (record.name, str(record.msg)), self._clock()
         said_at, held = self._said.get(what, (float("-inf"), 0))
         if now - said_at < _CALM_S:

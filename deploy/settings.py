@@ -6,6 +6,7 @@ A variable names its section and field: `NEWSQUAKE_KAFKA__BOOTSTRAP_SERVERS`. Se
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -170,7 +171,7 @@ def load() -> Settings:
     try:
         return Settings()
     except ValidationError as exc:
-        lines = [f"  {_name(error['loc'])}: {error['msg']}" for error in exc.errors(include_input=False)]
+        lines = [f"  {_name(error['loc'])}: {_said(error)}" for error in exc.errors(include_input=False)]
         raise SettingsError(
             "these settings are wrong (in "
             + str(file)
@@ -179,6 +180,18 @@ def load() -> Settings:
         ) from exc
     except (OSError, ValueError) as exc:  # tomllib's errors and pydantic-settings' own are ValueErrors
         raise SettingsError(f"{file}: {exc}") from exc
+
+
+def _said(error: Any) -> str:
+    """What is wrong; of an unknown name, which known one was meant."""
+    if error["type"] != "extra_forbidden":
+        return str(error["msg"])
+    section: Any = Settings
+    for part in error["loc"][:-1]:
+        field = section.model_fields.get(part) if hasattr(section, "model_fields") else None
+        section = field.annotation if field else None
+    near = get_close_matches(str(error["loc"][-1]), list(getattr(section, "model_fields", ())), 1)
+    return "is no setting" + (f"; did you mean {near[0]}?" if near else "; see docs/settings.md")
 
 
 def _name(location: tuple[Any, ...]) -> str:

@@ -73,7 +73,16 @@ class ReplaySource:
             fingerprint = _fingerprint(self._file)
             done = self._resume(position, fingerprint)
             logger.info("%s: replaying %s from row %d.", self.name, self._file, done + 1)
-            yield from self._batches(done, fingerprint, stop)
+            rows = 0
+            for fetched in self._batches(done, fingerprint, stop):
+                rows += len(fetched.documents)
+                yield fetched
+            if not rows and done and not stop.is_set():
+                logger.info(
+                    "%s: %s was replayed to its end before; to replay it again, give ingest.replay.name another name.",
+                    self.name,
+                    self._file,
+                )
         except (OSError, EOFError, zlib.error) as exc:
             raise SourceGoneError(f"{self._file} cannot be read to its end: {exc}") from exc
         if self._bad_rows:

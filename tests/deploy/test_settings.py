@@ -38,3 +38,9 @@ def test_addresses_of_redis(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = settings.load().redis.url
     assert found is not None
     assert found.get_secret_value() == url
+
+
+def test_a_misspelt_setting_is_told_the_one_that_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEWSQUAKE_ALERTS__CLOK", "event")
+    with pytest.raises(settings.SettingsError, match=r"alerts\.clok: is no setting; did you mean clock\?"):
+        settings.load()

@@ -226,3 +226,14 @@ def test_seen_may_have_its_own_column(tmp_path: Path, replay: Any) -> None:
     table = [row | {"had": "2023-03-10T18:00:00Z"} for row in rows(1)]
     document = all_of(replay(write(tmp_path / "a.csv", table), COLUMNS | {"seen": "had"}))[0]
     assert document.seen_at - document.published_at == timedelta(hours=6)
+
+
+def test_a_file_replayed_before_says_how_to_replay_it_again(
+    tmp_path: Path, replay: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = replay(write(tmp_path / "old.csv", rows(3)))
+    caplog.set_level("INFO")
+    (fetched,) = source.run(None, threading.Event())
+    assert "another name" not in caplog.text
+    assert list(source.run(fetched.position, threading.Event())) == []
+    assert "give ingest.replay.name another name" in caplog.text
