@@ -9,7 +9,7 @@ from deploy.grafana.panels import RED, YELLOW, Query, bars, board, choice, lines
 
 _ALL = 'newsquake_stream_sentiment_total{topic=~"$topic"'
 _COLORS = {"negative": "red", "neutral": "#8e8e8e", "positive": "green"}
-_KINDS = {"market": "purple", "topic": "blue", "company": "orange", "company_topic": "yellow"}
+_KINDS = {"market": "purple", "topic": "blue", "company": "orange", "company_topic": "yellow", "theme": "green"}
 
 
 def _share(by: str, over: str) -> str:
@@ -170,7 +170,7 @@ def _alerts() -> list[object]:
             "Alerts that fire, by kind",
             "short",
             Query("sum by (kind) (newsquake_alerts_open)", "{{kind}}"),
-            about="By the kind of series that surged first: market, topic, company, company and topic.",
+            about="By the kind of series that surged first: market, topic, company, company and topic, a theme that emerged.",
             stacked=True,
             colors=_KINDS,
         ),
