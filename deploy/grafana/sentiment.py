@@ -170,7 +170,7 @@ def _alerts() -> list[object]:
             "Alerts that fire, by kind",
             "short",
             Query("sum by (kind) (newsquake_alerts_open)", "{{kind}}"),
-            about="By the kind of series that surged first: market, topic, company, company and topic, a theme that emerged.",
+            about="By the kind of what surged first: market, topic, company, company and topic, emerging theme.",
             stacked=True,
             colors=_KINDS,
         ),
