@@ -55,12 +55,12 @@ def serve(host: str, port: int, registry: CollectorRegistry, health: Health) -> 
         OSError: the port is taken.
     """
     ProcessMetrics(registry, health)
-    metrics = make_wsgi_app(registry)
+    metrics: Callable[..., Iterable[bytes]] = make_wsgi_app(registry)
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "/")
         if path == "/metrics":
-            return metrics(environ, start_response)  # type: ignore[no-any-return]
+            return metrics(environ, start_response)
         if path != "/healthz":
             start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
             return [b"newsquake serves /metrics and /healthz here\n"]

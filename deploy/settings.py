@@ -79,7 +79,7 @@ class RedisSettings(BaseModel, frozen=True, extra="forbid"):
     def _is_redis(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             try:
-                parse_url(value.get_secret_value())  # type: ignore[no-untyped-call]
+                parse_url(value.get_secret_value())
             except ValueError:  # its message may hold the password
                 raise ValueError("must be a redis://, rediss:// or unix:// URL") from None
         return value

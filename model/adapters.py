@@ -82,7 +82,7 @@ def to_pack(network: Network, start: Path | None, encoder: Path | None) -> tuple
     with torch.no_grad():
         for name, factor in factors.items():
             merged.get_parameter(name).add_(factor.up @ factor.down)
-    whole = Network(network.config)  # type: ignore[arg-type]
+    whole = Network(network.config)  # type: ignore[arg-type]  # transformers types every model's `config` as its base class
     whole.load_state_dict(
         {name: trained[name].float().cpu() for name in whole.state_dict() if not name.startswith("encoder.")}
         | {f"encoder.{name}": tensor for name, tensor in merged.encoder.state_dict().items()}

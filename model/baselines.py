@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,10 +54,10 @@ def tfidf_fit(texts: Sequence[str], names: Sequence[str]) -> object:
         return None
 
 
-def tfidf_guess(model: object, texts: Sequence[str], labels: Sequence[str]) -> NDArray[np.int64]:
+def tfidf_guess(model: Any, texts: Sequence[str], labels: Sequence[str]) -> NDArray[np.int64]:
     """(n,) places in `labels`, of which the model must know some."""
-    classes = [str(name) for name in model.classes_]  # type: ignore[attr-defined]
-    decisions = model.decision_function(texts)  # type: ignore[attr-defined]
+    classes = [str(name) for name in model.classes_]
+    decisions = model.decision_function(texts)
     if decisions.ndim == 1:  # two classes
         decisions = np.stack([-decisions, decisions], axis=1)
     known = [name for name in labels if name in classes]

@@ -42,7 +42,7 @@ def fetch_encoder(name: str = MPNET, source: str | None = None, progress: Callab
     try:
         partial.mkdir(parents=True, exist_ok=True)
         if source is None or source.startswith(("http://", "https://")):
-            _from_hub(name, source or os.environ.get("HF_ENDPOINT") or "https://huggingface.co", partial, progress)
+            _from_hub(name, source or os.environ.get("HF_ENDPOINT"), partial, progress)
         else:
             progress(f"copying from {source}")
             _from_folder(Path(source), partial)
@@ -90,12 +90,13 @@ def _from_folder(source: Path, folder: Path) -> None:
     joined.unlink()
 
 
-def _from_hub(name: str, endpoint: str, folder: Path, progress: Callable[[str], None]) -> None:
-    """The files, each with a progress bar on a terminal; what is there in part goes on."""
+def _from_hub(name: str, endpoint: str | None, folder: Path, progress: Callable[[str], None]) -> None:
+    """The files, each with a progress bar on a terminal; what is there in part goes on. Without endpoint: the hub."""
     import httpx
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    endpoint = endpoint or constants.ENDPOINT
     for file in FILES:
         progress(f"fetching {file} of {name} from {endpoint}")
         try:

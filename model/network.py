@@ -15,7 +15,7 @@ TOPIC = "topic"  # the topic head's name beside the conventions'
 SERVED = "served"  # the name of the temperature of the mean of the sentiment heads
 
 
-class NetworkConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
+class NetworkConfig(PreTrainedConfig):
     """What `config.json` beside the weights holds: labels, temperatures, the encoder's shape.
 
     Attributes:
@@ -73,7 +73,7 @@ class Logits(NamedTuple):
     topic: Tensor  # (n, topic labels)
 
 
-class Network(PreTrainedModel):  # type: ignore[no-untyped-call]
+class Network(PreTrainedModel):
     """One encoder, read once a text by all heads."""
 
     config_class = NetworkConfig
@@ -82,7 +82,7 @@ class Network(PreTrainedModel):  # type: ignore[no-untyped-call]
         super().__init__(config)
         shape = dict(config.encoder)
         encoder = AutoConfig.for_model(shape.pop("model_type"), **shape)
-        self.encoder = AutoModel.from_config(encoder)  # type: ignore[no-untyped-call]
+        self.encoder = AutoModel.from_config(encoder)
         if getattr(self.encoder, "pooler", None) is not None:
             self.encoder.pooler = None  # we pool by the mean
         self.dropout = nn.Dropout(config.dropout)
@@ -90,7 +90,7 @@ class Network(PreTrainedModel):  # type: ignore[no-untyped-call]
         self.topic = _head(encoder.hidden_size, len(config.topic_labels))
         # Ours is `model.loss`, but without a known name transformers warns.
         self.loss_type = self.encoder.loss_type = "ForSequenceClassification"
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()  # type: ignore[no-untyped-call]  # of transformers, which leaves it untyped
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Logits:
         """Logits of `input_ids` (n, t), int64, padded where `attention_mask` (n, t) is 0."""

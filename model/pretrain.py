@@ -77,7 +77,7 @@ def _masked_lm(shape: dict[str, object], encoder: dict[str, Tensor], settings: P
     kind = str(shape["model_type"])
     given = {name: value for name, value in shape.items() if name != "model_type"}
     try:
-        network: PreTrainedModel = AutoModelForMaskedLM.from_config(  # type: ignore[no-untyped-call]
+        network: PreTrainedModel = AutoModelForMaskedLM.from_config(
             AutoConfig.for_model(kind, **given), attn_implementation="eager"
         )
         network.base_model.load_state_dict(encoder, strict=False)

@@ -198,7 +198,7 @@ class Trainer:
                 topic_weight=self._topic_weight,
                 total_weight=weight,
             )
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
             total += value.item()
         return total
 

@@ -96,7 +96,7 @@ class Supervisor:
             self._stop_all()
         finally:
             for signum, handler in self._previous.items():
-                signal.signal(signum, handler)  # type: ignore[arg-type]
+                signal.signal(signum, handler)  # type: ignore[arg-type]  # what signal.signal gave is what it takes back
 
     def ask_to_stop(self) -> None:
         """Ask to stop; safe in any thread and in a signal handler. A second time hurries."""

@@ -71,7 +71,7 @@ def test_an_explainer_that_fails_stops_no_alert(asking: Ask, alert: Alert, wrong
     def explainer(titles: Sequence[str]) -> list[Words]:
         if wrong == []:
             raise RuntimeError("no weights")
-        return wrong  # type: ignore[return-value]
+        return wrong  # type: ignore[return-value]  # the point of the test
 
     explaining, count = asking(explainer)
     assert explaining.explain([alert]) == [alert]

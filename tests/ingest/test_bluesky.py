@@ -167,7 +167,7 @@ def test_hostile_messages_are_counted_and_spoil_nothing(read: Any, counted: Any)
         "[" * 50_000,
         "{}",
         json.dumps({"did": 1, "time_us": "x", "kind": []}),
-        post(1, text=["a"]),  # type: ignore[arg-type]
+        post(1, text=["a"]),  # type: ignore[arg-type]  # wrong on purpose
         post(2, at=10**12),
         post(3, at=-(10**12)),
         post(4, "bank run \ud800 \x00"),

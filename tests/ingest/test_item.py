@@ -24,7 +24,7 @@ ANY_TIME = st.datetimes(timezones=st.none() | st.just(UTC) | st.just(timezone(ti
 )
 def test_whatever_goes_in_a_document_that_can_be_read_comes_out_or_a_reason(**fields: object) -> None:
     try:
-        document = compose(source="test", **fields)  # type: ignore[arg-type]
+        document = compose(source="test", **fields)  # type: ignore[arg-type]  # any fields
     except ItemError as exc:
         assert exc.reason in {"empty", "no_id", "bad_time"}
         return

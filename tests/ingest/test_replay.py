@@ -163,7 +163,7 @@ class Clock:
     def __init__(self) -> None:
         self.now = 100.0
         self.event = threading.Event()
-        self.event.wait = self.wait  # type: ignore[method-assign]
+        self.event.wait = self.wait  # type: ignore[method-assign]  # time passes by waiting
 
     def __call__(self) -> float:
         return self.now
