@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -11,17 +11,11 @@ from peft.tuners.lora import Linear as LoraLinear
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from model.low_rank import Factors
 from model.network import Network
-from model.weights import WEIGHTS, unpack
+from model.weights import WEIGHTS, stored_factors, unpack
 
 _ALPHA = 32  # the step per rate is then much the same at every rank (Schulman et al. 2025, LoRA Without Regret)
-
-
-class Factors(NamedTuple):
-    """The difference `up @ down` of a matrix (rows, columns)."""
-
-    up: Tensor  # (rows, rank) float32
-    down: Tensor  # (rank, columns) float32
 
 
 def add_adapters(network: Network, rank: int, *, bfloat16: bool) -> None:
@@ -53,38 +47,42 @@ def on_top_of(folder: Path, factors: dict[str, Factors]) -> dict[str, Factors] |
     `None` where those weights are no low-rank difference: then nor is the sum.
     """
     with safe_open(folder / WEIGHTS, framework="pt") as stored:
-        names = set(stored.keys())
-        if any(name.startswith("encoder.") and ".up." not in name and ".down." not in name for name in names):
-            return None
-        both = {}
-        for name, factor in factors.items():
-            if f"{name}.up.q8" not in names:
-                both[name] = factor
-                continue
-            up, down = (
-                stored.get_tensor(f"{name}.{part}.q8").float() * stored.get_tensor(f"{name}.{part}.scale")[:, None]
-                for part in ("up", "down")
-            )
-            both[name] = Factors(torch.cat((up, factor.up), 1), torch.cat((down.T, factor.down), 0))
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - it is no dict
+    if any(name in tensors or f"{name}.q4" in tensors for name in factors):
+        return None
+    both = {}
+    for name, factor in factors.items():
+        before = stored_factors(name, tensors, (len(factor.up), factor.down.shape[1]))
+        both[name] = (
+            Factors(torch.cat((before.up, factor.up), 1), torch.cat((before.down, factor.down), 0))
+            if before
+            else factor
+        )
     return both
 
 
-def to_pack(network: Network, start: Path | None, encoder: Path | None) -> tuple[Network, dict[str, Factors] | None]:
-    """What `model.weights.pack` gets of a network trained with adapters: low-rank factors wherever that is true."""
+@torch.no_grad()
+def to_pack(
+    network: Network, encoder: Mapping[str, Tensor], start: Path | None, folder: Path | None
+) -> tuple[Network, dict[str, Factors] | None]:
+    """What `model.weights.pack` gets of a network trained with adapters: low-rank factors wherever that is true.
+
+    Args:
+        network: With adapters.
+        encoder: The encoder's own weights.
+        start: The weights that training started from, if not from the encoder itself.
+        folder: Their encoder's files.
+    """
     factors = adapter_factors(network)
-    if start is None:
-        return network, factors
-    both = on_top_of(start, factors)
-    if both is not None:
-        return network, both
-    merged, _ = unpack(start, encoder)
-    trained = network.state_dict()
-    with torch.no_grad():
-        for name, factor in factors.items():
-            merged.get_parameter(name).add_(factor.up @ factor.down)
+    state = unpack(start, folder)[0].encoder.state_dict() if start else dict(encoder)
     whole = Network(network.config)  # type: ignore[arg-type]  # transformers types every model's `config` as its base class
+    trained = network.state_dict()
     whole.load_state_dict(
-        {name: trained[name].float().cpu() for name in whole.state_dict() if not name.startswith("encoder.")}
-        | {f"encoder.{name}": tensor for name, tensor in merged.encoder.state_dict().items()}
+        {
+            name: state[name.removeprefix("encoder.")] if name.startswith("encoder.") else trained[name].float().cpu()
+            for name in whole.state_dict()
+        }
     )
-    return whole, None
+    for name, factor in factors.items():
+        whole.get_parameter(name).add_(factor.up @ factor.down)
+    return whole, on_top_of(start, factors) if start else factors

@@ -26,8 +26,9 @@ def loss(
     """The weighted mean over the batch's rows.
 
     A row's loss is the cross-entropy of its labels: the mean over the sentiment heads that it labels, plus the topic's.
-    Where it is taught, that counts 1 - `taught_share`, and the cross-entropy with the teacher's probabilities in every
-    head the rest (Hinton et al. 2015, Distilling the Knowledge in a Neural Network, at temperature 1).
+    Where it is taught, that counts 1 - `taught_share`, and the cross-entropy with the teacher's probabilities, in full
+    in the heads that it labels and by half in the others, the rest (Hinton et al. 2015, Distilling the Knowledge in a
+    Neural Network, at temperature 1).
 
     Args:
         logits: Of the batch.
@@ -52,7 +53,7 @@ def loss(
         return (weight * hard).sum() / total
     counts = torch.where(labelled > 0, 1.0, _UNLABELLED_HEAD)  # (n, heads)
     soft = -(batch.soft_sentiment * logits.sentiment.log_softmax(-1)).sum(-1)  # (n, heads)
-    soft_row = (soft * counts).mean(1)
+    soft_row = (soft * counts).sum(1) / labelled.sum(1).clamp(min=1)
     topic_counts = torch.where(batch.topic != UNLABELLED, 1.0, _UNLABELLED_HEAD)
     soft_row = soft_row - topic_counts * (batch.soft_topic * logits.topic.log_softmax(-1)).sum(-1)
     share = taught_share * batch.taught  # (n,)

@@ -78,6 +78,7 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
         default=False, description="Train on four fifths of PhraseBank too; its licence forbids to ship such weights."
     )
     events: bool = Field(default=True, description="Train on newsquake's own events.")
+    events_weight: float = Field(default=1.0, gt=0, le=100, description="How much a row of those events counts.")
     labels: tuple[Path, ...] = Field(default=(), description="Files of one's own labels, CSV, JSON Lines or Parquet.")
     unlabelled: tuple[Path, ...] = Field(
         default=(), description="Files of texts without labels, which the teachers label: CSV, JSON Lines or Parquet."
@@ -88,8 +89,8 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
         default=None, description="Folder with an encoder's files; without it the named one, where it is kept."
     )
     encoder_name: str = Field(default=MINILM, min_length=1, description="The encoder's name on the Hugging Face hub.")
-    version: str = Field(default="small-2026.11.2", min_length=1, max_length=64, description="Name of the weights.")
-    epochs: int = Field(default=4, ge=1, description="Passes over the training rows.")
+    version: str = Field(default="small-2026.11.3", min_length=1, max_length=64, description="Name of the weights.")
+    epochs: int = Field(default=5, ge=1, description="Passes over the training rows.")
     patience: int = Field(
         default=2, ge=1, description="Epochs without a better dev score after which training ends early."
     )
@@ -100,13 +101,20 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
     adapter_rank: int = Field(
         default=0, ge=0, le=512, description="Rank of low-rank adapters beside a frozen encoder; 0 trains all of it."
     )
+    packed_rank: int = Field(
+        default=0,
+        ge=0,
+        le=512,
+        description="Rank at which the differences are kept where all of the encoder is trained: large encoders become "
+        "small files. 0 keeps them whole.",
+    )
     warm_up: float = Field(default=0.1, ge=0, lt=1, description="Share of the steps in which the learning rates rise.")
     weight_decay: float = Field(default=0.01, ge=0, description="AdamW's weight decay, on weight matrices.")
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
     dropout: float = Field(default=0.1, ge=0, lt=1, description="Share of hidden values dropped in training.")
     masked_words: float = Field(default=0.1, ge=0, lt=1, description="Share of the words hidden in training.")
     perturbed: float = Field(
-        default=0.3, ge=0, le=1, description="Share of the texts given a typo, other case, an emoji and the like."
+        default=0.15, ge=0, le=1, description="Share of the texts given a typo, other case, an emoji and the like."
     )
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=1, description="Probability mass moved from the label to the others."

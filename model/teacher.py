@@ -49,20 +49,21 @@ def taught(
 ) -> Targets:
     """The targets with the mixed teacher's probabilities; without any teacher, as they are.
 
-    TF-IDF learns from the sets that have a head of their own and from the topics, and is asked about those sets alone.
-    Where it is the only teacher, a labelled head gets the label for the rest of the share, and rows of other sets are
-    not taught.
+    Rows that carry both labels are not taught: such sets, our own events above all, are there to correct what other
+    sets make a network believe. TF-IDF learns from the sets that have a head of their own and from the topics. Where
+    it is the only teacher, a labelled head gets the label for the rest of the share, and only those sets are taught.
     """
     if not networks and not tfidf_share:
         return targets
     own = np.concatenate([np.full(len(data), data.name in conventions or bool(data.topic_labels)) for data in sets])
-    own &= np.concatenate([np.full(len(data), not (data.sentiment_labels and data.topic_labels)) for data in sets])
+    both = np.concatenate([np.full(len(data), bool(data.sentiment_labels and data.topic_labels)) for data in sets])
+    own &= ~both
     sentiment, topic = _from_networks(targets, networks) if networks else _from_labels(targets)
     if tfidf_share:
         tfidf = tfidf_teacher(targets, sets, own, seed)
         sentiment = _mix(sentiment, tfidf.sentiment, own[:, None], tfidf_share)
         topic = _mix(topic, tfidf.topic, own, tfidf_share)
-    rows = np.ones(len(targets), np.float32) if networks else own.astype(np.float32)
+    rows = (~both if networks else own).astype(np.float32)
     return replace(targets, taught=rows, soft_sentiment=sentiment, soft_topic=topic)
 
 

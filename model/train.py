@@ -13,6 +13,7 @@ from pathlib import Path
 from shutil import rmtree
 
 import torch
+from torch import nn
 
 from model import checkpoint, run_folder
 from model.allocator import keep_freed_memory
@@ -20,6 +21,7 @@ from model.batches import Targets, hard_targets
 from model.calibrate import served_temperature, temperatures
 from model.encoder import encoder_folder, load_tokenizer
 from model.errors import ModelError
+from model.low_rank import input_moments, low_rank
 from model.network import SERVED, Network
 from model.predict import dev_scores, predict
 from model.settings import TrainSettings
@@ -75,7 +77,11 @@ def _train(settings: TrainSettings, report: Report) -> Path:
     if settings.adapter_rank:
         from model.adapters import to_pack
 
-        network, factors = to_pack(network, settings.start, settings.encoder)
+        network, factors = to_pack(network, encoder, settings.start, settings.encoder)
+    elif settings.packed_rank:
+        nn.Module.to(network, "cpu")
+        moments = input_moments(network, tokenizer, sets.texts)
+        factors = low_rank(network, encoder, moments, settings.packed_rank)
     partial = settings.out / "packing"
     size = pack(network, encoder, partial, factors)
     served, version = unpack(partial, settings.encoder)  # judged and calibrated as it is served: rounded

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from model import checkpoint
 from model.batches import Batch, Targets, training_batches
 from model.device import has_bfloat16, pick_device
+from model.dropout import slice_dropout
 from model.errors import ModelError
 from model.loss import class_weights, loss
 from model.network import Network
@@ -76,6 +77,8 @@ class Trainer:
         nn.Module.to(network, self._device)
         if self._device.type == "cpu":  # the fused attention's backward pass is ten times slower on texts this short
             network.encoder.set_attn_implementation("eager")
+            torch.manual_seed(settings.seed)
+            slice_dropout(network)
         self._optimizer = _optimizer(network, settings)
         self._peaks = [group["lr"] for group in self._optimizer.param_groups]
         self._sentiment_weight, self._topic_weight = _class_weights(settings, network, rows.targets, self._device)

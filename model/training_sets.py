@@ -120,12 +120,13 @@ def _own(settings: TrainSettings, published: Sequence[Labelled]) -> list[Labelle
     sets = []
     if settings.events:
         try:
-            sets.append(read_events("train", *labels))
+            events = read_events("train", *labels)
         except DataError as exc:
             raise DataError(
                 f"newsquake's own events have other labels than your data: set events to false ({exc})"
             ) from exc
-        labels = [names or getattr(sets[0], field) for names, field in zip(labels, _FIELDS, strict=True)]
+        sets.append(replace(events, weight=tuple(weight * settings.events_weight for weight in events.weight)))
+        labels = [names or getattr(events, field) for names, field in zip(labels, _FIELDS, strict=True)]
     # Named by its path, a file is never mistaken for a published set.
     return sets + [read_labels(path, *labels, name=str(path)) for path in settings.labels]
 

@@ -3,8 +3,8 @@
 The encoder comes from its own package, so only the difference from it is kept. A matrix's difference is rounded to 4
 bits with one scale a row (symmetric, -7 to 7); vectors and heads stay in float16. 22.7 M parameters take under 12 MB.
 The file is safetensors; `<name>.q4` (rows, ceil(columns / 2)) uint8 holds two values a byte, the even column in the low
-half, and `<name>.scale` (rows,) float16. Where training itself kept the differences low-rank, they are stored as
-`<name>.up` (rows, rank) times the transpose of `<name>.down` (columns, rank), in 8 bits with one scale a row.
+half, and `<name>.scale` (rows,) float16. Where the differences are of low rank, the transpose of `<name>.up` (rank,
+rows) and `<name>.down` (rank, columns) are stored in the same way: one scale a component.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedConfig
 
-    from model.adapters import Factors
+    from model.low_rank import Factors
 
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
 _CLIPS = torch.linspace(0.5, 1.0, 11)  # the share of a row's largest value that still fits; the rest is cut to it
@@ -39,9 +39,11 @@ def pack(
 ) -> int:
     """Write `config.json` and `weights.safetensors` into the folder; returns the bytes of the weights.
 
-    `factors` are the differences that training kept low-rank; what is not among them is then as the encoder has it.
+    `factors` are the differences that are of low rank; embeddings are then as the encoder has them.
     """
     from safetensors.torch import save
+
+    from model.low_rank import balanced
 
     tensors: dict[str, Tensor] = {}
     for name, tensor in network.state_dict().items():
@@ -49,17 +51,18 @@ def pack(
         base = encoder.get(name.removeprefix("encoder."))
         if not name.startswith("encoder."):
             tensors[name] = value.half()
-        elif factors is not None:
+        elif factors is not None and (name in factors or (value.ndim == 2 and not _small(value))):
             continue
         elif base is None:
             raise ModelError(f"the encoder has no {name}: pack the network with the encoder it was trained from")
-        elif value.ndim == 2:
+        elif value.ndim == 2 and not _small(value):
             tensors[f"{name}.q4"], tensors[f"{name}.scale"] = quantise(value - base.float())
         else:
             tensors[name] = (value - base.float()).half()
     for name, factor in (factors or {}).items():
-        for part, rows in (("up", factor.up), ("down", factor.down.T.contiguous())):
-            tensors[f"{name}.{part}.q8"], tensors[f"{name}.{part}.scale"] = quantise8(rows)
+        even = balanced(factor)
+        for part, rows in (("up", even.up.T.contiguous()), ("down", even.down.contiguous())):
+            tensors[f"{name}.{part}.q4"], tensors[f"{name}.{part}.scale"] = quantise(rows)
     data = save(tensors)
     folder.mkdir(parents=True, exist_ok=True)
     write_config(network.config, folder)
@@ -122,12 +125,6 @@ def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
     return values[:, 0::2] | (values[:, 1::2] << 4), best_scale.half()
 
 
-def quantise8(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """(r, c) float32 as (r, c) int8 and scales (r,) float32, symmetric around 0."""
-    scale = rows.abs().amax(1).clamp(min=1e-12) / 127
-    return (rows / scale[:, None]).round().to(torch.int8), scale
-
-
 @torch.no_grad()
 def to_grid(network: Network, bits: int) -> None:
     """Round the encoder's matrices, embeddings left out, to `bits` bits with one scale a row.
@@ -147,6 +144,24 @@ def dequantise(packed: Tensor, scale: Tensor, columns: int) -> Tensor:
     return (values.float() - 8) * scale.float()[:, None]
 
 
+def stored_factors(name: str, stored: Mapping[str, Tensor], shape: tuple[int, int]) -> Factors | None:
+    """The factors of a matrix of that shape as they are stored; `None` where its difference is not of low rank."""
+    from model.low_rank import Factors
+
+    if f"{name}.up.q4" not in stored:
+        return None
+    up, down = (
+        dequantise(stored[f"{name}.{part}.q4"], stored[f"{name}.{part}.scale"], size)
+        for part, size in (("up", shape[0]), ("down", shape[1]))
+    )
+    return Factors(up.T, down)
+
+
+def _small(matrix: Tensor) -> bool:
+    """Whether 4 bits are not worth it: a bias by relative position and the like."""
+    return matrix.numel() < 2**12
+
+
 def _round(rows: Tensor, scale: Tensor) -> Tensor:
     return (rows / scale.clamp(min=1e-12)[:, None]).round().clamp(-7, 7)
 
@@ -155,14 +170,10 @@ def _restore(name: str, stored: Mapping[str, Tensor], encoder: Mapping[str, Tens
     base = encoder.get(name.removeprefix("encoder."))
     if base is None:
         return stored[name].float()
-    if f"{name}.up.q8" in stored:
-        up, down = (
-            stored[f"{name}.{part}.q8"].float() * stored[f"{name}.{part}.scale"].float()[:, None]
-            for part in ("up", "down")
-        )
-        return base.float() + up @ down.T
+    if base.ndim == 2 and (factors := stored_factors(name, stored, (base.shape[0], base.shape[1]))):
+        return base.float() + factors.up @ factors.down
     if f"{name}.q4" not in stored and name not in stored:
         return base.float()  # not trained
-    if base.ndim == 2:
+    if f"{name}.q4" in stored:
         return base.float() + dequantise(stored[f"{name}.q4"], stored[f"{name}.scale"], base.shape[1])
     return base.float() + stored[name].float()
