@@ -8,10 +8,10 @@ from typing import Literal
 
 import msgspec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_BODY_BYTES = 19_000
 """Standard Webhooks asks for bodies below 20 kB."""
-MAX_ALSO = 20
+MAX_ALSO, MAX_CHILDREN = 20, 10
 
 Event = Literal["alert.firing", "alert.resolved"]
 
@@ -64,12 +64,34 @@ class Also(msgspec.Struct, frozen=True, kw_only=True):
     figures: Figures
 
 
+class Child(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of the alert's series, in the same window. `contribution` is its share of what is above the expectation.
+
+    Parts overlap (topics and companies), so that contributions need not add up to 1. `surged` says that it surged
+    too, no more than the alert's series explains: it raised no alert of its own.
+    """
+
+    series: str
+    name: str
+    contribution: float
+    observed: int
+    expected: float
+    surged: bool = False
+
+
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """One episode of one series, from firing to resolved. Each change makes a new `revision`.
 
     `figures` are those of the minute it fired, `peak` those of the largest z since. Times are event times.
     `publishers` and `stories` are those of the listed items; `unlisted` negative items found the lists full, so that
     there may be more of both.
+
+    `also` are series that surge because of this one's items. `children` are the parts with most of it, the largest
+    first; `explains` of its parts surged with it. Alerts that have to do with each other share a `group`, the id of
+    the first; `parent` is then the series of an open alert that contains this one, which goes beyond it. `moved_at` is
+    when the alert, which had begun on a broader series or a theme, was found to be about `series`: `figures` are of
+    that minute then. Of alerts as surprising as this one, or more so, `expected_false_share` are expected to be
+    false (None for themes, whose threshold is their own).
     """
 
     id: str
@@ -88,6 +110,12 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     unlisted: int = 0
     stories: tuple[Story, ...]
     also: tuple[Also, ...] = ()
+    group: str = ""
+    parent: str = ""
+    children: tuple[Child, ...] = ()
+    explains: int = 0
+    moved_at: datetime | None = None
+    expected_false_share: float | None = None
     schema: int = SCHEMA_VERSION
 
 
@@ -138,13 +166,15 @@ def decode_message(raw: bytes) -> Message:
 
 
 def message_body(event: Event, alert: Alert) -> bytes:
-    """Return the webhook's body, below `MAX_BODY_BYTES`: the weakest stories, then the last of `also`, make room."""
+    """Return the webhook's body, below `MAX_BODY_BYTES`: the weakest stories, children, then `also` make room."""
     while True:
         body = _encoder.encode(Message(type=event, timestamp=alert.updated_at, data=alert))
-        if len(body) <= MAX_BODY_BYTES or not (alert.stories or alert.also):
+        if len(body) <= MAX_BODY_BYTES or not (alert.stories or alert.also or alert.children):
             return body
-        if len(alert.stories) > 1 or not alert.also:
+        if len(alert.stories) > 1 or not (alert.also or alert.children):
             alert = msgspec.structs.replace(alert, stories=alert.stories[:-1])
+        elif alert.children:
+            alert = msgspec.structs.replace(alert, children=alert.children[:-1])
         else:
             alert = msgspec.structs.replace(alert, also=alert.also[:-1])
 

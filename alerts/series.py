@@ -65,6 +65,24 @@ def theme_series(phrase: str) -> str:
     return _part(THEME, phrase)
 
 
+def check(series: str) -> None:
+    """Do nothing when `series` is the name of one.
+
+    >>> check("company=AAPL;topic=Earnings")
+    >>> check("firm=AAPL")
+    Traceback (most recent call last):
+    alerts.series.SeriesError: 'firm=AAPL' is no series: market, topic=T, company=C, company=C;topic=T or theme=PHRASE
+
+    Raises:
+        SeriesError: it is not.
+    """
+    shape = "market, topic=T, company=C, company=C;topic=T or theme=PHRASE"
+    if kind(series) not in ("market", "topic", "company", "company_topic", THEME) or (
+        series != MARKET and "" in (part.partition("=")[2] for part in series.split(";"))
+    ):
+        raise SeriesError(f"{series[:128]!r} is no series: {shape}")
+
+
 def parent(series: str) -> str | None:
     """Return the series whose odds stand in while `series` has little history of its own.
 
@@ -91,6 +109,31 @@ def overlaps(outer: str, inner: str) -> bool:
         return False
     contained = outer == MARKET or outer in inner.split(";")
     return contained or (kind(outer), kind(inner)) == ("topic", "company")
+
+
+def containers(series: str) -> tuple[str, ...]:
+    """Return the series that contain `series` directly, the narrowest way up.
+
+    >>> containers("company=AAPL;topic=Earnings"), containers("topic=Earnings"), containers("market")
+    (('company=AAPL', 'topic=Earnings'), ('market',), ())
+    """
+    if series == MARKET or kind(series) == THEME:
+        return ()
+    parts = tuple(series.split(";"))
+    return parts if len(parts) > 1 else (MARKET,)
+
+
+def common(outer: str, inner: str) -> str | None:
+    """Return the series of the items that are in both, of two that `overlaps` names broader and narrower.
+
+    >>> common("topic=Earnings", "company=AAPL"), common("market", "company=AAPL")
+    ('company=AAPL;topic=Earnings', 'company=AAPL')
+    >>> common("company=AAPL", "topic=Earnings") is None
+    True
+    """
+    if not overlaps(outer, inner):
+        return None
+    return f"{inner};{outer}" if (kind(outer), kind(inner)) == ("topic", "company") else inner
 
 
 def label(series: str) -> str:
