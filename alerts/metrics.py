@@ -72,6 +72,17 @@ class AlertsMetrics:
             buckets=(0.1, 0.3, 1, 3, 10, 30),
             registry=registry,
         )
+        self.rules_valid = Gauge(
+            f"{name}rules_valid",
+            "1 when the file of rules is in force as it stands; 0 when it is wrong or gone, and the rules before it "
+            "stay in force.",
+            registry=registry,
+        )
+        self.rules_loaded_timestamp_seconds = Gauge(
+            f"{name}rules_loaded_timestamp_seconds",
+            "Unix time at which the rules in force were read; 0 without a file of rules.",
+            registry=registry,
+        )
         self.outbox_depth = Gauge(f"{name}outbox_depth", "Deliveries that wait.", registry=registry)
         self.oldest_due_seconds = Gauge(
             f"{name}oldest_due_seconds", "Seconds since the longest due delivery was due.", registry=registry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -95,6 +96,12 @@ class WebhookSettings(BaseModel, frozen=True, extra="forbid"):
         default=False, description="Allow addresses that are private or of this machine; otherwise they are refused."
     )
 
+    name: str | None = Field(
+        default=None,
+        pattern=r"^[\w.-]{1,64}$",
+        description="By which rules speak of it: letters, digits, `.`, `-`, `_`; one no other has.",
+    )
+
     @field_validator("url")
     @classmethod
     def _is_http(cls, value: SecretStr) -> SecretStr:
@@ -161,3 +168,16 @@ class AlertsSettings(BaseModel, frozen=True, extra="forbid"):
         default=6, ge=2, description="z from which an alert is `critical`, below it is `warning`."
     )
     webhooks: tuple[WebhookSettings, ...] = Field(default=(), description="Receivers of alerts.")
+    rules: Path | None = Field(
+        default=None,
+        description="File of rules (YAML): limits and receivers by topic, company, group and time. Unset: the settings "
+        "here hold for everything. Read anew when it changes, but for `clock = \"event\"`.",
+    )
+
+    @field_validator("webhooks")
+    @classmethod
+    def _names_differ(cls, value: tuple[WebhookSettings, ...]) -> tuple[WebhookSettings, ...]:
+        names = [webhook.name for webhook in value if webhook.name is not None]
+        if len(set(names)) < len(names):
+            raise ValueError("two webhooks have the same name")
+        return value

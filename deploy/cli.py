@@ -19,6 +19,7 @@ COMMANDS = {
     "stream": "Score items from Kafka; any number of workers.",
     "alerts": "Watch the windows, raise alerts and deliver them.",
     "listen": "Receive alerts: verify their signatures and print them.",
+    "rules": "Check the file of rules, and say what holds for a series.",
     "detect": "Score a series of counts from a file.",
     "backtest": "Put a history through scoring and detectors, and report its alerts.",
     "score": "Score texts from a file or standard input.",
