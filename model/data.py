@@ -59,6 +59,11 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.texts)
 
+    @property
+    def complete(self) -> bool:
+        """Whether it carries both labels, as our events do."""
+        return bool(self.sentiment_labels and self.topic_labels)
+
     def take(self, rows: Sequence[int]) -> Labelled:
         """The set with only these rows, in this order."""
         return Labelled(

@@ -56,7 +56,7 @@ def taught(
     if not networks and not tfidf_share:
         return targets
     own = np.concatenate([np.full(len(data), data.name in conventions or bool(data.topic_labels)) for data in sets])
-    both = np.concatenate([np.full(len(data), bool(data.sentiment_labels and data.topic_labels)) for data in sets])
+    both = np.concatenate([np.full(len(data), data.complete) for data in sets])
     own &= ~both
     sentiment, topic = _from_networks(targets, networks) if networks else _from_labels(targets)
     if tfidf_share:

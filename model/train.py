@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,6 +21,7 @@ from model import checkpoint, run_folder
 from model.allocator import keep_freed_memory
 from model.batches import Targets, hard_targets
 from model.calibrate import served_temperature, temperatures
+from model.data import UNLABELLED, Labelled
 from model.encoder import encoder_folder, load_tokenizer
 from model.errors import ModelError
 from model.low_rank import input_moments, low_rank
@@ -86,7 +89,7 @@ def _train(settings: TrainSettings, report: Report) -> Path:
     size = pack(network, encoder, partial, factors)
     served, version = unpack(partial, settings.encoder)  # judged and calibrated as it is served: rounded
     logits = predict(served, tokenizer, dev_texts)
-    served.config.temperature = temperatures(logits, dev_targets, served.config.conventions)
+    served.config.temperature = temperatures(logits, _of_its_kind(sets.dev, dev_targets), served.config.conventions)
     served.config.temperature[SERVED] = served_temperature(served, logits, dev_targets)
     write_config(served.config, partial)
     for name in (WEIGHTS, CONFIG):
@@ -99,6 +102,18 @@ def _train(settings: TrainSettings, report: Report) -> Path:
     report.say(f"temperatures: {served.config.temperature}")
     report.say(f"{version} packed into {settings.out}: {size / 1e6:.1f} MB; {minutes:.1f} minutes")
     return settings.out
+
+
+def _of_its_kind(sets: Sequence[Labelled], targets: Targets) -> Targets:
+    """The targets that calibrate each head: of the texts it was made for, where there are such.
+
+    Sets that carry both labels train every head. They stand for other texts, on which no head is as often right.
+    """
+    complete = np.concatenate([np.full(len(data), data.complete) for data in sets])
+    if complete.all():
+        return targets
+    sentiment = np.where(complete[:, None], UNLABELLED, targets.sentiment)
+    return replace(targets, sentiment=sentiment, topic=np.where(complete, UNLABELLED, targets.topic))
 
 
 def _fingerprint(settings: TrainSettings, sets: TrainingSets, network: Network, targets: Targets) -> str:
