@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.text import Text
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from alerts.alert import Alert, AlertError, Also, Message, decode_message
-from alerts.series import THEME, kind
+from alerts.alert import Alert, AlertError, Also, Child, Message, decode_message
+from alerts.series import THEME, kind, label
 from alerts.settings import check_secret
 
 log = logging.getLogger(__name__)
@@ -130,8 +130,18 @@ def render(message: Message) -> Text:
 
 
 def _append_reasons(text: Text, alert: Alert) -> None:
+    if alert.parent:
+        text.append(
+            f"  beyond what {plain(label(alert.parent))} explains, which has an alert of its own\n", style="dim"
+        )
     for also in alert.also:
         text.append(f"  also {plain(also.name)}: {_brief(also)}\n", style="dim")
+    for child in alert.children:
+        text.append(f"  of it {plain(child.name)}: {_part(child)}\n", style="dim")
+    if alert.explains:
+        text.append(f"  {alert.explains} of its parts surge with it, and raise no alerts of their own\n", style="dim")
+    if alert.expected_false_share is not None:
+        text.append(f"  {alert.expected_false_share:.1%} of alerts like this are expected to be false\n", style="dim")
     for story in alert.stories:
         words = [word for word in (plain(word) for word, _ in story.words) if word]
         text.append("  • ").append_text(_marked(plain(story.title), words)).append("\n")
@@ -159,6 +169,11 @@ def _brief(also: Also) -> str:
         return f"{seen.observed} negative stories in {seen.window_min // 60} h, {seen.expected:.2g} expected"
     total = seen.observed + seen.others
     return f"{seen.observed} negative of {total} items in {seen.window_min} min, {seen.expected:.1f} expected"
+
+
+def _part(child: Child) -> str:
+    seen = f"{child.observed} negative, {child.expected:.1f} expected"
+    return f"{child.contribution:.0%} of what is too much ({seen})"
 
 
 def _time(at: datetime) -> str:

@@ -30,11 +30,21 @@ class AlertsMetrics:
         self.opened = Counter(f"{name}opened", "Alerts opened.", ["kind"], registry=registry)
         self.resolved = Counter(f"{name}resolved", "Alerts resolved.", ["kind"], registry=registry)
         self.joined = Counter(
-            f"{name}joined", "Surges listed in the alert of a related series.", ["kind"], registry=registry
+            f"{name}joined",
+            "Surges listed in the alert of a related series: parts that it explains, and what surges because of it.",
+            ["kind"],
+            registry=registry,
+        )
+        self.expected_false_share = Gauge(
+            f"{name}expected_false_share",
+            "Share of the alerts of late that is expected to be false, from the tests made and the p-values at which "
+            "alerts open; themes do not count.",
+            registry=registry,
         )
         self.held = Counter(
             f"{name}held",
-            "Surging minutes of a series that opened no alert, by reason: warming_up, publishers.",
+            "Surging minutes of a series that opened no alert, by reason: warming_up, publishers, discovery (not rare "
+            "enough among all tests of late).",
             ["reason"],
             registry=registry,
         )
@@ -92,7 +102,7 @@ class AlertsMetrics:
         for kind in KINDS:  # rules and dashboards see 0, not nothing
             for metric in (self.open, self.opened, self.resolved, self.joined):
                 metric.labels(kind=kind)
-        for reason in ("warming_up", "publishers"):
+        for reason in ("warming_up", "publishers", "discovery"):
             self.held.labels(reason=reason)
         for outcome in ("delivered", "failed", "dead"):
             self.deliveries.labels(outcome=outcome)

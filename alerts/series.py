@@ -136,6 +136,16 @@ def common(outer: str, inner: str) -> str | None:
     return f"{inner};{outer}" if (kind(outer), kind(inner)) == ("topic", "company") else inner
 
 
+def company_of(series: str) -> str:
+    """Return the company that a series is about, empty when it is about none.
+
+    >>> company_of("company=AAPL;topic=Earnings"), company_of("topic=Earnings")
+    ('AAPL', '')
+    """
+    name, _, value = series.partition(";")[0].partition("=")
+    return value if name == "company" else ""
+
+
 def label(series: str) -> str:
     """Return the name as an analyst reads it.
 

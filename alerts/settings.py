@@ -37,12 +37,16 @@ class SurgeSettings(BaseModel, frozen=True, extra="forbid"):
     """When a series surges."""
 
     threshold_z: float = Field(
-        default=3.5,
+        default=3.7,
         ge=2,
-        description="z (signed root of the deviance) from which a series surges. Simulated quiet streams gave, at 3.5, "
-        "0.04 false alarms a day over 190 series (300 items a day) and 1.1 over 870 (6,000 items); 3.25 twice that.",
+        description="Strength, on the scale of a z, from which a series surges. At 3.7 a busy series alone gives a false "
+        "alarm in one to two weeks, one with a few items a day hardly any (`make bench-surge`).",
     )
-    minimum_count: int = Field(default=5, ge=1, description="Negative items in the window below which nothing surges.")
+    minimum_count: int = Field(
+        default=4,
+        ge=1,
+        description="Negative items below which nothing surges: in the window, or in the day for what has added up.",
+    )
     minimum_publishers: int = Field(
         default=2,
         ge=1,
@@ -58,6 +62,25 @@ class SurgeSettings(BaseModel, frozen=True, extra="forbid"):
     )
     max_series: int = Field(
         default=20_000, ge=1, description="Series tracked at most; counts of further ones are left out and counted."
+    )
+
+
+class DiscoverySettings(BaseModel, frozen=True, extra="forbid"):
+    """How many of the alerts may be false, when many series are watched."""
+
+    on: bool = Field(
+        default=True,
+        description="Whether a surge must also be rare among all tests of late to open an alert. Off, each does.",
+    )
+    share: float = Field(
+        default=0.1,
+        gt=0,
+        le=0.5,
+        description="Share of false alerts aimed at, q: an alert opens when p is at most q times the alerts of late "
+        "over the tests of late. Smaller is calmer and finds less.",
+    )
+    half_life_h: float = Field(
+        default=24, ge=1, le=720, description="Hours after which a test or an alert counts half in what is of late."
     )
 
 
@@ -95,7 +118,6 @@ class WebhookSettings(BaseModel, frozen=True, extra="forbid"):
     allow_private: bool = Field(
         default=False, description="Allow addresses that are private or of this machine; otherwise they are refused."
     )
-
     name: str | None = Field(
         default=None,
         pattern=r"^[\w.-]{1,64}$",
@@ -145,6 +167,9 @@ class AlertsSettings(BaseModel, frozen=True, extra="forbid"):
 
     windows: WindowsSettings = Field(default=WindowsSettings(), description="How items are counted.")
     surge: SurgeSettings = Field(default=SurgeSettings(), description="When a series surges.")
+    discovery: DiscoverySettings = Field(
+        default=DiscoverySettings(), description="How many of the alerts may be false, when many series are watched."
+    )
     themes: ThemesSettings = Field(default=ThemesSettings(), description="When themes emerge.")
     clock: Literal["wall", "event"] = Field(
         default="wall",

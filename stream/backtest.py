@@ -248,6 +248,14 @@ def line_of(alert: Alert) -> dict[str, Any]:
         "publishers": alert.publishers,
         "summary": alert.summary,
         "also": [each.series for each in alert.also],
+        "group": alert.group,
+        "parent": alert.parent,
+        "children": [
+            {"series": each.series, "contribution": each.contribution, "surged": each.surged} for each in alert.children
+        ],
+        "explains": alert.explains,
+        "moved_at": alert.moved_at,
+        "expected_false_share": alert.expected_false_share,
         "stories": [
             {
                 "time": story.published_at,

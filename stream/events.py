@@ -115,10 +115,10 @@ def judge(
         mine = [
             alert
             for alert in alerts
-            if event.time - _EARLY <= alert.started_at <= event.time + within and is_about(alert, event.series)
+            if event.time - _EARLY <= _told_at(alert) <= event.time + within and is_about(alert, event.series)
         ]
         matched |= {alert.id for alert in mine}
-        delay = (mine[0].started_at - event.time).total_seconds() / 60 if mine else None
+        delay = (min(map(_told_at, mine)) - event.time).total_seconds() / 60 if mine else None
         found.append(Found(event, mine[0].id if mine else None, delay))
     delays = [each.delay_min for each in found if each.delay_min is not None]
     return Verdict(
@@ -133,6 +133,11 @@ def judge(
         delay_min=_median(delays),
         false_a_week=rate(len(alerts) - len(matched), (last - first + 1) / 10_080),
     )
+
+
+def _told_at(alert: Alert) -> datetime:
+    """When the alert named its series: one that moved did so later than it fired."""
+    return alert.moved_at or alert.started_at
 
 
 def is_about(alert: Alert, series: str) -> bool:

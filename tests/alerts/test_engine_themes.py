@@ -14,6 +14,7 @@ import redis.asyncio
 from prometheus_client import CollectorRegistry
 
 from alerts.alert import Alert
+from alerts.discovery import Discovery
 from alerts.engine import AlertEngine
 from alerts.episodes import Theme
 from alerts.lifecycle import Episode, Lifecycle
@@ -92,7 +93,7 @@ def test_a_theme_is_one_alert_that_closes_and_survives_restarts(store: redis.Red
 def lifecycle() -> Lifecycle:
     """Nothing is open."""
     settings = AlertsSettings()
-    return Lifecycle(settings, Detector(settings.surge), AlertsMetrics(CollectorRegistry()))
+    return Lifecycle(settings, Detector(settings.surge), Discovery(), AlertsMetrics(CollectorRegistry()))
 
 
 @pytest.fixture
