@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook
 
-from alerts.alert import Alert, Also, message_body
+from alerts.alert import Alert, Also, Child, message_body
 from alerts.listen import Receiver, plain
 
 
@@ -51,6 +51,23 @@ def test_a_theme_among_what_else_surges_reads_as_stories(
     body = message_body("alert.firing", msgspec.structs.replace(alert, also=(also,)))
     assert httpx.post(receiver, content=body, headers=_headers(secret, body)).status_code == 204
     assert "  also Lumen Harbour: 4 negative stories in 24 h, 0.012 expected\n" in out.getvalue()
+
+
+def test_parts_and_the_share_expected_to_be_false_are_told(
+    receiver: str, secret: str, out: io.StringIO, alert: Alert
+) -> None:
+    child = Child(series="topic=Legal", name="Legal\x1b[31m", contribution=0.4, observed=40, expected=8.25, surged=True)
+    changed = msgspec.structs.replace(
+        alert, children=(child,), explains=31, parent="market", group="b" * 32, expected_false_share=0.021
+    )
+    body = message_body("alert.firing", changed)
+    assert httpx.post(receiver, content=body, headers=_headers(secret, body)).status_code == 204
+    assert out.getvalue().splitlines()[2:6] == [
+        "  beyond what the market explains, which has an alert of its own",
+        "  of it Legal[31m: 40% of what is too much (40 negative, 8.2 expected)",
+        "  31 of its parts surge with it, and raise no alerts of their own",
+        "  2.1% of alerts like this are expected to be false",
+    ]
 
 
 def test_an_alert_reads_well_and_is_printed_once(receiver: str, secret: str, out: io.StringIO, alert: Alert) -> None:
