@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
@@ -19,15 +18,16 @@ from prometheus_client import CollectorRegistry
 from redis import Redis, RedisError
 
 from alerts.alert import Alert, Event
-from alerts.buckets import Buckets, Progress
+from alerts.buckets import Buckets
+from alerts.discovery import Discovery, DiscoverySnapshotError
 from alerts.emerging import Emerging, ThemesSnapshotError
 from alerts.episodes import Theme
 from alerts.evidence import items_of
 from alerts.explain import Explainer, Explaining
+from alerts.frontier import BEHIND_MIN, Frontier
 from alerts.lifecycle import Episode, Lifecycle
 from alerts.metrics import KINDS, AlertsMetrics
 from alerts.outbox import Outbox, deliveries
-from alerts.rolling import WINDOWS_MIN
 from alerts.sender import Sender
 from alerts.series import MARKET, THEME, kind
 from alerts.settings import AlertsSettings
@@ -39,12 +39,9 @@ from alerts.windows import COPY, NEGATIVE, Count, WindowItem
 log = logging.getLogger(__name__)
 
 _CHUNK_MIN = 60
-_EMPTY_MIN = 300  # after so many empty minutes all windows are empty and all alerts can be closed
+_EMPTY_MIN = 1_500  # after so many empty minutes all windows are empty and all alerts can be closed
 _GAP_MIN = 600
-_SETTLE_S = 3.0  # with the event clock: what a producer may hold back after it sent newer items to other partitions
 _STUCK_S = 60.0
-_BEHIND_MIN = 5
-_AHEAD_S = 60.0  # by which machines' times may differ, as in windows.lua
 
 
 class _State(msgspec.Struct, frozen=True):
@@ -55,6 +52,7 @@ class _State(msgspec.Struct, frozen=True):
     detector: bytes
     quiet_until: int | None = None
     themes: bytes = b""
+    discovery: bytes = b""
 
 
 class AlertEngine:
@@ -73,7 +71,7 @@ class AlertEngine:
     ) -> None:
         """`explainer`, when given, is asked for the words that weighed most in the stories of each new alert."""
         self._settings = settings
-        self._clock = clock
+        self._frontier = Frontier(settings, clock)
         self._redis = Redis.from_url(redis_url, socket_timeout=30, socket_connect_timeout=5)
         self._buckets = Buckets(self._redis, documents_topic, partitions)
         self._store = AlertStore(self._redis)
@@ -87,9 +85,8 @@ class AlertEngine:
         self._quiet_until: int | None = None  # nobody is told of what was up to this minute
         self._reconcile_at: int | None = None  # when this minute is judged, open alerts and episodes are made one
         self._loaded = False
-        self._listed: tuple[int, list[WindowItem]] = (0, [])
+        self._listed: tuple[int, int, list[WindowItem]] = (0, 0, [])
         self._filled: tuple[int, list[int]] = (0, [])
-        self._seen_clocks: deque[tuple[float, float]] = deque()
         self._waiting = ["has not started"]
         self._last_tick = time.monotonic()
         self._last_error = ""
@@ -154,7 +151,8 @@ class AlertEngine:
         if self._explaining is not None:
             self._explaining.renew()
         progress = self._buckets.progress()
-        now_s, frontier, waiting = self._frontier(progress)
+        reached = self._frontier.reached(progress)
+        frontier, waiting = reached.minute, reached.waiting
         if frontier is None:
             self._waiting = waiting
             self._watch_outbox()
@@ -172,10 +170,10 @@ class AlertEngine:
         if self._reconcile_at is not None and self._minute >= self._reconcile_at:
             self._reconcile(self._minute)
         behind_min = frontier - self._minute
-        if behind_min > _BEHIND_MIN:
+        if behind_min > BEHIND_MIN:
             waiting.append(f"reading history: {behind_min} minutes to go")
         self._waiting = waiting
-        self._metrics.behind_seconds.set(max(0.0, now_s - (self._minute + 1) * 60))
+        self._metrics.behind_seconds.set(max(0.0, reached.now_s - (self._minute + 1) * 60))
         self._watch_outbox()
         if time.monotonic() - self._saved >= self._settings.snapshot_s:
             self._save()
@@ -183,7 +181,8 @@ class AlertEngine:
 
     def _begin(self) -> None:
         self._detector = Detector(self._settings.surge)
-        self._lifecycle = Lifecycle(self._settings, self._detector, self._metrics)
+        self._discovery = Discovery(self._settings.discovery, self._settings.surge.threshold_z)
+        self._lifecycle = Lifecycle(self._settings, self._detector, self._discovery, self._metrics)
         self._emerging = Emerging(self._settings.themes) if self._settings.themes.on else None
         self._minute, self._empty, self._refused = None, 0, 0
         self._forgotten = 0
@@ -193,7 +192,7 @@ class AlertEngine:
     def _load(self) -> None:
         """Take up the last snapshot; without one, learn again from the buckets and tell nobody about the past."""
         self._begin()
-        self._listed, self._filled = (0, []), (0, [])
+        self._listed, self._filled = (0, 0, []), (0, [])
         sealed = [progress.sealed for progress in self._buckets.progress() if progress.sealed is not None]
         self._reconcile_at = max(sealed, default=None)
         raw = self._store.load_state()
@@ -205,6 +204,7 @@ class AlertEngine:
                 if state.quiet_until is not None:
                     self._quiet_until = self._reconcile_at = state.quiet_until
                 self._load_themes(state.themes)
+                self._load_discovery(state.discovery)
             except (SnapshotError, msgspec.MsgspecError) as exc:
                 log.warning("the last snapshot cannot be used (%s); learning again from the windows", exc)
         if self._minute is None:
@@ -230,47 +230,21 @@ class AlertEngine:
         episodes = self._lifecycle.episodes
         self._lifecycle.episodes = [episode for episode in episodes if kind(episode.alert.series) != THEME]
 
+    def _load_discovery(self, snapshot: bytes) -> None:
+        try:
+            if snapshot:
+                self._discovery.restore(snapshot)
+        except DiscoverySnapshotError as exc:
+            log.warning("the last snapshot of tests cannot be used (%s); learning again what is rare", exc)
+
     def _save(self) -> None:
         if self._minute is not None:
             themes = self._emerging.snapshot() if self._emerging is not None else b""
             detector = self._detector.snapshot()
-            state = _State(self._minute, self._lifecycle.episodes, detector, self._quiet_until, themes)
+            tests = self._discovery.snapshot()
+            state = _State(self._minute, self._lifecycle.episodes, detector, self._quiet_until, themes, tests)
             self._store.save_state(msgspec.msgpack.encode(state))
         self._saved = time.monotonic()
-
-    def _frontier(self, progress: Sequence[Progress]) -> tuple[float, int | None, list[str]]:
-        """Return the time (Unix s), the last minute complete in all partitions (None: unknown), what is waited for.
-
-        A partition is complete up to its clock, or, when its worker had nothing left to read, up to that time. With the
-        event clock "that time" is the largest clock known a little before.
-        """
-        wall_s = self._clock()
-        # An item from the future, let in by a server whose time was wrong, does not move time on.
-        clocks = [(p.clock_ms or 0) / 1000 for p in progress]
-        clocks = [clock if clock <= wall_s + _AHEAD_S else 0.0 for clock in clocks]
-        event_s = min(max(clocks, default=0.0), wall_s)
-        by_event = self._settings.clock == "event"
-        if not self._seen_clocks or event_s > self._seen_clocks[-1][1]:
-            self._seen_clocks.append((wall_s, event_s))
-        while len(self._seen_clocks) > 1_000:
-            self._seen_clocks.popleft()
-        waiting = []
-        reached_s = wall_s if not by_event else event_s
-        for number, partition in enumerate(progress):
-            if partition.rebuilding:
-                waiting.append(f"partition {number}: its windows are being rebuilt")
-            idle_s = (partition.idle_at_ms or 0) / 1000
-            if by_event:
-                idle_s = max((c for seen_s, c in self._seen_clocks if seen_s <= idle_s - _SETTLE_S), default=0.0)
-            complete_s = max(clocks[number], idle_s)
-            if not by_event and wall_s - complete_s > 60 * _BEHIND_MIN:
-                waiting.append(f"partition {number}: no worker has read it to its end for over {_BEHIND_MIN} min")
-            reached_s = min(reached_s, complete_s)
-        if reached_s <= 0 or any(p.rebuilding for p in progress):
-            if not waiting:
-                waiting.append("no item was counted yet" if by_event else "no worker has reported progress yet")
-            return wall_s, None, waiting
-        return (event_s if by_event else wall_s), int((reached_s - self._settings.grace_s) // 60) - 1, waiting
 
     def _catch_up(self, minute: int, frontier: int) -> int:
         """Judge what follows `minute`, at most an hour of it, or skip a long gap; return the last minute done."""
@@ -306,6 +280,15 @@ class AlertEngine:
             judgements = self._detector.update(minute, counts)
             if self._explaining is not None and any(j.state != "warming up" and j.z > CALM_Z for j in judgements):
                 self._explaining.prepare()
+            tested = self._detector.tested
+            self._discovery.observe(
+                minute,
+                tested.columns,
+                tested.strengths,
+                tested.negatives,
+                self._detector.in_episode(),
+                learn=not self._detector.warming_up(),
+            )
             changes = self._lifecycle.step(minute, judgements, self._evidence)
             changes += self._lifecycle.step_themes(self._themes(minute, counts, listed))
             if self._quiet_until is None or minute > self._quiet_until:
@@ -331,11 +314,11 @@ class AlertEngine:
         return self._emerging.update(minute, sum(count for _, count in market), negatives, listed)
 
     def _evidence(self, judgement: Judgement) -> list[WindowItem]:
-        at, listed = self._listed
-        if at != judgement.minute:
-            minutes = range(judgement.minute - max(WINDOWS_MIN) + 1, judgement.minute + 1)
+        at, span, listed = self._listed
+        if at != judgement.minute or span < judgement.window_min:
+            minutes = range(judgement.minute - judgement.window_min + 1, judgement.minute + 1)
             listed = self._buckets.items(minutes)
-            self._listed = judgement.minute, listed
+            self._listed = judgement.minute, judgement.window_min, listed
         return items_of(judgement, listed, self._settings.windows)
 
     def _explain(self, alerts: list[Alert]) -> Callable[[Alert], Alert]:
@@ -395,6 +378,7 @@ class AlertEngine:
         metrics.series.set(self._detector.tracked)
         metrics.refused.inc(max(0, self._detector.refused - self._refused))
         self._refused = self._detector.refused
+        metrics.expected_false_share.set(self._discovery.expected_false_share)
         if self._emerging is not None:
             metrics.themes_window_seconds.set(self._emerging.window_min * 60)
             metrics.themes_terms.set(self._emerging.terms)

@@ -1,76 +1,91 @@
-"""Counts of all series over the last minutes, with sums over windows, a column a series."""
+"""Counts of all series over the last minutes and hours, with sums over windows, a column a series."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from alerts.columns import Columns, Counts, Ints
 
-WINDOWS_MIN = (5, 15, 60, 240)
+WINDOWS_MIN = (5, 15, 60, 240, 1_440)
 NEGATIVES, OTHERS, COPIES = range(3)
 GUARD_H = 4
 """Hours between the newest hour that a baseline has learnt from and now."""
 
-_RING = max(WINDOWS_MIN)
-_HOURS = GUARD_H + 1
+_STEPS_MIN = (1, 1, 1, 15, 60)  # a window ends now and begins at a full step
+_SLOTS = {1: 60, 15: 16, 60: 24}
+_RINGS = {1: "minutes", 15: "quarters", 60: "hours"}
+_MOST = np.iinfo(np.uint16).max
 
 
-class Rolling:
-    """Minute counts of `_RING` minutes and hour totals not yet learnt from. Minutes are Unix time // 60.
+class Rolling(Columns):
+    """Counts [kind, slot, series] of the last 60 minutes, 16 quarters and 24 hours. Minutes are Unix time // 60.
 
-    `sums[kind, window, series]` holds what happened in the last `WINDOWS_MIN[window]` minutes, this one included.
+    `sums[kind, window, series]` holds what happened in the last `WINDOWS_MIN[window]` minutes, this one included; that
+    of 240 minutes begins at a full quarter and that of a day at a full hour, so that they are up to 14 and 59 minutes
+    shorter. A minute holds 65,535 items of a kind and series at most; what is above is not counted.
     """
 
-    def __init__(self, minute: int, series: int = 0) -> None:
-        self.minute = minute
-        self.ring = np.zeros((3, _RING, series), dtype=np.int32)
-        self.sums = np.zeros((3, len(WINDOWS_MIN), series), dtype=np.int64)
-        self.hours = np.zeros((2, _HOURS, series), dtype=np.int64)
+    fields: ClassVar = {
+        "minutes": ((3, 60), np.uint16),
+        "quarters": ((3, 16), np.int32),
+        "hours": ((3, 24), np.int32),
+        "sums": ((3, len(WINDOWS_MIN)), np.int32),
+    }
+    minutes: NDArray[np.uint16]
+    quarters: Counts
+    hours: Counts
+    sums: Counts
 
-    def advance(self) -> Ints | None:
-        """Go on to the next minute; at a full hour return the totals [2, series] of the hour that ended 4 h ago."""
+    def __init__(self, minute: int) -> None:
+        super().__init__()
+        self.minute = minute
+
+    def advance(self) -> Counts | None:
+        """Go on to the next minute; at a full hour return the counts [kind, series] of the hour that ended 4 h ago."""
         self.minute += 1
-        for at, window in enumerate(WINDOWS_MIN):
-            self.sums[:, at] -= self.ring[:, (self.minute - window) % _RING]
-        self.ring[:, self.minute % _RING] = 0
-        if self.minute % 60:
-            return None
-        slot = (self.minute // 60) % _HOURS  # still that of the hour _HOURS before: it ended GUARD_H ago
-        totals = self.hours[:, slot].copy()
-        self.hours[:, slot] = 0
-        return totals
+        for at, (window, step) in enumerate(zip(WINDOWS_MIN, _STEPS_MIN, strict=True)):
+            if self.minute % step == 0:
+                ring = getattr(self, _RINGS[step])
+                self.sums[:, at] -= ring[:, (self.minute - window) // step % _SLOTS[step]]
+        for step, slots in _SLOTS.items():
+            if self.minute % step == 0:
+                getattr(self, _RINGS[step])[:, self.minute // step % slots] = 0
+        return self.hour(GUARD_H + 1) if self.minute % 60 == 0 else None
+
+    def hour(self, ago: int) -> Counts:
+        """Return the counts [kind, series] of the clock's hour so many before this one."""
+        counts: Counts = self.hours[:, (self.minute // 60 - ago) % 24]
+        return counts
 
     def add(self, kinds: Ints, minutes: Ints, columns: Ints, counts: Ints) -> None:
-        """Add `counts[i]` of `kinds[i]` at event minute `minutes[i]` to series `columns[i]`.
-
-        What belongs to an hour that was learnt from already goes to the oldest that was not.
-        """
-        minutes = np.minimum(minutes, self.minute)
-        ages = self.minute - minutes
-        fresh = ages < _RING
-        np.add.at(self.ring, (kinds[fresh], minutes[fresh] % _RING, columns[fresh]), counts[fresh])
-        for at, window in enumerate(WINDOWS_MIN):
-            within = ages < window
-            np.add.at(self.sums[:, at], (kinds[within], columns[within]), counts[within])
-        learnt = kinds != COPIES
-        hours = np.maximum(minutes[learnt] // 60, self.minute // 60 - GUARD_H)
-        np.add.at(self.hours, (kinds[learnt], hours % _HOURS, columns[learnt]), counts[learnt])
+        """Add `counts[i]` of `kinds[i]` at event minute `minutes[i]` to series `columns[i]`."""
+        ages = np.maximum(self.minute - minutes, 0)
+        within = ages < max(WINDOWS_MIN)
+        kinds, ages, columns, counts = kinds[within], ages[within], columns[within], counts[within]
+        # Each minute, kind and series once: a minute has a most, and sums hold what the minute takes.
+        cells = (ages * 3 + kinds) * self.series + columns
+        cells, places = np.unique(cells, return_inverse=True)
+        totals = np.bincount(places, counts, len(cells)).astype(np.int64)
+        ages, kinds, columns = cells // (3 * self.series), cells // self.series % 3, cells % self.series
+        minutes = self.minute - ages
+        slots = minutes % _SLOTS[1]
+        fresh = ages < _SLOTS[1]
+        before = np.where(fresh, self.minutes[kinds, slots, columns], 0)
+        totals = np.minimum(totals, _MOST - before)
+        self.minutes[kinds[fresh], slots[fresh], columns[fresh]] += totals[fresh].astype(np.uint16)
+        for step in (15, 60):
+            held = self.minute // step - minutes // step < _SLOTS[step]
+            slot = minutes[held] // step % _SLOTS[step]
+            np.add.at(getattr(self, _RINGS[step]), (kinds[held], slot, columns[held]), totals[held])
+        for at, (window, step) in enumerate(zip(WINDOWS_MIN, _STEPS_MIN, strict=True)):
+            held = self.minute // step - minutes // step < window // step
+            np.add.at(self.sums[:, at], (kinds[held], columns[held]), totals[held])
 
     def clear(self, minute: int) -> None:
-        """Jump to `minute` over a time without items that is longer than all windows and the guard."""
+        """Jump to `minute` over a time without items that is longer than all windows."""
         self.minute = minute
-        self.ring[:] = 0
-        self.sums[:] = 0
-        self.hours[:] = 0
-
-    def grow(self, more: int) -> None:
-        """Append `more` empty series."""
-        for name in ("ring", "sums", "hours"):
-            old = getattr(self, name)
-            setattr(self, name, np.concatenate([old, np.zeros((*old.shape[:-1], more), old.dtype)], axis=-1))
-
-    def keep(self, columns: Ints) -> None:
-        """Keep only these series, in this order."""
-        for name in ("ring", "sums", "hours"):
-            setattr(self, name, getattr(self, name)[..., columns].copy())
+        for name in self.fields:
+            getattr(self, name)[...] = 0

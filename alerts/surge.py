@@ -1,45 +1,45 @@
 """The detector: more negative items than the other items of a series let one expect.
 
-In windows of 5, 15, 60 and 240 minutes that end now, X negatives stand beside O others (neutral and positive). Copies
-of a story count in neither. Given O, X is negative binomial with mean q·(O + ½) and
-1/size = 1/(O + ½) + c + 1/(A + 3/2): q the odds of a negative, learnt from hours that ended at least 4 h ago; A the
-negatives behind q; c what the series scatters beyond that (`alerts.baseline`). The signed root of the deviance is the
-window's z; the largest z of the windows is judged.
+In windows of 5, 15, 60, 240 minutes and a day that end now, X negatives stand beside O others (neutral and positive).
+Copies of a story count in neither. Given O, X is negative binomial with mean q·(O + ½) and
+1/size = 1/(O + ½) + c + 1/(A + 3/2): q the odds of a negative at this hour of day, learnt from hours that ended at
+least 4 h ago; A the negatives behind q; c what the series scatters beyond that (`alerts.baseline`). The signed root of
+the deviance is the window's z. Beside the windows, which find what is short and strong, a sequential statistic adds up
+what is slow and weak (`alerts.sequential`). The strength of a surge is the larger of the two, on the scale of z.
 
 Conditioning on the others makes a burst of volume with the usual share no surge. It is a conditional binomial test
 written by odds, with the uncertainty of both the level and the odds in the variance.
 
 What it assumes: items are independent given the baseline, apart from the excess c; the model's errors are stable
 (a model that changes moves all odds at once and needs the warm-up again); copies were recognised; the odds of a series
-drift over days, not hours: a share that swings with the hour of day goes into c and makes the test duller. A p-value
-is for one window of one series at one minute: nothing is corrected here for many series, windows and minutes, which
-is why the threshold is as high as it is.
+drift over days, and within a day as they did on the days before. A p-value is for one window of one series at one
+minute: nothing is corrected here for many series, windows and minutes, which is why the threshold is as high as it is.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from alerts.baseline import Baseline
-from alerts.negbin import central_interval, signed_root, upper_tail
-from alerts.rolling import COPIES, NEGATIVES, OTHERS, WINDOWS_MIN, Rolling
-from alerts.series import parent
+from alerts.columns import Bools, Counts, Floats, Ints
+from alerts.negbin import central_interval, upper_tail
+from alerts.panel import Panel, Strengths
+from alerts.rolling import COPIES, NEGATIVES, OTHERS, WINDOWS_MIN
+from alerts.series import containers, parent
 from alerts.settings import SurgeSettings
 from alerts.windows import COPY, NEGATIVE, Count
 
-State = Literal["surging", "elevated", "calm", "warming up"]
+State = Literal["surging", "elevated", "calm", "no data", "warming up"]
 
 CALM_Z = 1.75
 """An episode is calm while `recent_z` is below this."""
-_NEAR_Z = 0.25
-_RECENT = len(WINDOWS_MIN) - 1  # all windows but the longest tell whether a surge goes on
-_SNAPSHOT_VERSION = 2
+_FORGET_MIN = 14 * 1_440
+_SNAPSHOT_VERSION = 3
 _KINDS = {NEGATIVE: NEGATIVES, COPY: COPIES}
 _ORPHAN = -1
 
@@ -47,9 +47,15 @@ _ORPHAN = -1
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """One series at one minute, in the window that shows the most.
 
-    `low` and `high` hold the middle 95 % of what was expected. `recent_z` is the largest z of the windows of 5, 15 and
-    60 minutes, which tell whether a surge goes on. `share` is the baseline's share of negatives,
-    `history` the (decayed) number of the series' own items behind it; with few, its parent's share stands in.
+    `low` and `high` hold the middle 95 % of what was expected, `p_value` is for this window and minute alone.
+    `strength` is what the threshold is compared with: the largest z, or what has added up over many windows.
+    `recent_z` is the largest z of the windows that tell whether a surge goes on: those up to an hour, and up to the
+    window in which the open alert fired. `share` is the baseline's share of negatives at this time, `odds_ratio` how
+    many times its odds those of the window are. `history` is the (decayed) number of the series' own items behind the
+    baseline; with few, its parent's share stands in. `coverage` is the part of the day's hours of which the series has
+    items of its own. `usual_items` is how many items, negative or not, the series usually has in an hour like this one.
+
+    "elevated" is between calm and surging; "no data" says that so many items are lacking that nothing can be said.
     """
 
     series: str
@@ -64,13 +70,28 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     high: int
     p_value: float
     z: float
+    strength: float
     recent_z: float
+    odds_ratio: float
     share: float
     history: float
+    coverage: float
+    usual_items: float
+
+
+class Tested(msgspec.Struct, frozen=True):
+    """What was judged in a minute: columns, strengths, and negatives in a day, each [n]."""
+
+    columns: Ints
+    strengths: Floats
+    negatives: Counts
 
 
 class SnapshotError(ValueError):
     """A snapshot was not written by this version of the detector."""
+
+
+_NOTHING_TESTED = Tested(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int32))
 
 
 class _Snapshot(msgspec.Struct, frozen=True):
@@ -84,7 +105,7 @@ class _Snapshot(msgspec.Struct, frozen=True):
 
 
 class Detector:
-    """Judges all series each minute. One thread; about 4 kB a series, twice that while a snapshot is made.
+    """Judges all series each minute. One thread; below 2 kB a series, twice that while a snapshot is made.
 
     `update` must be called for each minute in order; `skip_to` jumps over a long time without items.
     """
@@ -98,7 +119,7 @@ class Detector:
     @property
     def minute(self) -> int:
         """The last minute judged (Unix time // 60); 0 before the first."""
-        return self._rolling.minute
+        return self._panel.minute
 
     @property
     def tracked(self) -> int:
@@ -113,7 +134,29 @@ class Detector:
     @property
     def watched(self) -> list[str]:
         """The series that an open alert is about."""
-        return [self._names[column] for column in np.flatnonzero(self._watched)]
+        return [self._names[column] for column in np.flatnonzero(self._panel.episodes.opened)]
+
+    @property
+    def tested(self) -> Tested:
+        """The series that were judged in the last minute and could have begun to surge."""
+        return self._tested
+
+    @property
+    def parents(self) -> NDArray[np.int32]:
+        """The column [series] of what contains each series; -1 for none."""
+        return self._panel.baseline.parents
+
+    def in_episode(self) -> Bools:
+        """Say which series [series] an open alert is about, or about what contains them."""
+        opened: Bools = np.append(self._panel.episodes.opened > 0, False)  # the last entry answers for "no parent"
+        above = np.append(self.parents, _ORPHAN)
+        opened |= opened[above]
+        opened |= opened[above]
+        return opened[:-1]
+
+    def missing(self) -> list[str]:
+        """Return the series that are silent though many items were due."""
+        return [self._names[column] for column in np.flatnonzero(self._panel.volume.missing())]
 
     def warming_up(self) -> str:
         """Say what history is still missing before anything can be judged; empty when there is enough."""
@@ -137,59 +180,61 @@ class Detector:
             self._reset(minute - 1)
         if minute != self.minute + 1:
             raise ValueError(f"minute {minute} does not follow {self.minute}")
-        totals = self._rolling.advance()
-        if totals is not None:
-            self._learnt += int(totals[:, :1].sum())  # the market is the first column, when there is one
-            self._baseline.learn(totals)
+        self._count_learnt(self._panel.advance())
         if minute % 1440 == 0:
             self._forget()  # before columns are named, since it moves them
-        touched = self._take_in(counts)
-        for at, window in enumerate(WINDOWS_MIN):
-            if minute % window == 0 and self.tracked:
-                sums = self._rolling.sums[:, at]
-                self._baseline.observe(at, sums[NEGATIVES], sums[OTHERS])
-        return self._judge(touched)
+        kinds, minutes, columns, numbers = self._rows(counts)
+        self._panel.take_in(kinds, minutes, columns, numbers)
+        watched = np.flatnonzero(self._panel.episodes.opened)
+        touched = np.unique(columns[kinds == NEGATIVES])
+        fresh = touched[self._panel.episodes.opened[touched] == 0]
+        self._tested = _NOTHING_TESTED
+        return self._judgements(watched, always=True) + self._judgements(fresh, always=False)
 
     def skip_to(self, minute: int) -> None:
         """Let the time up to `minute` pass without items; for gaps longer than the longest window."""
         if self.minute and minute > self.minute:
             # What waits for its guard to end is learnt first, as it would have been.
-            for slot in range(self._rolling.hours.shape[1]):
-                hour = (self.minute // 60 + 1 + slot) % self._rolling.hours.shape[1]
-                totals = self._rolling.hours[:, hour]
-                self._learnt += int(totals[:, :1].sum())
-                self._baseline.learn(totals)
-            hours = minute // 60 - self.minute // 60 - self._rolling.hours.shape[1]
-            self._baseline.fade(max(0, hours))
-            self._rolling.clear(minute)
+            self._count_learnt(self._panel.jump(minute))
             self._forget()
 
     def watch(self, series: str) -> None:
-        """An alert was opened on `series`: judge it each minute from now on."""
-        self._watched[self._columns[series]] = True
+        """An alert was opened on `series`: judge it each minute from now on, and learn little from it for a day."""
+        columns = np.array([self._columns[series]])
+        settings = self._settings
+        seen = self._panel.assess(columns, settings.threshold_z, settings.minimum_count)
+        self._panel.open(columns, seen.best)
 
     def release(self, series: str) -> None:
         """The alert is closed: only windows that begin after the calm before this minute can open another."""
-        column = self._columns[series]
-        self._watched[column] = False
-        self._since[column] = self.minute - self._settings.calm_min
+        self._panel.close(np.array([self._columns[series]]), self._settings.calm_min)
 
     def judge(self, series: str) -> Judgement | None:
         """Return how a series stands at the last minute; None when it is not tracked."""
         column = self._columns.get(series)
         return None if column is None else self._judgements(np.array([column]), always=True)[0]
 
+    def tracks(self, series: str) -> bool:
+        """Say whether `series` is tracked."""
+        return series in self._columns
+
+    def stand(self, series: Sequence[str]) -> Strengths:
+        """Return how these series, which are tracked, stand in all windows at the last minute."""
+        columns = np.array([self._columns[name] for name in series], dtype=np.int64)
+        return self._panel.assess(columns, self._settings.threshold_z, self._settings.minimum_count)
+
+    def parts(self, series: str) -> list[str]:
+        """Return the series that `series` contains directly: of the market its topics and companies."""
+        return [name for name in self._names if series in containers(name)]
+
+    def settle(self, series: Sequence[str]) -> None:
+        """What these series hold is told: only windows that begin after the calm before this minute show anew."""
+        columns = np.array([self._columns[name] for name in series], dtype=np.int64)
+        self._panel.close(columns[self._panel.episodes.opened[columns] == 0], self._settings.calm_min)
+
     def snapshot(self) -> bytes:
         """Return all state, compressed."""
-        arrays: dict[str, NDArray[np.generic]] = {
-            "ring": self._rolling.ring,
-            "sums": self._rolling.sums,
-            "hours": self._rolling.hours,
-            "watched": self._watched,
-            "since": self._since,
-            **self._baseline.state(),
-        }
-        packed = {name: (a.dtype.str, list(a.shape), a.tobytes()) for name, a in arrays.items()}
+        packed = {name: (a.dtype.str, list(a.shape), a.tobytes()) for name, a in self._panel.state().items()}
         state = _Snapshot(
             _SNAPSHOT_VERSION, self.minute, self._hours, self._last_hour, self._learnt, self._names, packed
         )
@@ -206,14 +251,11 @@ class Detector:
             if state.version != _SNAPSHOT_VERSION:
                 raise SnapshotError(f"the snapshot has version {state.version}, this detector {_SNAPSHOT_VERSION}")
             arrays = {
-                name: np.frombuffer(raw, np.dtype(kind)).reshape(shape).copy()
+                name: np.frombuffer(raw, np.dtype(kind)).reshape(shape)
                 for name, (kind, shape, raw) in state.arrays.items()
             }
             self._reset(state.minute)
-            self._rolling.ring, self._rolling.sums = arrays["ring"], arrays["sums"]
-            self._rolling.hours = arrays["hours"]
-            self._watched, self._since = arrays["watched"], arrays["since"]
-            self._baseline.restore(arrays)
+            self._panel.restore(state.minute, arrays)
         except (zlib.error, msgspec.MsgspecError, ValueError, TypeError, KeyError) as exc:
             raise exc if isinstance(exc, SnapshotError) else SnapshotError(f"not a snapshot: {exc}") from exc
         self._names, self._learnt = list(state.names), state.learnt
@@ -221,18 +263,22 @@ class Detector:
         self._columns = {name: column for column, name in enumerate(self._names)}
 
     def _reset(self, minute: int) -> None:
-        self._rolling, self._baseline = Rolling(minute), Baseline()
+        self._panel = Panel(minute)
+        self._tested = _NOTHING_TESTED
         self._names, self._columns = [], {}
-        self._watched = np.zeros(0, dtype=np.bool_)
-        self._since = np.zeros(0, dtype=np.int64)
         self._hours, self._last_hour = 0, -1  # hours with items: one item with a wrong time is no history
         self._learnt = 0
         self._refused = 0
 
-    def _take_in(self, counts: Mapping[Count, int]) -> NDArray[np.int64]:
-        """Add the counts; return the columns that got a negative item."""
+    def _count_learnt(self, totals: Counts | None) -> None:
+        if totals is not None:  # the market is the first column, when there is one
+            self._learnt += int(totals[[NEGATIVES, OTHERS], :1].sum())
+
+    def _rows(self, counts: Mapping[Count, int]) -> tuple[Ints, Ints, Ints, Ints]:
+        """Return kinds, event minutes, columns and numbers of the counts; begin to track what is new."""
         if not counts:
-            return np.zeros(0, dtype=np.int64)
+            none = np.zeros(0, dtype=np.int64)
+            return none, none, none, none
         if self.minute // 60 != self._last_hour:
             self._hours, self._last_hour = self._hours + 1, self.minute // 60
         self._track({series for series, _, _ in counts})
@@ -240,12 +286,11 @@ class Detector:
             (_KINDS.get(sentiment, OTHERS), minute, self._columns.get(series, _ORPHAN), count)
             for (series, minute, sentiment), count in counts.items()
         ]
-        kinds, minutes, columns, numbers = np.array(rows, dtype=np.int64).T
-        known = columns != _ORPHAN
-        self._refused += int(numbers[~known].sum())
-        kinds, minutes, columns, numbers = kinds[known], minutes[known], columns[known], numbers[known]
-        self._rolling.add(kinds, minutes, columns, numbers)
-        return np.unique(columns[kinds == NEGATIVES])
+        table = np.array(rows, dtype=np.int64)
+        known = table[:, 2] != _ORPHAN
+        self._refused += int(table[~known, 3].sum())
+        kinds, minutes, columns, numbers = table[known].T
+        return kinds, minutes, columns, numbers
 
     def _track(self, names: set[str]) -> None:
         """Begin to track what is new, parents first, as far as `max_series` allows."""
@@ -262,15 +307,11 @@ class Detector:
         for name in new:
             self._columns[name] = len(self._names)
             self._names.append(name)
-        self._rolling.grow(len(new))
-        self._baseline.grow([self._columns[above] if (above := parent(name)) else -1 for name in new])
-        self._watched = np.concatenate([self._watched, np.zeros(len(new), dtype=np.bool_)])
-        self._since = np.concatenate([self._since, np.zeros(len(new), dtype=np.int64)])
+        self._panel.append([self._columns[above] if (above := parent(name)) else _ORPHAN for name in new])
 
     def _forget(self) -> None:
-        """Drop the series that nothing was heard of for so long that nothing was learnt is left."""
-        idle = (self._baseline.items() < 0.05) & ~self._rolling.hours.any(axis=(0, 1)) & ~self._watched
-        idle &= ~self._rolling.sums.any(axis=(0, 1))
+        """Drop the series that nothing was heard of for two weeks."""
+        idle = (self._panel.volume.silent_min >= _FORGET_MIN) & (self._panel.episodes.opened == 0)
         needed = set[str]()
         for column in np.flatnonzero(~idle):
             line: str | None = self._names[column]
@@ -282,58 +323,54 @@ class Detector:
         kept = np.array([column for column, name in enumerate(self._names) if name in needed], dtype=np.int64)
         self._names = [self._names[column] for column in kept]
         self._columns = {name: column for column, name in enumerate(self._names)}
-        self._rolling.keep(kept)
-        self._baseline.keep(kept)
-        self._watched, self._since = self._watched[kept], self._since[kept]
+        self._panel.keep(kept)
 
-    def _judge(self, touched: NDArray[np.int64]) -> list[Judgement]:
-        watched = np.flatnonzero(self._watched)
-        fresh = touched[~self._watched[touched]]
-        return self._judgements(watched, always=True) + self._judgements(fresh, always=False)
-
-    def _judgements(self, columns: NDArray[np.int64], *, always: bool) -> list[Judgement]:
+    def _judgements(self, columns: NDArray[np.intp], *, always: bool) -> list[Judgement]:
         if not columns.size:
             return []
-        settings, baseline = self._settings, self._baseline
-        sums = self._rolling.sums[:, :, columns]
-        observed, others = sums[NEGATIVES], sums[OTHERS]
-        mean = baseline.odds[columns] * (others + 0.5)
-        inverse = 1 / (others + 0.5) + baseline.dispersion[:, columns] + 1 / (baseline.behind[columns] + 1.5)
-        z = signed_root(observed.astype(float), mean, 1 / inverse)
-        # Windows that reach into an earlier episode are left out, and so are those with too few negatives.
-        usable = self.minute - np.array(WINDOWS_MIN)[:, None] >= self._since[columns]
-        usable &= observed >= settings.minimum_count
-        judged = np.where(usable, z, -np.inf)
-        most = judged.max(axis=0)
-        surging = most >= settings.threshold_z
-        # Of windows that show about as much, the shortest says best what happened.
-        near = judged >= np.maximum(most - _NEAR_Z, np.minimum(most, settings.threshold_z))
-        best = np.where(np.isfinite(most), near.argmax(axis=0), z.argmax(axis=0))
-        recent = z[:_RECENT].max(axis=0)
+        panel, threshold = self._panel, self._settings.threshold_z
+        seen = panel.assess(columns, threshold, self._settings.minimum_count)
+        if not always:
+            self._tested = Tested(columns, seen.strength, seen.observed[-1])
+        shown = np.flatnonzero((seen.strength >= threshold) | always)
+        if not shown.size:
+            return []
+        due, coverage = panel.volume.due(self.minute // 60), panel.volume.known_hours()
+        missing, history = panel.volume.missing(), panel.baseline.items()
         cold = bool(self.warming_up())
         found = []
-        for at in np.flatnonzero(surging | always):
-            window, column = int(best[at]), int(columns[at])
-            m, size, x = float(mean[window, at]), float(1 / inverse[window, at]), int(observed[window, at])
+        for at in shown:
+            window, column = int(seen.best[at]), int(columns[at])
+            m, size, x = float(seen.mean[window, at]), float(seen.size[window, at]), int(seen.observed[window, at])
+            others, strength, recent = int(seen.others[window, at]), float(seen.strength[at]), float(seen.recent_z[at])
             low, high = central_interval(m, size)
-            state: State = "surging" if surging[at] else "calm" if recent[at] < CALM_Z else "elevated"
+            odds = m / (others + 0.5)
+            state: State = "elevated" if recent >= CALM_Z else "calm"
+            if strength >= threshold:
+                state = "warming up" if cold else "surging"
+            elif missing[column]:
+                state = "no data"
             found.append(
                 Judgement(
                     series=self._names[column],
                     minute=self.minute,
-                    state="warming up" if cold else state,
+                    state=state,
                     window_min=WINDOWS_MIN[window],
                     observed=x,
-                    others=int(others[window, at]),
-                    copies=int(sums[COPIES, window, at]),
+                    others=others,
+                    copies=int(seen.copies[window, at]),
                     expected=m,
                     low=low,
                     high=high,
                     p_value=upper_tail(x, m, size),
-                    z=float(z[window, at]),
-                    recent_z=float(recent[at]),
-                    share=float(baseline.share[column]),
-                    history=float(baseline.items()[column]),
+                    z=float(seen.z[window, at]),
+                    strength=strength,
+                    recent_z=recent,
+                    odds_ratio=x / m,
+                    share=odds / (1 + odds),
+                    history=float(history[column]),
+                    coverage=float(coverage[column]),
+                    usual_items=float(due[column]),
                 )
             )
         return found

@@ -1,0 +1,224 @@
+"""All series side by side as columns, without names: counts in, strengths out. `alerts.surge` gives them names."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from alerts.baseline import Baseline
+from alerts.columns import Bools, Columns, Counts, Floats, Ints
+from alerts.negbin import signed_root
+from alerts.rolling import COPIES, GUARD_H, NEGATIVES, OTHERS, WINDOWS_MIN, Rolling
+from alerts.sequential import Sequential
+from alerts.volume import Volume
+
+_HOUR_WINDOW = WINDOWS_MIN.index(60)
+_LAST = len(WINDOWS_MIN) - 1
+_NEAR_Z = 0.25
+_EPISODE_WEIGHT = 0.1
+_EPISODE_MIN = 1_440  # an episode that lasts longer is on its way to be normal, and learnt from in full
+
+
+class Strengths(msgspec.Struct, frozen=True):
+    """How some series stand; arrays [window, series], or [series].
+
+    `strength` is the larger of the largest z of the `usable` windows and of the sequential statistic, on z's scale;
+    `best` the window that shows most; `recent_z` the largest z of the windows that tell whether a surge goes on.
+    """
+
+    observed: Counts
+    others: Counts
+    copies: Counts
+    mean: Floats
+    size: Floats
+    z: Floats
+    usable: Bools
+    strength: Floats
+    best: NDArray[np.intp]
+    recent_z: Floats
+
+
+class Episodes(Columns):
+    """Which series an open alert is about.
+
+    Bit h of `marked` stands for the hour of day h (UTC) of the last 24 in which an episode fell.
+    """
+
+    fields: ClassVar = {
+        "opened": ((), np.int32),  # the minute; 0 when none is open
+        "since": ((), np.int32),  # windows that begin before it are not looked at
+        "marked": ((), np.uint32),
+        "window": ((), np.int32),  # number of the window that showed most when it opened
+    }
+    opened: Counts
+    since: Counts
+    marked: NDArray[np.uint32]
+    window: Counts
+
+
+class Panel:
+    """The detector's state, a column a series.
+
+    A minute is three calls: `advance`, then, if need be, `append` or `keep`, then `take_in`.
+    """
+
+    def __init__(self, minute: int) -> None:
+        self.rolling = Rolling(minute)
+        self.baseline = Baseline()
+        self.sequential = Sequential()
+        self.volume = Volume()
+        self.episodes = Episodes()
+        self._parts: tuple[Columns, ...] = (
+            self.rolling,
+            self.baseline,
+            self.sequential,
+            self.volume,
+            self.episodes,
+        )
+
+    @property
+    def minute(self) -> int:
+        """The minute under way."""
+        return self.rolling.minute
+
+    @property
+    def series(self) -> int:
+        """The number of series."""
+        return self.rolling.series
+
+    def advance(self) -> Counts | None:
+        """Go on to the next minute; at a full hour learn from the one that ended 4 h ago, and return its counts."""
+        totals = self.rolling.advance()
+        if totals is not None:
+            self._learn(GUARD_H + 1)
+            self.episodes.marked &= np.uint32(~(1 << self.minute // 60 % 24) & 0xFFFFFFFF)
+        return totals
+
+    def take_in(self, kinds: Ints, minutes: Ints, columns: Ints, counts: Ints) -> None:
+        """Take in `counts[i]` items of `kinds[i]`, of event minute `minutes[i]`, that came for series `columns[i]`."""
+        self.rolling.add(kinds, minutes, columns, counts)
+        arrived = np.zeros((3, self.series), dtype=np.int64)
+        np.add.at(arrived, (kinds, columns), counts)
+        self.volume.pass_minute(self.minute, arrived.sum(axis=0) > 0)
+        baseline, sums = self.baseline, self.rolling.sums
+        odds = baseline.odds * baseline.factor(self.minute)
+        hour = odds * (sums[OTHERS, _HOUR_WINDOW] + 0.5)
+        spread = 1 + odds + (baseline.dispersion[_HOUR_WINDOW] + 1 / (baseline.behind + 1.5)) * hour
+        self.sequential.update(arrived[NEGATIVES], arrived[OTHERS], odds, spread, self.volume.rate())
+        self._observe()
+        running = self._young()
+        self.episodes.marked[running] |= np.uint32(1 << self.minute // 60 % 24)
+
+    def assess(self, columns: Ints, threshold_z: float, minimum_count: int) -> Strengths:
+        """Return how the series stand; a window with fewer than `minimum_count` negatives shows nothing."""
+        sums = self.rolling.sums[:, :, columns]
+        observed, others = sums[NEGATIVES], sums[OTHERS]
+        mean = self.baseline.mean(self.minute, others, self.rolling.hours[OTHERS][:, columns], columns)
+        size = self.baseline.size(others, columns)
+        z = signed_root(observed.astype(float), mean, size)
+        # Windows that reach into an earlier episode are left out, and so are those with too few negatives.
+        usable = self.minute - np.array(WINDOWS_MIN)[:, None] >= self.episodes.since[columns]
+        usable &= observed >= minimum_count
+        judged = np.where(usable, z, -np.inf)
+        most = judged.max(axis=0)
+        sequential = np.where(observed[_LAST] >= minimum_count, self.sequential.z(columns), -np.inf)
+        strength = np.maximum(most, sequential)
+        # Of windows that show about as much, the shortest says best what happened.
+        near = judged >= np.maximum(most - _NEAR_Z, np.minimum(most, threshold_z))
+        best = np.where(np.isfinite(most), near.argmax(axis=0), z.argmax(axis=0))
+        return Strengths(
+            observed=observed,
+            others=others,
+            copies=sums[COPIES],
+            mean=mean,
+            size=size,
+            z=z,
+            usable=usable,
+            strength=strength,
+            best=best,
+            recent_z=np.where(self._recent(columns), z, -np.inf).max(axis=0),
+        )
+
+    def open(self, columns: Ints, windows: NDArray[np.intp]) -> None:
+        """An episode begins, shown by these windows; little is learnt from its hours and the one before."""
+        self.episodes.window[columns] = windows
+        self.episodes.opened[columns] = self.minute
+        for hour in (self.minute // 60 - 1, self.minute // 60):
+            self.episodes.marked[columns] |= np.uint32(1 << hour % 24)
+
+    def close(self, columns: Ints, calm_min: int) -> None:
+        """An episode has ended: only windows that begin in the calm before this minute can show another."""
+        self.episodes.opened[columns] = 0
+        self.episodes.window[columns] = 0
+        self.episodes.since[columns] = self.minute - calm_min
+        self.sequential.r[:, columns] = 0
+
+    def jump(self, minute: int) -> Counts:
+        """Go on to `minute`, a time without items that is longer than all windows; return the counts learnt from."""
+        learnt = np.zeros((3, self.series), dtype=np.int32)
+        for ago in range(GUARD_H, -1, -1):
+            learnt += self.rolling.hour(ago)
+            self._learn(ago)
+        hours = max(0, minute // 60 - self.minute // 60 - GUARD_H - 1)
+        self.volume.silent_min += minute - self.minute
+        self.volume.missed[:] = 0
+        self.baseline.fade(self.minute // 60 + 1, hours)
+        self.volume.fade(hours)
+        self.rolling.clear(minute)
+        self.sequential.r[:] = 0
+        self.episodes.marked[:] = 0
+        return learnt
+
+    def append(self, parents: list[int]) -> None:
+        """Append a series for each of `parents`, its parent's column; -1 has none."""
+        for part in self._parts:
+            if part is self.baseline:
+                self.baseline.append(parents)
+            else:
+                part.grow(len(parents))
+
+    def keep(self, columns: Ints) -> None:
+        """Keep only these series, in rising order; each one's parent must be among them."""
+        for part in self._parts:
+            part.keep(columns)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return all arrays."""
+        parts = {type(part).__name__: part.state() for part in self._parts}
+        return {f"{part}.{name}": array for part, state in parts.items() for name, array in state.items()}
+
+    def restore(self, minute: int, state: dict[str, NDArray[Any]]) -> None:
+        """Take over what `state` returned at `minute`."""
+        for part in self._parts:
+            part.restore({name: state[f"{type(part).__name__}.{name}"] for name in part.fields})
+        self.rolling.minute = minute
+
+    def _learn(self, ago: int) -> None:
+        totals, hour = self.rolling.hour(ago), self.minute // 60 - ago
+        in_episode = (self.episodes.marked >> np.uint32(hour % 24)) & np.uint32(1) == 1
+        self.baseline.learn(hour, totals, np.where(in_episode, _EPISODE_WEIGHT, 1.0))
+        self.volume.learn(hour, totals.sum(axis=0), in_episode)
+
+    def _observe(self) -> None:
+        due = [at for at, window in enumerate(WINDOWS_MIN) if self.minute % window == 0]
+        if not due or not self.series:
+            return
+        sums = self.rolling.sums
+        every = np.arange(self.series)
+        mean = self.baseline.mean(self.minute, sums[OTHERS], self.rolling.hours[OTHERS], every)
+        weights = np.where(self._young(), _EPISODE_WEIGHT, 1.0)
+        for at in due:
+            self.baseline.observe(at, sums[NEGATIVES, at], sums[OTHERS, at], mean[at], weights)
+
+    def _young(self) -> Bools:
+        opened = self.episodes.opened
+        young: Bools = (opened > 0) & (self.minute - opened < _EPISODE_MIN)
+        return young
+
+    def _recent(self, columns: Ints) -> Bools:
+        """Say which windows [window, series] tell whether a surge goes on: up to an hour, or to that of the alert."""
+        recent: Bools = np.arange(len(WINDOWS_MIN))[:, None] <= np.maximum(self.episodes.window[columns], _HOUR_WINDOW)
+        return recent
