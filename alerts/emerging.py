@@ -31,6 +31,8 @@ from alerts.evidence import publishers
 from alerts.memory import Memory, MemoryState
 from alerts.negbin import central_interval, signed_root, upper_tail
 from alerts.recent import Entry, Recent, RecentState
+from alerts.rules import Rules
+from alerts.series import theme_series
 from alerts.settings import ThemesSettings
 from alerts.terms import is_name, phrase, terms
 from alerts.windows import WindowItem
@@ -76,6 +78,7 @@ class Emerging:
 
     def __init__(self, settings: ThemesSettings | None = None) -> None:
         self._settings = settings or ThemesSettings()
+        self.rules: Rules | None = None
         self._minute = 0
         self._items = self._negatives = 0.0  # what the baseline rests on, faded
         self._memory = Memory(self._settings.max_terms, _FADE_MIN)
@@ -226,7 +229,15 @@ class Emerging:
             copies=sum(entry.copies for entry in entries),
             items=tuple(entry.item for entry in entries),
         )
-        return [theme] if self._episodes.take(theme, names, stories) else []
+        return [theme] if self._episodes.take(theme, names, stories, opens=self._may_open(theme)) else []
+
+    def _may_open(self, theme: Theme) -> bool:
+        """Say whether the rules let a theme open an alert now."""
+        if self.rules is None or self.rules.plain:
+            return True
+        limits = self.rules.limits(theme_series(theme.phrase), self._minute)
+        enough = theme.observed >= limits.minimum_count and publishers(theme.items) >= limits.minimum_publishers
+        return enough and theme.z >= limits.threshold_z and not limits.muted
 
     def _trusted(self, term: str, k: int, p: float, limit: float) -> bool:
         entries: list[Entry] = self._recent.having(term)

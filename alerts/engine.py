@@ -28,6 +28,8 @@ from alerts.frontier import BEHIND_MIN, Frontier
 from alerts.lifecycle import Episode, Lifecycle
 from alerts.metrics import KINDS, AlertsMetrics
 from alerts.outbox import Outbox, deliveries
+from alerts.rules import Rules
+from alerts.rules_watch import RulesWatch
 from alerts.sender import Sender
 from alerts.series import MARKET, THEME, kind
 from alerts.settings import AlertsSettings
@@ -67,9 +69,16 @@ class AlertEngine:
         partitions: int,
         registry: CollectorRegistry,
         explainer: Explainer | None = None,
+        rules: Rules | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`explainer`, when given, is asked for the words that weighed most in the stories of each new alert."""
+        """Read the rules that the settings name, unless `rules` are given, which then hold to the end.
+
+        `explainer`, when given, is asked for the words that weighed most in the stories of each new alert.
+
+        Raises:
+            RulesError: the file of rules cannot be used.
+        """
         self._settings = settings
         self._frontier = Frontier(settings, clock)
         self._redis = Redis.from_url(redis_url, socket_timeout=30, socket_connect_timeout=5)
@@ -77,6 +86,7 @@ class AlertEngine:
         self._store = AlertStore(self._redis)
         self._outbox = Outbox(self._redis)
         self._metrics = AlertsMetrics(registry)
+        self._watch = RulesWatch(settings, self._metrics, rules)
         self._explaining = (
             Explaining(explainer, settings.explain_timeout_s, self._metrics) if explainer is not None else None
         )
@@ -148,6 +158,7 @@ class AlertEngine:
         """
         if not self._loaded:
             self._load()
+        self._use_rules()
         if self._explaining is not None:
             self._explaining.renew()
         progress = self._buckets.progress()
@@ -188,6 +199,12 @@ class AlertEngine:
         self._forgotten = 0
         self._quiet_until, self._reconcile_at = None, None
         self._saved = time.monotonic()
+
+    def _use_rules(self) -> None:
+        rules = self._watch.renew()
+        self._detector.rules = self._lifecycle.rules = rules
+        if self._emerging is not None:
+            self._emerging.rules = rules
 
     def _load(self) -> None:
         """Take up the last snapshot; without one, learn again from the buckets and tell nobody about the past."""
@@ -294,7 +311,7 @@ class AlertEngine:
             if self._quiet_until is None or minute > self._quiet_until:
                 explained = self._explain([change.alert for change in changes if change.event == "alert.firing"])
                 for change in changes:
-                    self._put(explained(change.alert), change.event)
+                    self._put(explained(change.alert), change.event, change.receivers)
         self._metrics.minutes.inc()
         self._metrics.tick_seconds.observe(time.perf_counter() - begun)
 
@@ -335,9 +352,14 @@ class AlertEngine:
         ]
         return explained
 
-    def _put(self, alert: Alert, event: Event | None) -> None:
+    def _put(self, alert: Alert, event: Event | None, receivers: tuple[str, ...] | None) -> None:
         now_s = time.time()  # retries follow the wall clock, whatever the windows do
-        messages = deliveries(event, alert, [endpoint.id for endpoint in self._endpoints], now_s) if event else []
+        told = [
+            endpoint.id
+            for endpoint, webhook in zip(self._endpoints, self._settings.webhooks, strict=True)
+            if receivers is None or webhook.name in receivers
+        ]
+        messages = deliveries(event, alert, told, now_s) if event else []
         if self._store.put(alert, messages, now_s, transition=event is not None) and event:
             log.info("%s %s: %s", event, alert.id, alert.summary)
             counter = self._metrics.opened if event == "alert.firing" else self._metrics.resolved
@@ -358,13 +380,15 @@ class AlertEngine:
                 if mine.id != episode.alert.id or mine.revision > episode.alert.revision:
                     self._lifecycle.episodes[number] = msgspec.structs.replace(episode, alert=mine)
             else:
-                untold.append(episode.alert)
-        explained = self._explain(untold)
-        for alert in untold:
-            self._put(explained(alert), "alert.firing")
+                untold.append(episode)
+        explained = self._explain([episode.alert for episode in untold])
+        for episode in untold:
+            self._put(explained(episode.alert), "alert.firing", episode.receivers)
         for alert in stored.values():
             text = f"{alert.name}: closed, because its course is not known any more (state lost or settings changed)"
-            self._put(self._lifecycle.resolved(alert, minute, text), "alert.resolved")
+            began = int(alert.started_at.timestamp() // 60) - 1
+            receivers = self._watch.rules.limits(alert.series, began).receivers
+            self._put(self._lifecycle.resolved(alert, minute, text), "alert.resolved", receivers)
         self._reconcile_at = self._quiet_until = None
         self._save()  # or a crash would reconcile once more, and close what opened since
 

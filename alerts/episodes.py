@@ -77,8 +77,8 @@ class Episodes:
         self.episodes = kept
         return ended
 
-    def take(self, find: Theme, terms: Sequence[str], stories: Sequence[str]) -> bool:
-        """Give a find to the episode it belongs to; return whether it opens one."""
+    def take(self, find: Theme, terms: Sequence[str], stories: Sequence[str], *, opens: bool = True) -> bool:
+        """Give a find to the episode it belongs to; return whether it opens one, where it may (`opens`)."""
         peak = msgspec.structs.replace(find, items=())
         for episode in reversed(self.episodes):
             known = set(episode.stories)
@@ -88,12 +88,14 @@ class Episodes:
             episode.last = find.minute
             episode.terms = _latest([*episode.terms, *terms], _TERMS)
             episode.stories = _latest([*episode.stories, *stories], _STORIES)
-            if episode.over and find.observed >= _ESCALATION * episode.peak.observed:
+            if opens and episode.over and find.observed >= _ESCALATION * episode.peak.observed:
                 episode.peak, episode.over = peak, False
                 return True
             if find.observed > episode.peak.observed and not episode.over:
                 now = episode.peak
                 episode.peak = msgspec.structs.replace(peak, phrase=now.phrase, opened=now.opened)
+            return False
+        if not opens:
             return False
         self.episodes.append(Episode(peak, find.minute, _latest(terms, _TERMS), _latest(stories, _STORIES)))
         return True

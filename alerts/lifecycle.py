@@ -27,6 +27,7 @@ from alerts.evidence import (
 )
 from alerts.families import MOST, Families
 from alerts.metrics import AlertsMetrics
+from alerts.rules import Limits, Rules
 from alerts.series import THEME, company_of, kind, label, overlaps, series_of, theme_series
 from alerts.settings import AlertsSettings
 from alerts.surge import CALM_Z, Detector, Judgement
@@ -44,10 +45,14 @@ Evidence = Callable[[Judgement], Sequence[WindowItem]]
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A new revision of an alert; `event` is None when nobody needs to be told."""
+    """A new revision of an alert; `event` is None when nobody needs to be told.
+
+    `receivers` are names of webhooks; None stands for all.
+    """
 
     alert: Alert
     event: Event | None
+    receivers: tuple[str, ...] | None = None
 
 
 class Episode(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +61,7 @@ class Episode(msgspec.Struct, frozen=True, kw_only=True):
     `calm` is the number of minutes for which its own series has been calm and none of the others has surged.
     `explained` are parts that surged no more than the alert's series lets one expect. A theme's episode has no series
     of its own that the detector knows: `alerts.emerging` says when it is over; `stories` are those it opened with.
+    `receivers` are told of its end, as they were of its beginning (None: all).
     """
 
     alert: Alert
@@ -64,6 +70,7 @@ class Episode(msgspec.Struct, frozen=True, kw_only=True):
     calm: int = 0
     explained: frozenset[str] = frozenset()
     stories: frozenset[str] = frozenset()
+    receivers: tuple[str, ...] | None = None
 
 
 class Lifecycle:
@@ -77,6 +84,7 @@ class Lifecycle:
         self._discovery = discovery
         self._families = Families(detector, settings.surge.threshold_z)
         self._metrics = metrics
+        self.rules = Rules(settings)
         self._limit: float | None = None  # of p, until something changes it
         self.episodes: list[Episode] = []
 
@@ -96,7 +104,10 @@ class Lifecycle:
             if judgement.state == "warming up":
                 self._metrics.held.labels(reason="warming_up").inc()
             elif judgement.state == "surging" and not any(judgement.series in each.excess for each in self.episodes):
-                self._take_up(judgement, now, evidence)
+                if self.rules.limits(judgement.series, minute).muted:
+                    self._metrics.held.labels(reason="muted").inc()
+                else:
+                    self._take_up(judgement, now, evidence)
         for series, number in let_go.items():
             if not any(series in episode.excess for episode in self.episodes):
                 self.episodes[number].excess[series] = 0.0
@@ -117,8 +128,9 @@ class Lifecycle:
                 children=self._families.leading(now[alert.series], explained) if alert.series in now else (),
                 explains=len(explained),
             )
-            self.episodes[number] = msgspec.structs.replace(episode, alert=alert)
-            changes.append(Change(alert, None if old else "alert.firing"))
+            receivers = episode.receivers if old else self.rules.limits(alert.series, minute).receivers
+            self.episodes[number] = msgspec.structs.replace(episode, alert=alert, receivers=receivers)
+            changes.append(Change(alert, None if old else "alert.firing", receivers))
         return changes
 
     def step_themes(self, themes: Sequence[Theme]) -> list[Change]:
@@ -137,7 +149,7 @@ class Lifecycle:
                     self._detector.release(member)
                 alert = msgspec.structs.replace(episode.alert, peak=theme_figures(theme))
                 text = theme_summary_resolved(alert.name, alert.peak, theme.minute - theme.opened)
-                changes.append(Change(self.resolved(alert, theme.minute, text), "alert.resolved"))
+                changes.append(Change(self.resolved(alert, theme.minute, text), "alert.resolved", episode.receivers))
         return changes
 
     def _open_theme(self, theme: Theme, id_: str) -> Change:
@@ -155,11 +167,12 @@ class Lifecycle:
                 self._metrics.joined.labels(kind=kind(series)).inc()
                 return Change(alert, None)
         behind = publishers(theme.items)
+        limits = self.rules.limits(series, theme.minute)
         alert = Alert(
             id=id_,
             revision=1,
             status="firing",
-            severity=self._severity(seen),
+            severity=_severity(seen, limits),
             series=series,
             name=theme.phrase,
             started_at=at,
@@ -172,8 +185,10 @@ class Lifecycle:
             group=id_,
         )
         told = frozenset(item.story for item in theme.items)
-        self.episodes.append(Episode(alert=alert, minute=theme.minute, excess={}, stories=told))
-        return Change(alert, "alert.firing")
+        self.episodes.append(
+            Episode(alert=alert, minute=theme.minute, excess={}, stories=told, receivers=limits.receivers)
+        )
+        return Change(alert, "alert.firing", limits.receivers)
 
     def _go_on(self, minute: int, now: Mapping[str, Judgement]) -> tuple[list[Change], set[str]]:
         """Return the alerts that end in this minute, and the series whose items they have told of."""
@@ -184,7 +199,9 @@ class Lifecycle:
                 continue
             seen = [now[series] for series in episode.excess]
             excess = {j.series: max(episode.excess[j.series], j.observed - j.expected) for j in seen}
-            over = seen[0].recent_z < CALM_Z and all(j.recent_z < self._settings.surge.threshold_z for j in seen)
+            over = seen[0].recent_z < CALM_Z and all(
+                j.recent_z < self.rules.limits(j.series, minute).threshold_z for j in seen
+            )
             # A silent feed is not calm: it neither ends an episode nor begins its calm anew.
             calm = episode.calm if seen[0].state == "no data" else episode.calm + 1 if over else 0
             alert = episode.alert
@@ -199,7 +216,7 @@ class Lifecycle:
             self._detector.settle(settled)
             told |= set(settled)
             text = summary_resolved(alert.series, alert.peak, minute - episode.minute)
-            changes.append(Change(self.resolved(alert, minute, text), "alert.resolved"))
+            changes.append(Change(self.resolved(alert, minute, text), "alert.resolved", episode.receivers))
         self.episodes = kept
         return changes, told
 
@@ -209,7 +226,8 @@ class Lifecycle:
         for number, episode in enumerate(self.episodes):
             main = episode.alert.series
             for member in [member for member in episode.excess if overlaps(member, main)]:
-                if self._families.without(member, [main]) >= self._settings.surge.threshold_z:
+                threshold = self.rules.limits(member, self._detector.minute).threshold_z
+                if self._families.without(member, [main]) >= threshold:
                     del episode.excess[member]
                     gone[member] = number
         return gone
@@ -233,7 +251,7 @@ class Lifecycle:
             alert,
             revision=alert.revision + 1,
             status="resolved",
-            severity=self._severity(alert.peak),
+            severity=_severity(alert.peak, self.rules.limits(alert.series, minute)),
             updated_at=at,
             resolved_at=at,
             summary=text,
@@ -242,7 +260,7 @@ class Lifecycle:
     def _take_up(self, judgement: Judgement, now: dict[str, Judgement], evidence: Evidence) -> None:
         """Give a surge to the episode that explains it or is explained by it, or open one."""
         series, strength, group, above = judgement.series, judgement.strength, "", ""
-        threshold = self._settings.surge.threshold_z
+        threshold = self.rules.limits(series, judgement.minute).threshold_z
         inside: list[tuple[float, int]] = []  # open alerts of what it contains, with their contributions
         for number, episode in enumerate(self.episodes):
             main = episode.alert.series
@@ -274,7 +292,8 @@ class Lifecycle:
         p = self._discovery.p_value(strength, int(self._detector.stand([series]).observed[-1, 0]))
         if self._limit is None:
             self._limit = self._discovery.limit(self._detector.parents)
-        if p > self._limit:
+        # A threshold below the usual is somebody's wish to be told of more.
+        if p > self._limit and threshold >= self._settings.surge.threshold_z:
             self._metrics.held.labels(reason="discovery").inc()
             log.debug("%s surges (p %.1g), held: alerts open from %.1g on", series, p, self._limit)
             return
@@ -327,12 +346,15 @@ class Lifecycle:
         self._limit = None
 
     def _report(self, judgement: Judgement, evidence: Evidence) -> dict[str, Any] | None:
-        """Return what an alert says of a surge; None when too few publishers stand behind it."""
+        """Return what an alert says of a surge; None when too few publishers stand behind it, or it is muted."""
+        limits = self.rules.limits(judgement.series, judgement.minute)
+        if limits.muted:
+            return None
         items = evidence(judgement)
         behind = publishers(items)
         unlisted = max(0, judgement.observed - len(items))
         # What the full lists of evidence left out may be of other publishers: in doubt, tell.
-        if behind + unlisted < self._settings.surge.minimum_publishers:
+        if behind + unlisted < limits.minimum_publishers:
             self._metrics.held.labels(reason="publishers").inc()
             log.info("%s surges (z %.1f), held: publishers behind it: %d", judgement.series, judgement.z, behind)
             return None
@@ -340,7 +362,7 @@ class Lifecycle:
         return {
             "series": judgement.series,
             "name": label(judgement.series),
-            "severity": self._severity(seen),
+            "severity": _severity(seen, limits),
             "summary": summary(judgement.series, seen, behind, "" if unlisted else mostly_about(items), unlisted),
             "figures": seen,
             "peak": seen,
@@ -404,8 +426,9 @@ class Lifecycle:
                 return True
         return False
 
-    def _severity(self, seen: Figures) -> Literal["warning", "critical"]:
-        return "critical" if seen.z >= self._settings.critical_z else "warning"
+
+def _severity(seen: Figures, limits: Limits) -> Literal["warning", "critical"]:
+    return "critical" if seen.z >= limits.critical_z else "warning"
 
 
 def _explains(series: str, excess: float, theme: Theme) -> bool:

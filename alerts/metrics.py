@@ -44,7 +44,7 @@ class AlertsMetrics:
         self.held = Counter(
             f"{name}held",
             "Surging minutes of a series that opened no alert, by reason: warming_up, publishers, discovery (not rare "
-            "enough among all tests of late).",
+            "enough among all tests of late), muted (by a rule).",
             ["reason"],
             registry=registry,
         )
@@ -102,7 +102,7 @@ class AlertsMetrics:
         for kind in KINDS:  # rules and dashboards see 0, not nothing
             for metric in (self.open, self.opened, self.resolved, self.joined):
                 metric.labels(kind=kind)
-        for reason in ("warming_up", "publishers", "discovery"):
+        for reason in ("warming_up", "publishers", "discovery", "muted"):
             self.held.labels(reason=reason)
         for outcome in ("delivered", "failed", "dead"):
             self.deliveries.labels(outcome=outcome)

@@ -112,8 +112,14 @@ class Panel:
         running = self._young()
         self.episodes.marked[running] |= np.uint32(1 << self.minute // 60 % 24)
 
-    def assess(self, columns: Ints, threshold_z: float, minimum_count: int) -> Strengths:
-        """Return how the series stand; a window with fewer than `minimum_count` negatives shows nothing."""
+    def assess(
+        self, columns: Ints, threshold_z: float | Floats, minimum_count: int | Ints, windows: Bools | None = None
+    ) -> Strengths:
+        """Return how the series stand; a window with fewer than `minimum_count` negatives shows nothing.
+
+        The limits are for all, or one for each of `columns`; `windows` [window, series] are those looked at. What adds
+        up over many windows counts where the longest is.
+        """
         sums = self.rolling.sums[:, :, columns]
         observed, others = sums[NEGATIVES], sums[OTHERS]
         mean = self.baseline.mean(self.minute, others, self.rolling.hours[OTHERS][:, columns], columns)
@@ -122,9 +128,13 @@ class Panel:
         # Windows that reach into an earlier episode are left out, and so are those with too few negatives.
         usable = self.minute - np.array(WINDOWS_MIN)[:, None] >= self.episodes.since[columns]
         usable &= observed >= minimum_count
+        summed = observed[_LAST] >= minimum_count
+        if windows is not None:
+            usable &= windows
+            summed &= windows[_LAST]
         judged = np.where(usable, z, -np.inf)
         most = judged.max(axis=0)
-        sequential = np.where(observed[_LAST] >= minimum_count, self.sequential.z(columns), -np.inf)
+        sequential = np.where(summed, self.sequential.z(columns), -np.inf)
         strength = np.maximum(most, sequential)
         # Of windows that show about as much, the shortest says best what happened.
         near = judged >= np.maximum(most - _NEAR_Z, np.minimum(most, threshold_z))

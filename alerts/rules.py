@@ -81,6 +81,11 @@ class Rules:
     def __len__(self) -> int:
         return len(self._matchers)
 
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is set, so that the settings hold for every series at any time."""
+        return not self._found.rules and self._found.defaults == Values()
+
     def limits(self, series: str, minute: int) -> Limits:
         """Return what holds for a series at a minute (Unix time // 60)."""
         return self._resolved(self._matching(series), self._holding(minute))

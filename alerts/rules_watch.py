@@ -21,9 +21,13 @@ class RulesWatch:
     """Holds the rules that are in force. A file that is wrong or gone leaves those that were there before."""
 
     def __init__(
-        self, settings: AlertsSettings, metrics: AlertsMetrics, clock: Callable[[], float] = time.monotonic
+        self,
+        settings: AlertsSettings,
+        metrics: AlertsMetrics,
+        rules: Rules | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Read the file for the first time; without one the settings hold.
+        """Read the file for the first time, unless `rules` are given, which stay; without one the settings hold.
 
         Raises:
             RulesError: it cannot be used.
@@ -31,12 +35,12 @@ class RulesWatch:
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
-        self._every_s = math.inf if settings.rules is None or settings.clock == "event" else _EVERY_S
+        self._every_s = math.inf if rules is not None or settings.clock == "event" else _EVERY_S
         self._looked_s = clock()
         self._raw, self._said = b"", ""
-        self.rules = Rules(settings)
+        self.rules = rules or Rules(settings)
         metrics.rules_valid.set(1)
-        if settings.rules is not None:
+        if settings.rules is not None and rules is None:
             self._take(read_bytes(settings.rules))
 
     def renew(self) -> Rules:

@@ -30,6 +30,7 @@ from alerts.columns import Bools, Counts, Floats, Ints
 from alerts.negbin import central_interval, upper_tail
 from alerts.panel import Panel, Strengths
 from alerts.rolling import COPIES, NEGATIVES, OTHERS, WINDOWS_MIN
+from alerts.rules import Rules
 from alerts.series import containers, parent
 from alerts.settings import SurgeSettings
 from alerts.windows import COPY, NEGATIVE, Count
@@ -112,6 +113,7 @@ class Detector:
 
     def __init__(self, settings: SurgeSettings | None = None) -> None:
         self._settings = settings or SurgeSettings()
+        self.rules: Rules | None = None  # without any the settings hold for every series
         self._names: list[str] = []
         self._columns: dict[str, int] = {}
         self._reset(0)
@@ -221,7 +223,7 @@ class Detector:
     def stand(self, series: Sequence[str]) -> Strengths:
         """Return how these series, which are tracked, stand in all windows at the last minute."""
         columns = np.array([self._columns[name] for name in series], dtype=np.int64)
-        return self._panel.assess(columns, self._settings.threshold_z, self._settings.minimum_count)
+        return self._panel.assess(columns, *self._limits(columns))
 
     def parts(self, series: str) -> list[str]:
         """Return the series that `series` contains directly: of the market its topics and companies."""
@@ -325,14 +327,27 @@ class Detector:
         self._columns = {name: column for column, name in enumerate(self._names)}
         self._panel.keep(kept)
 
+    def _limits(self, columns: NDArray[np.int64]) -> tuple[float | Floats, int | Ints, Bools | None]:
+        """Return the thresholds, least counts and windows looked at of some series."""
+        if self.rules is None or self.rules.plain:
+            return self._settings.threshold_z, self._settings.minimum_count, None
+        found = [self.rules.limits(self._names[column], self.minute) for column in columns]
+        return (
+            np.array([each.threshold_z for each in found], dtype=np.float64),
+            np.array([each.minimum_count for each in found], dtype=np.int64),
+            np.array([[window in each.windows_min for each in found] for window in WINDOWS_MIN], dtype=np.bool_),
+        )
+
     def _judgements(self, columns: NDArray[np.intp], *, always: bool) -> list[Judgement]:
         if not columns.size:
             return []
-        panel, threshold = self._panel, self._settings.threshold_z
-        seen = panel.assess(columns, threshold, self._settings.minimum_count)
+        panel = self._panel
+        threshold, counts, windows = self._limits(columns)
+        seen = panel.assess(columns, threshold, counts, windows)
         if not always:
             self._tested = Tested(columns, seen.strength, seen.observed[-1])
-        shown = np.flatnonzero((seen.strength >= threshold) | always)
+        surges = seen.strength >= threshold
+        shown = np.flatnonzero(surges | always)
         if not shown.size:
             return []
         due, coverage = panel.volume.due(self.minute // 60), panel.volume.known_hours()
@@ -346,7 +361,7 @@ class Detector:
             low, high = central_interval(m, size)
             odds = m / (others + 0.5)
             state: State = "elevated" if recent >= CALM_Z else "calm"
-            if strength >= threshold:
+            if surges[at]:
                 state = "warming up" if cold else "surging"
             elif missing[column]:
                 state = "no data"

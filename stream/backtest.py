@@ -21,6 +21,7 @@ from redis.asyncio import Redis as AsyncRedis
 from alerts.alert import Alert
 from alerts.buckets import Buckets
 from alerts.engine import AlertEngine
+from alerts.rules import Rules
 from alerts.settings import AlertsSettings
 from alerts.store import AlertStore
 from alerts.windows import Windows, prefix
@@ -99,6 +100,7 @@ async def backtest(
 
     Raises:
         HistoryError: the history cannot be read.
+        RulesError: the file of rules cannot be used.
         redis.RedisError: the server failed.
         Exception: the model fails on any text.
     """
@@ -106,7 +108,12 @@ async def backtest(
     registry = CollectorRegistry()
     metrics = StreamMetrics(registry)
     engine = AlertEngine(
-        settings, redis_url=redis_url, documents_topic=_TOPICS.documents, partitions=partitions, registry=registry
+        settings,
+        redis_url=redis_url,
+        documents_topic=_TOPICS.documents,
+        partitions=partitions,
+        registry=registry,
+        rules=Rules(alerts) if alerts.rules is None else Rules.load(alerts, alerts.rules),
     )
     nowhere = _Nowhere()
     redis = Redis.from_url(redis_url, socket_timeout=120)

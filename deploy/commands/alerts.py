@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 def alerts(port: int | None) -> None:
     """Watch the windows, raise alerts and deliver them."""
     from alerts.engine import AlertEngine
+    from alerts.rules_file import RulesError
     from deploy.explainer import explainer_of
 
     config = settings.load()
@@ -25,14 +26,17 @@ def alerts(port: int | None) -> None:
     log.setup(config.log.level)
     _check_partitions(bootstrap, config.kafka)
     registry = CollectorRegistry()
-    engine = AlertEngine(
-        config.alerts,
-        redis_url=redis_url,
-        documents_topic=config.kafka.documents_topic,
-        partitions=config.kafka.partitions,
-        registry=registry,
-        explainer=explainer_of(config.model) if config.alerts.explain else None,
-    )
+    try:
+        engine = AlertEngine(
+            config.alerts,
+            redis_url=redis_url,
+            documents_topic=config.kafka.documents_topic,
+            partitions=config.kafka.partitions,
+            registry=registry,
+            explainer=explainer_of(config.model) if config.alerts.explain else None,
+        )
+    except RulesError as exc:
+        raise settings.SettingsError(f"these rules are wrong (see docs/rules.md):\n{exc}") from exc
     _service.run(engine, registry, config.http, config.http.alerts_port if port is None else port)
 
 

@@ -37,6 +37,7 @@ KEPT = "backtest.sqlite"
 @click.option("--id", "id", help="Column with the publisher's id of the item; a repeated one counts once.")
 @click.option("--link", "url", help="Column with the address.")
 @click.option("--company", "ticker", help="Column with ticker symbols; cashtags in the text count in any case.")
+@click.option("--rules", type=_FILE, help="File of rules, for alerts.rules.")
 @click.option("--events", type=_FILE, help="Known events, .csv or .jsonl: time, name and perhaps series.")
 @click.option(
     "--within",
@@ -45,7 +46,9 @@ KEPT = "backtest.sqlite"
     show_default=True,
     help="Hours after an event in which an alert may be about it.",
 )
-def backtest(file: Path, out: Path, events: Path | None, within: float, **columns: str | None) -> None:
+def backtest(
+    file: Path, out: Path, rules: Path | None, events: Path | None, within: float, **columns: str | None
+) -> None:
     """Put the time-stamped items of FILE (.csv, .jsonl, .parquet; .gz) through scoring, windows and detectors.
 
     Columns that are not named are found by the usual names. Writes alerts.jsonl, a line an alert, and report.html to
@@ -55,7 +58,7 @@ def backtest(file: Path, out: Path, events: Path | None, within: float, **column
     config = settings.load()
     log.setup("ERROR")  # of a run of minutes every pause and alert would be told
     try:
-        summary = run(config, file, out, columns, events, within)
+        summary = run(config, file, out, columns, events, within, rules=rules)
     except ModuleNotFoundError as exc:
         fail(f"{exc.name} is not installed: pip install 'newsquake[train,local]'")
     except KeyboardInterrupt:
@@ -71,10 +74,13 @@ def run(
     events: Path | None,
     within_h: float,
     load_scorer: Callable[[], Scoring] | None = None,
+    rules: Path | None = None,
 ) -> str:
     """Do all of it; return what to say at the end. A mistake ends the process with a message."""
     from redis import RedisError
 
+    from alerts.rules import Rules
+    from alerts.rules_file import RulesError
     from deploy.local.errors import LocalError
     from deploy.local.servers import LocalValkey
     from ingest.settings import ReplaySettings
@@ -93,7 +99,9 @@ def run(
         if events is not None:
             known, unreadable = read_events(events)
         chosen = columns_of(file, columns)
-        alerts, notes = config.alerts, []
+        alerts, notes = config.alerts.model_copy(update={"rules": rules or config.alerts.rules}), []
+        if alerts.rules is not None:
+            Rules.load(alerts, alerts.rules)  # said at once, before anything is scored
         if not chosen.publisher and alerts.surge.minimum_publishers > 1:
             surge = alerts.surge.model_copy(update={"minimum_publishers": 1})
             alerts = alerts.model_copy(update={"surge": surge})
@@ -150,7 +158,7 @@ def run(
                     events=known,
                     verdict=verdict,
                 )
-    except (HistoryError, LocalError, ModelError, RedisError, OSError, sqlite3.Error) as exc:
+    except (HistoryError, RulesError, LocalError, ModelError, RedisError, OSError, sqlite3.Error) as exc:
         fail(exc)
     return _told(taken, result, kept.asked, out, [*notes, *(f"{events}: {each}" for each in unreadable[:5])])
 
