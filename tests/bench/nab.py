@@ -1,10 +1,8 @@
-"""`make bench-surge`: the detector of plain counts, on planted anomalies and on a folder of labelled series.
+"""`make bench-surge NAB=DIR`: the detector of plain counts on a folder of labelled series, by its own `score.py`.
 
-`--stream` takes a file of real items, whose times the planted series then follow too (see `tests.bench.counts`).
-
-`--nab` holds `realTweets/*.csv` (`timestamp,value`), `windows.json` and `score.py` with the rules of the Numenta
-Anomaly Benchmark (Lavin and Ahmad, ICMLA 2015). Series are also scored backwards in time: a detector that was fitted
-to these series, instead of made for such series, shows there. The last line printed is JSON.
+DIR holds `realTweets/*.csv` (`timestamp,value`), `windows.json` and `score.py` with the rules of the Numenta Anomaly
+Benchmark (Lavin and Ahmad, ICMLA 2015). Series are also scored backwards in time: a detector that was fitted to these
+series, instead of made for such series, shows there. The last line printed is JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +18,6 @@ import time
 from pathlib import Path
 
 from alerts.detect import Row, read, scored, write
-from tests.bench import counts
 
 _RESULT = re.compile(r"fitted (-?[\d.]+) at (-?[\d.e-]+); leave-one-file-out (-?[\d.]+)")
 
@@ -71,10 +68,5 @@ def score(nab: Path) -> dict[str, object]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nab", type=Path, help="a folder with realTweets/, windows.json and score.py, for its score")
-    parser.add_argument("--stream", type=Path, help="items as CSV, gzipped, with the columns created_at_utc and ticker")
-    parser.add_argument("--series", type=int, default=16, help="planted series of each kind")
-    parser.add_argument("--seed", type=int, default=0)
-    told = parser.parse_args()
-    result: dict[str, object] = {"planted": counts.bench(told.stream, told.series, told.seed)}
-    print(json.dumps(result | (score(told.nab) if told.nab else {})))
+    parser.add_argument("nab", type=Path, help="the folder with realTweets/, windows.json and score.py")
+    print(json.dumps(score(parser.parse_args().nab)))
