@@ -196,7 +196,7 @@ class AlertsSettings(BaseModel, frozen=True, extra="forbid"):
     rules: Path | None = Field(
         default=None,
         description="File of rules (YAML): limits and receivers by topic, company, group and time. Unset: the settings "
-        "here hold for everything. Read anew when it changes, but for `clock = \"event\"`.",
+        'here hold for everything. Read anew when it changes, but for `clock = "event"`.',
     )
 
     @field_validator("webhooks")

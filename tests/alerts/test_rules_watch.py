@@ -25,7 +25,9 @@ class Bench:
         self.now_s = 0.0
         self.registry = CollectorRegistry()
         self.watch = RulesWatch(
-            AlertsSettings.model_validate({"rules": file, **fields}), AlertsMetrics(self.registry), clock=lambda: self.now_s
+            AlertsSettings.model_validate({"rules": file, **fields}),
+            AlertsMetrics(self.registry),
+            clock=lambda: self.now_s,
         )
 
     def threshold(self, after_s: float = 5.0) -> float:
