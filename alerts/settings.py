@@ -39,8 +39,8 @@ class SurgeSettings(BaseModel, frozen=True, extra="forbid"):
     threshold_z: float = Field(
         default=3.7,
         ge=2,
-        description="Strength, on the scale of a z, from which a series surges. At 3.7 a busy series alone gives a false "
-        "alarm in one to two weeks, one with a few items a day hardly any (`make bench-surge`).",
+        description="Strength, on the scale of a z, from which a series surges. At 3.7 a busy series alone gives a "
+        "false alarm in one to two weeks, one with a few items a day hardly any (`make bench-surge`).",
     )
     minimum_count: int = Field(
         default=4,
