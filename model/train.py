@@ -89,8 +89,9 @@ def _train(settings: TrainSettings, report: Report) -> Path:
     size = pack(network, encoder, partial, factors)
     served, version = unpack(partial, settings.encoder)  # judged and calibrated as it is served: rounded
     logits = predict(served, tokenizer, dev_texts)
-    served.config.temperature = temperatures(logits, _of_its_kind(sets.dev, dev_targets), served.config.conventions)
-    served.config.temperature[SERVED] = served_temperature(served, logits, dev_targets)
+    of_its_kind = _of_its_kind(sets.dev, dev_targets)
+    served.config.temperature = temperatures(logits, of_its_kind, served.config.conventions)
+    served.config.temperature[SERVED] = served_temperature(served, logits, of_its_kind)
     write_config(served.config, partial)
     for name in (WEIGHTS, CONFIG):
         (partial / name).replace(settings.out / name)
