@@ -159,7 +159,7 @@ def stored_factors(name: str, stored: Mapping[str, Tensor], shape: tuple[int, in
 
 def _small(matrix: Tensor) -> bool:
     """Whether 4 bits are not worth it: a bias by relative position and the like."""
-    return matrix.numel() < 2**12
+    return matrix.numel() < 2**9
 
 
 def _round(rows: Tensor, scale: Tensor) -> Tensor:
