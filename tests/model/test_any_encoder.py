@@ -157,13 +157,13 @@ def test_labels_and_texts_in_chinese(tmp_path: Path) -> None:
             events=False,
             encoder=encoder,
             out=tmp_path / "out",
-            epochs=8,
+            epochs=30,
             batch_size=8,
-            encoder_rate=3e-3,
+            encoder_rate=1e-3,
             head_rate=1e-2,
             dev_share=0.2,
             max_tokens=32,
-            patience=8,
+            patience=30,
             threads=1,
         )
     )

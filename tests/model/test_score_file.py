@@ -38,7 +38,10 @@ def test_empty_odd_and_huge_lines_are_texts_too(tiny_scorer: Scorer) -> None:
     content = b"\xef\xbb\xbfone\r\n\n\xff\xfe\x00bad\n" + b"x" * 3_000_000 + b"\nlast"
     answers, unreadable = _run(tiny_scorer, content, "lines")
     assert (len(answers), unreadable) == (5, 0)
-    assert answers[0]["sentiment_probabilities"] == _run(tiny_scorer, b"one", "lines")[0][0]["sentiment_probabilities"]
+    alone = _run(tiny_scorer, b"one", "lines")[0][0]["sentiment_probabilities"]
+    assert answers[0]["sentiment_probabilities"] == pytest.approx(
+        alone, abs=1e-3
+    )  # which batch it is in matters a little
 
 
 def test_nothing_in_nothing_out(tiny_scorer: Scorer) -> None:
