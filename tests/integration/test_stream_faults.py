@@ -80,10 +80,10 @@ class Running:
         """What /healthz of the worker (0) or of alerting (1) says."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[which]}/healthz", timeout=5) as answer:
-                return json.load(answer)  # type: ignore[no-any-return]
+                return json.load(answer)  # type: ignore[no-any-return]  # JSON may be anything
         except urllib.error.HTTPError as exc:
             with exc:
-                return json.load(exc)  # type: ignore[no-any-return]
+                return json.load(exc)  # type: ignore[no-any-return]  # JSON may be anything
         except OSError as exc:
             return {"ready": False, "reasons": [repr(exc)]}
 

@@ -160,7 +160,7 @@ class _ByCase:
 
 
 def test_robustness_counts_labels_that_move_and_only_texts_that_change() -> None:
-    found = robustness(_ByCase(), [task(["Acme rises", "Borel falls 3%", "cento waits"], [2, 0, 1])], 3, 1)  # type: ignore[arg-type]
+    found = robustness(_ByCase(), [task(["Acme rises", "Borel falls 3%", "cento waits"], [2, 0, 1])], 3, 1)  # type: ignore[arg-type]  # stands in for a scorer
     assert found.kept["upper case"].sentiment == 0
     assert found.kept["lower case"].sentiment == 1
     assert found.kept["number"].texts == 1

@@ -157,7 +157,7 @@ def done(system: System) -> int:
     with contextlib.suppress(redis.RedisError), system.redis() as client:
         names = [f"nq:{{{system.topics.documents_topic}-{n}}}:progress" for n in range(system.topics.partitions)]
         offsets = [client.hget(name, "offset") for name in names]
-        return sum(int(offset) + 1 for offset in offsets if offset is not None)  # type: ignore[arg-type]
+        return sum(int(offset) + 1 for offset in offsets if offset is not None)  # type: ignore[arg-type]  # redis types it as awaitable too
     return -1
 
 
@@ -169,7 +169,7 @@ def kill(system: System, options: argparse.Namespace, rows: int) -> Counter[str]
     moments = sorted(chance.uniform(0.02, 0.95) for _ in plan)
     kills: Counter[str] = Counter()
     for number, (what, moment) in enumerate(zip(plan, moments, strict=True), start=1):
-        system.wait(lambda at=moment * rows: None if done(system) >= at else "not there yet", _STALLED_S)  # type: ignore[misc]
+        system.wait(lambda at=moment * rows: None if done(system) >= at else "not there yet", _STALLED_S)  # type: ignore[misc]  # mypy cannot infer it, or redis types its answers as awaitable too
         system.pause(chance.uniform(0, 0.5))
         if what == "worker":
             names = ["stream-0", "stream-1"]
@@ -192,7 +192,7 @@ def not_replayed(system: System, rows: int) -> str | None:
     """Why ingest has not published all rows yet."""
     try:
         with system.redis() as client:
-            position = json.loads(client.get("nq:ingest:position:replay") or b"{}")  # type: ignore[arg-type]
+            position = json.loads(client.get("nq:ingest:position:replay") or b"{}")  # type: ignore[arg-type]  # redis types it as awaitable too
     except redis.RedisError as exc:
         return repr(exc)
     return None if position.get("rows") == rows else f"{position.get('rows', 0)} of {rows} rows are published"
@@ -202,11 +202,11 @@ def not_alerted(system: System) -> str | None:
     """Why alerting has not judged all that came, or not delivered all alerts."""
     with system.redis() as client:
         names = [f"nq:{{{system.topics.documents_topic}-{n}}}:" for n in range(system.topics.partitions)]
-        clock = max(int(client.hget(f"{name}progress", "clock_ms") or 0) for name in names)  # type: ignore[arg-type]
-        sealed = min(int(client.get(f"{name}sealed") or 0) for name in names)  # type: ignore[arg-type]
+        clock = max(int(client.hget(f"{name}progress", "clock_ms") or 0) for name in names)  # type: ignore[arg-type]  # redis types it as awaitable too
+        sealed = min(int(client.get(f"{name}sealed") or 0) for name in names)  # type: ignore[arg-type]  # redis types it as awaitable too
         if sealed < clock // 60_000 - 2:
             return f"minute {sealed} is sealed, the newest item is of minute {clock // 60_000}"
-        waiting = sum(client.zcard(key) for key in client.scan_iter("nq:{alerts}:due:*"))  # type: ignore[misc]
+        waiting = sum(client.zcard(key) for key in client.scan_iter("nq:{alerts}:due:*"))  # type: ignore[misc]  # mypy cannot infer it, or redis types its answers as awaitable too
     return f"{waiting} deliveries wait" if waiting else None
 
 
