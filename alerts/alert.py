@@ -91,7 +91,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     the first; `parent` is then the series of an open alert that contains this one, which goes beyond it. `moved_at` is
     when the alert, which had begun on a broader series or a theme, was found to be about `series`: `figures` are of
     that minute then. Of alerts as surprising as this one, or more so, `expected_false_share` are expected to be
-    false (None for themes, whose threshold is their own).
+    false (None for themes, whose threshold is their own). `rule` is the name of the rule of the file of rules that held
+    first when it fired, empty when none did.
     """
 
     id: str
@@ -116,6 +117,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     explains: int = 0
     moved_at: datetime | None = None
     expected_false_share: float | None = None
+    rule: str = ""
     schema: int = SCHEMA_VERSION
 
 

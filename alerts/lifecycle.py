@@ -183,6 +183,7 @@ class Lifecycle:
             publishers=behind,
             stories=stories(theme.items, self._settings.stories),
             group=id_,
+            rule=next(iter(limits.rules), ""),
         )
         told = frozenset(item.story for item in theme.items)
         self.episodes.append(
@@ -369,6 +370,7 @@ class Lifecycle:
             "publishers": behind,
             "unlisted": unlisted,
             "stories": stories(items, self._settings.stories),
+            "rule": next(iter(limits.rules), ""),
         }
 
     def _move(self, number: int, judgement: Judgement, evidence: Evidence) -> bool:
