@@ -27,6 +27,7 @@ from alerts.explain import Explainer, Explaining
 from alerts.frontier import BEHIND_MIN, Frontier
 from alerts.lifecycle import Episode, Lifecycle
 from alerts.metrics import KINDS, AlertsMetrics
+from alerts.now import Now
 from alerts.outbox import Outbox, deliveries
 from alerts.rules import Rules
 from alerts.rules_watch import RulesWatch
@@ -85,6 +86,7 @@ class AlertEngine:
         self._buckets = Buckets(self._redis, documents_topic, partitions)
         self._store = AlertStore(self._redis)
         self._outbox = Outbox(self._redis)
+        self._now = Now(self._redis)
         self._metrics = AlertsMetrics(registry)
         self._watch = RulesWatch(settings, self._metrics, rules)
         self._explaining = (
@@ -186,6 +188,7 @@ class AlertEngine:
         self._waiting = waiting
         self._metrics.behind_seconds.set(max(0.0, reached.now_s - (self._minute + 1) * 60))
         self._watch_outbox()
+        self._now.write(self._detector, [episode.alert for episode in self._lifecycle.episodes])
         if time.monotonic() - self._saved >= self._settings.snapshot_s:
             self._save()
         return behind_min > 0

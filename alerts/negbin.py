@@ -40,7 +40,14 @@ def central_interval(mean: float, size: float, share: float = 0.95) -> tuple[int
     >>> central_interval(2.0, 1e6)
     (0, 5)
     """
+    low, high = central_intervals(np.array([mean]), np.array([size]), share)
+    return int(low[0]), int(high[0])
+
+
+def central_intervals(mean: Floats, size: Floats, share: float = 0.95) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the lower and upper ends of those intervals, an array each."""
     success = size / (mean + size)
     ends = [nbdtrik(tail, size, success) for tail in ((1 - share) / 2, (1 + share) / 2)]
-    low, high = (0 if not end > 0 else int(np.ceil(end)) for end in ends)  # NaN below the smallest tail
+    # NaN below the smallest tail
+    low, high = (np.ceil(np.where(end > 0, end, 0.0)).astype(np.int64) for end in ends)
     return low, high

@@ -131,6 +131,16 @@ class Detector:
     @property
     def refused(self) -> int:
         """Counts left out so far because `max_series` were tracked already."""
+    @property
+    def names(self) -> Sequence[str]:
+        """The series, in the order of the panel's columns."""
+        return self._names
+
+    @property
+    def panel(self) -> Panel:
+        """What is known of them; for reading."""
+        return self._panel
+
         return self._refused
 
     @property
@@ -219,6 +229,12 @@ class Detector:
     def tracks(self, series: str) -> bool:
         """Say whether `series` is tracked."""
         return series in self._columns
+    def threshold_z(self, series: str) -> float:
+        """Return the z from which `series` surges, now."""
+        if self.rules is None or self.rules.plain:
+            return self._settings.threshold_z
+        return self.rules.limits(series, self.minute).threshold_z
+
 
     def stand(self, series: Sequence[str]) -> Strengths:
         """Return how these series, which are tracked, stand in all windows at the last minute."""

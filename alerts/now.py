@@ -1,0 +1,190 @@
+"""How all series stand now, and the course of each open alert: written by alerting each minute, shown by the desk.
+
+`nq:{alerts}:now` holds one table, the most unusual series first; `nq:{alerts}:course:<alert>` what the detector saw of
+an alert's series (`alerts.course`), a field a bin, so that writing it again changes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from alerts.alert import Alert
+from alerts.course import Bin, course, decode_bin, encode_bin, lately
+from alerts.negbin import central_intervals
+from alerts.rolling import NEGATIVES, OTHERS, WINDOWS_MIN
+from alerts.series import MARKET, kind, label
+from alerts.surge import Detector, State
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+_TABLE, _MINUTE = "nq:{alerts}:now", "nq:{alerts}:now:minute"
+_ROWS = 1_000
+_LIFE_S = 90 * 86_400
+_TABLE_LIFE_S = 86_400
+_BUSY_ITEMS = 30  # an hour with fewer items is drawn as part of its day
+_HOUR_WINDOW = WINDOWS_MIN.index(60)
+_KEPT_MIN = {5: 180, 15: 1_440, 60: 30 * 1_440}  # bins of this length are written so long after an alert began
+
+
+class Row(msgspec.Struct, frozen=True, array_like=True):
+    """One series. `window_min` is the window that shows most; `observed` to `share` are of it, as in `Figures`.
+
+    `items_min` are items a minute in the last hour, `usual_min` those that are usual at this hour. `negatives` and
+    `totals` are counts in bins of `bin_min` minutes, the last one under way, for a sparkline.
+    """
+
+    series: str
+    name: str
+    kind: str
+    state: State
+    window_min: int
+    observed: int
+    others: int
+    expected: float
+    low: int
+    high: int
+    z: float
+    strength: float
+    share: float
+    items_min: float
+    usual_min: float
+    bin_min: int
+    negatives: list[int]
+    totals: list[int]
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True):
+    """All rows of one minute (Unix time // 60). `series` are tracked; `rows` hold the most unusual and all topics."""
+
+    minute: int
+    written_at: float
+    series: int
+    warming_up: str
+    missing: int
+    rows: list[Row]
+
+
+_table = msgspec.msgpack.Decoder(Table)
+
+
+class Now:
+    """Writes and reads both. Every method raises `redis.RedisError` when the server cannot answer."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._written = -1
+        self._followed: set[tuple[str, str]] = set()
+
+    def write(self, detector: Detector, alerts: Iterable[Alert]) -> None:
+        """Write how all stands at the detector's minute, and what is new of the open alerts; once a minute."""
+        if detector.minute <= self._written or not detector.names:
+            return
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.set(_TABLE, msgspec.msgpack.encode(table(detector, time.time())), ex=_TABLE_LIFE_S)
+            pipe.set(_MINUTE, detector.minute, ex=_TABLE_LIFE_S)
+            followed = set()
+            for alert in alerts:
+                if not detector.tracks(alert.series):
+                    continue
+                key = f"nq:{{alerts}}:course:{alert.id}"
+                began = int(alert.started_at.timestamp() // 60)
+                bins = course(detector, alert.series, latest=2 if (alert.id, alert.series) in self._followed else 0)
+                fields = {
+                    f"{each.span_min}:{each.start}": encode_bin(each)
+                    for each in bins
+                    if each.start <= began + _KEPT_MIN[each.span_min]
+                }
+                if fields:
+                    pipe.hset(key, mapping=fields)  # type: ignore[arg-type]
+                    pipe.expire(key, _LIFE_S)
+                followed.add((alert.id, alert.series))
+            pipe.execute()
+        self._written, self._followed = detector.minute, followed
+
+    def minute(self) -> int | None:
+        """Return the minute of the table, None when there is none."""
+        raw: Any = self._redis.get(_MINUTE)
+        return None if raw is None else int(raw)
+
+    def read(self) -> Table | None:
+        """Return the table, None when alerting has written none for a day."""
+        raw: Any = self._redis.get(_TABLE)
+        return None if raw is None else _table.decode(raw)
+
+    def course(self, alert: str) -> list[Bin]:
+        """Return the bins of an alert's series, in order of length and time; themes have none."""
+        raw: Any = self._redis.hvals(f"nq:{{alerts}}:course:{alert}")
+        return sorted(map(decode_bin, raw), key=lambda each: (each.span_min, each.start))
+
+
+def table(detector: Detector, now_s: float, rows: int = _ROWS) -> Table:
+    """Return how the series stand: the `rows` most unusual, the market and all topics, the most unusual first."""
+    names, panel = detector.names, detector.panel
+    every = np.arange(len(names))
+    strength = panel.assess(every, np.inf, 0).strength
+    shown = [int(column) for column in np.argsort(-strength, kind="stable")[:rows]]
+    kept = set(shown)
+    shown += [c for c, name in enumerate(names) if c not in kept and kind(name) in ("market", "topic")]
+    columns = np.array(shown, dtype=np.int64)
+    cold, missing = detector.warming_up(), panel.volume.missing()
+    seen = detector.stand([names[column] for column in shown])
+    best, at = seen.best, np.arange(len(columns))
+    mean, size = seen.mean[best, at], seen.size[best, at]
+    low, high = central_intervals(mean, size)
+    odds = mean / (seen.others[best, at] + 0.5)
+    usual = panel.volume.due(detector.minute // 60)[columns] / 60
+    hour = panel.rolling.sums[[NEGATIVES, OTHERS], _HOUR_WINDOW][:, columns].sum(axis=0)
+    minutes = lately(panel.rolling.minutes, detector.minute, columns, 2)
+    hours = lately(panel.rolling.hours, detector.minute // 60, columns, 1)
+    found = []
+    for n, column in enumerate(shown):
+        series = names[column]
+        state: State
+        if cold:
+            state = "warming up"
+        elif missing[column]:
+            state = "no data"
+        elif panel.episodes.opened[column]:
+            state = "firing"
+        else:
+            state = "pending" if seen.strength[n] >= detector.threshold_z(series) else "normal"
+        busy = hour[n] >= _BUSY_ITEMS
+        counts = (minutes if busy else hours)[:, :, n]
+        found.append(
+            Row(
+                series=series,
+                name="Market" if series == MARKET else label(series),
+                kind=kind(series),
+                state=state,
+                window_min=WINDOWS_MIN[best[n]],
+                observed=int(seen.observed[best[n], n]),
+                others=int(seen.others[best[n], n]),
+                expected=round(float(mean[n]), 2),
+                low=int(low[n]),
+                high=int(high[n]),
+                z=round(float(seen.z[best[n], n]), 2),
+                strength=round(float(max(seen.strength[n], -9.0)), 2),
+                share=round(float(odds[n] / (1 + odds[n])), 4),
+                items_min=round(float(hour[n]) / 60, 2),
+                usual_min=round(float(usual[n]), 2),
+                bin_min=2 if busy else 60,
+                negatives=counts[NEGATIVES].tolist(),
+                totals=(counts[NEGATIVES] + counts[OTHERS]).tolist(),
+            )
+        )
+    rank = {"firing": 0, "pending": 1}
+    found.sort(key=lambda row: (rank.get(row.state, 2), -row.strength, -row.items_min, row.series))
+    return Table(
+        minute=detector.minute,
+        written_at=now_s,
+        series=len(names),
+        warming_up=cold,
+        missing=int(missing.sum()),
+        rows=found,
+    )
