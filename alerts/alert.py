@@ -13,7 +13,10 @@ MAX_BODY_BYTES = 19_000
 """Standard Webhooks asks for bodies below 20 kB."""
 MAX_ALSO, MAX_CHILDREN = 20, 10
 
-Event = Literal["alert.firing", "alert.resolved"]
+Event = Literal[
+    "alert.firing", "alert.escalated", "alert.acknowledged", "alert.resolved", "alert.repeated", "alert.digest"
+]
+"""What receivers are told of."""
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):

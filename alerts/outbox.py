@@ -6,12 +6,13 @@ crash at any moment repeats it at most: with the same id, by which receivers kno
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from alerts.alert import Alert, Event, message_body
+from alerts.alert import Alert, Event
+from alerts.notification import Notification, encode_notification, notification_id
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -22,25 +23,29 @@ _DEAD_LENGTH = 10_000
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """One message for one endpoint. `id` is the `webhook-id`; `after` is the delivery that must be gone before."""
+    """One notification on its way. `id` is the notification's, by which receivers know it again.
+
+    `alert` is the alert it is about, or the key of the group; `body` is the `Notification` as JSON, rendered when it is
+    sent. Those named in `after` must be gone before.
+    """
 
     id: str
-    endpoint: str
+    receiver: str
     event: Event
     alert: str
     body: str
     created_s: float
     attempts: int = 0
-    after: str = ""
+    after: tuple[str, ...] = ()
     reason: str = ""
 
 
 _delivery = msgspec.json.Decoder(Delivery)
 
 
-def due_key(endpoint: str) -> str:
-    """Return the key of the queue of one endpoint: delivery keys by Unix time of the next attempt."""
-    return f"{_PREFIX}due:{endpoint}"
+def due_key(receiver: str) -> str:
+    """Return the key of the queue of one receiver: delivery keys by Unix time of the next attempt."""
+    return f"{_PREFIX}due:{receiver}"
 
 
 def delivery_key(delivery_id: str) -> str:
@@ -48,25 +53,33 @@ def delivery_key(delivery_id: str) -> str:
     return f"{_PREFIX}delivery:{delivery_id}"
 
 
-def deliveries(event: Event, alert: Alert, endpoints: list[str], now_s: float) -> list[Delivery]:
-    """Return the deliveries of a transition to these endpoints; ids are the same whenever it is made again."""
-    body = message_body(event, alert).decode()
-    return [
-        Delivery(
-            id=_id(alert.id, event, endpoint),
-            endpoint=endpoint,
+def delivery_of(notification: Notification, now_s: float, *, after: Iterable[str] = ()) -> Delivery:
+    """Return the delivery that brings a notification, made at `now_s` (Unix), once those in `after` are gone."""
+    return Delivery(
+        id=notification.id,
+        receiver=notification.receiver,
+        event=notification.event,
+        alert=notification.group or notification.alerts[0].id,
+        body=encode_notification(notification).decode(),
+        created_s=now_s,
+        after=tuple(after),
+    )
+
+
+def deliveries(event: Event, alert: Alert, receivers: list[str], now_s: float) -> list[Delivery]:
+    """Return the deliveries of a transition to these receivers; ids are the same whenever it is made again."""
+    found = []
+    for receiver in receivers:
+        told = Notification(
+            id=notification_id(alert.id, event, receiver),
+            receiver=receiver,
             event=event,
-            alert=alert.id,
-            body=body,
-            created_s=now_s,
-            after=_id(alert.id, "alert.firing", endpoint) if event == "alert.resolved" else "",
+            alerts=(alert,),
+            at=alert.updated_at,
         )
-        for endpoint in endpoints
-    ]
-
-
-def _id(alert: str, event: Event, endpoint: str) -> str:
-    return "msg_" + hashlib.blake2b(f"{alert}\n{event}\n{endpoint}".encode(), digest_size=16).hexdigest()
+        first = notification_id(alert.id, "alert.firing", receiver)
+        found.append(delivery_of(told, now_s, after=[first] if event == "alert.resolved" else []))
+    return found
 
 
 class Outbox:
@@ -86,15 +99,16 @@ class Outbox:
                 self._redis.zrem(due_key(endpoint), found[0])
                 continue
             delivery = _delivery.decode(raw)
-            before: Any = self._redis.zscore(due_key(endpoint), delivery_key(delivery.after))
-            if not delivery.after or before is None:
+            before = [self._redis.zscore(due_key(endpoint), delivery_key(other)) for other in delivery.after]
+            waiting: list[Any] = [score for score in before if score is not None]
+            if not waiting:
                 return delivery
-            self._redis.zadd(due_key(endpoint), {delivery_key(delivery.id): max(float(before), now_s) + 0.001})
+            self._redis.zadd(due_key(endpoint), {delivery_key(delivery.id): max([now_s, *map(float, waiting)]) + 0.001})
 
     def done(self, delivery: Delivery) -> None:
         """The receiver has it."""
         with self._redis.pipeline(transaction=True) as pipe:
-            pipe.zrem(due_key(delivery.endpoint), delivery_key(delivery.id))
+            pipe.zrem(due_key(delivery.receiver), delivery_key(delivery.id))
             pipe.delete(delivery_key(delivery.id))
             pipe.execute()
 
@@ -102,13 +116,13 @@ class Outbox:
         """Keep the delivery, with its new count of attempts, for `due_s` (Unix)."""
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.set(delivery_key(delivery.id), msgspec.json.encode(delivery))
-            pipe.zadd(due_key(delivery.endpoint), {delivery_key(delivery.id): due_s})
+            pipe.zadd(due_key(delivery.receiver), {delivery_key(delivery.id): due_s})
             pipe.execute()
 
     def give_up(self, delivery: Delivery) -> None:
         """Move the delivery, with its reason, to the dead list (the last 10,000 are kept)."""
         with self._redis.pipeline(transaction=True) as pipe:
-            pipe.zrem(due_key(delivery.endpoint), delivery_key(delivery.id))
+            pipe.zrem(due_key(delivery.receiver), delivery_key(delivery.id))
             pipe.delete(delivery_key(delivery.id))
             pipe.lpush(_DEAD, msgspec.json.encode(delivery))
             pipe.ltrim(_DEAD, 0, _DEAD_LENGTH - 1)
@@ -126,7 +140,7 @@ class Outbox:
 
     def revive(self, endpoint: str) -> int:
         """Queue the dead deliveries of an endpoint again, with all their attempts before them; return how many."""
-        mine = [delivery for delivery in self.dead(_DEAD_LENGTH) if delivery.endpoint == endpoint]
+        mine = [delivery for delivery in self.dead(_DEAD_LENGTH) if delivery.receiver == endpoint]
         for delivery in mine:
             fresh = msgspec.structs.replace(delivery, attempts=0, reason="")
             with self._redis.pipeline(transaction=True) as pipe:

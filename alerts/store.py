@@ -59,7 +59,7 @@ class AlertStore:
         )
         keys = [f"{_PREFIX}alert:{alert.id}", _OPEN, _LOG]
         for delivery in deliveries:
-            keys += [due_key(delivery.endpoint), delivery_key(delivery.id)]
+            keys += [due_key(delivery.receiver), delivery_key(delivery.id)]
         arguments: list[Any] = [alert.revision, encode(alert), alert.id, alert.status, _LIFE_S, _LOG_LENGTH]
         arguments += [
             msgspec.json.encode(line) if transition else b"",

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
+from alerts.alert import message_body
+from alerts.notification import decode_notification
 from alerts.outbox import Delivery
 from alerts.settings import WebhookSettings, check_secret
 
@@ -47,12 +49,14 @@ class Endpoint:
         return asyncio.run(self._send(delivery, now))
 
     async def _send(self, delivery: Delivery, now: datetime) -> Result:
+        told = decode_notification(delivery.body)
+        body = message_body(told.event, told.alerts[0]).decode()
         headers = {
             "content-type": "application/json",
             "user-agent": "newsquake",
             "webhook-id": delivery.id,
             "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": self._signer.sign(delivery.id, now, delivery.body),
+            "webhook-signature": self._signer.sign(delivery.id, now, body),
         }
         try:
             async with asyncio.timeout(TIMEOUT_S):
@@ -60,7 +64,7 @@ class Endpoint:
                 # No proxy from the environment: the connection must go to the address that was checked.
                 async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, follow_redirects=False) as client:
                     url = self._url.copy_with(host=address) if address else self._url
-                    request = client.build_request("POST", url, headers=headers, content=delivery.body.encode())
+                    request = client.build_request("POST", url, headers=headers, content=body.encode())
                     if address:
                         request.headers["host"] = self._url.netloc.decode()
                         request.extensions["sni_hostname"] = self._url.host

@@ -1,0 +1,71 @@
+"""`Notification`: what one receiver is to be told at one moment. The dispatcher makes it, a channel renders it."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+
+import msgspec
+
+from alerts.alert import Alert, AlertError, Event
+
+SCHEMA_VERSION = 1
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """One notification that a digest stands for: `alerts` are the ids of those it told of, `id` was its own."""
+
+    id: str
+    event: Event
+    at: datetime
+    alerts: tuple[str, ...]
+    summary: str
+
+
+class Notification(msgspec.Struct, frozen=True, kw_only=True):
+    """What `receiver` is told: `event` happened to `alerts` at `at`. All texts are as they came: channels escape them.
+
+    `id` is the same whenever it is made again. `group` is the key of the dispatcher's group, empty without routes;
+    `group_labels` are those that its alerts share. `why` says in words which route or rule led here. `desk_url` is
+    where the desk is reached, empty when unknown. A digest (`alert.digest`) lists what a limit `held`, the oldest first, and
+    how much `more` there was; its `alerts` are as they stood last.
+    """
+
+    id: str
+    receiver: str
+    event: Event
+    group: str = ""
+    group_labels: dict[str, str] = {}
+    alerts: tuple[Alert, ...]
+    at: datetime
+    why: str = ""
+    desk_url: str = ""
+    held: tuple[Held, ...] = ()
+    more: int = 0
+    schema: int = SCHEMA_VERSION
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Notification)
+
+
+def encode_notification(notification: Notification) -> bytes:
+    """Return the notification as JSON."""
+    return _encoder.encode(notification)
+
+
+def decode_notification(raw: bytes | str) -> Notification:
+    """Return the notification in JSON.
+
+    Raises:
+        AlertError: it is none.
+    """
+    try:
+        return _decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise AlertError(f"not a notification: {exc}") from exc
+
+
+def notification_id(*parts: str) -> str:
+    """Return an id that is the same for the same parts, such as receiver, alert or group, event and log entry."""
+    return "msg_" + hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
