@@ -103,7 +103,10 @@ class Lifecycle:
         for judgement in sorted(surging, key=lambda j: (_BREADTH.index(kind(j.series)), -j.strength, j.series)):
             if judgement.state == "warming up":
                 self._metrics.held.labels(reason="warming_up").inc()
-            elif judgement.state == "surging" and not any(judgement.series in each.excess for each in self.episodes):
+            # "firing" without an episode is what was let go of just now.
+            elif judgement.state in ("pending", "firing") and not any(
+                judgement.series in each.excess for each in self.episodes
+            ):
                 if self.rules.limits(judgement.series, minute).muted:
                     self._metrics.held.labels(reason="muted").inc()
                 else:

@@ -35,7 +35,7 @@ from alerts.series import containers, parent
 from alerts.settings import SurgeSettings
 from alerts.windows import COPY, NEGATIVE, Count
 
-State = Literal["surging", "elevated", "calm", "no data", "warming up"]
+State = Literal["warming up", "no data", "normal", "pending", "firing"]
 
 CALM_Z = 1.75
 """An episode is calm while `recent_z` is below this."""
@@ -56,7 +56,10 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     baseline; with few, its parent's share stands in. `coverage` is the part of the day's hours of which the series has
     items of its own. `usual_items` is how many items, negative or not, the series usually has in an hour like this one.
 
-    "elevated" is between calm and surging; "no data" says that so many items are lacking that nothing can be said.
+    `state` is the first of these that holds: "warming up", there is too little history to judge by; "no data", so many
+    items are lacking that nothing can be said; "firing", an open alert is about the series; "pending", it is past the
+    threshold and no alert is open, either because none was opened yet or because something holds it back: publishers,
+    false-discovery control, a mute, or an open alert that explains it; "normal".
     """
 
     series: str
@@ -129,9 +132,6 @@ class Detector:
         return len(self._columns)
 
     @property
-    def refused(self) -> int:
-        """Counts left out so far because `max_series` were tracked already."""
-    @property
     def names(self) -> Sequence[str]:
         """The series, in the order of the panel's columns."""
         return self._names
@@ -141,6 +141,9 @@ class Detector:
         """What is known of them; for reading."""
         return self._panel
 
+    @property
+    def refused(self) -> int:
+        """Counts left out so far because `max_series` were tracked already."""
         return self._refused
 
     @property
@@ -226,15 +229,15 @@ class Detector:
         column = self._columns.get(series)
         return None if column is None else self._judgements(np.array([column]), always=True)[0]
 
-    def tracks(self, series: str) -> bool:
-        """Say whether `series` is tracked."""
-        return series in self._columns
     def threshold_z(self, series: str) -> float:
         """Return the z from which `series` surges, now."""
         if self.rules is None or self.rules.plain:
             return self._settings.threshold_z
         return self.rules.limits(series, self.minute).threshold_z
 
+    def tracks(self, series: str) -> bool:
+        """Say whether `series` is tracked."""
+        return series in self._columns
 
     def stand(self, series: Sequence[str]) -> Strengths:
         """Return how these series, which are tracked, stand in all windows at the last minute."""
@@ -376,11 +379,15 @@ class Detector:
             others, strength, recent = int(seen.others[window, at]), float(seen.strength[at]), float(seen.recent_z[at])
             low, high = central_interval(m, size)
             odds = m / (others + 0.5)
-            state: State = "elevated" if recent >= CALM_Z else "calm"
-            if surges[at]:
-                state = "warming up" if cold else "surging"
+            state: State
+            if cold:
+                state = "warming up"
             elif missing[column]:
                 state = "no data"
+            elif panel.episodes.opened[column]:
+                state = "firing"
+            else:
+                state = "pending" if surges[at] else "normal"
             found.append(
                 Judgement(
                     series=self._names[column],

@@ -55,12 +55,12 @@ def _run(
         if now < begin:
             continue
         for judgement in detector.update(START + now, counts):
-            if judgement.state in ("surging", "warming up"):
+            if judgement.state in ("pending", "warming up"):
                 found.append(judgement)
     return found
 
 
-def _series(found: list[Judgement], state: str = "surging") -> set[str]:
+def _series(found: list[Judgement], state: str = "pending") -> set[str]:
     return {judgement.series for judgement in found if judgement.state == state}
 
 
@@ -83,7 +83,7 @@ def test_a_planted_surge_is_found(company: str, rate: float) -> None:
     hits = [j for j in found if j.series == f"company={company}" and 0 <= j.minute - START - start < 60]
     assert hits
     first = hits[0]
-    assert first.state == "surging"
+    assert first.state == "pending"
     assert first.high < first.observed
     assert first.low <= first.expected <= first.high
     assert first.p_value < 1e-3
@@ -142,7 +142,7 @@ def test_an_episode_that_ended_does_not_fire_again_from_the_long_window() -> Non
             for company, topic, label in part(now, rng):
                 counts.update((series, START + now, label) for series in series_of(topic, [company]))
         for judgement in detector.update(START + now, counts):
-            if judgement.series == "company=NEW" and judgement.state == "surging" and now >= start:
+            if judgement.series == "company=NEW" and judgement.state == "pending" and now >= start:
                 if now < start + 60:
                     detector.watch("company=NEW")
                 elif "company=NEW" not in detector.watched:

@@ -77,7 +77,7 @@ def judge() -> Callable[[Sequence[WindowItem]], list[Judgement]]:
         detector = Detector()
         found = []
         for minute in range(min(minutes), max(minutes) + 1):
-            found += [one for one in detector.update(minute, minutes.get(minute, {})) if one.state == "surging"]
+            found += [one for one in detector.update(minute, minutes.get(minute, {})) if one.state == "pending"]
         return found
 
     return run
