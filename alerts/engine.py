@@ -2,7 +2,7 @@
 
 Everything that a minute decides follows from sealed buckets and the state before it. So a crash at any moment is
 mended by going back to the last snapshot and judging the minutes since again: alerts get the same ids and revisions,
-and `AlertStore.put` takes each revision once, together with its deliveries.
+and `AlertStore.put` takes each revision once, with the transitions that it brings.
 """
 
 from __future__ import annotations
@@ -363,10 +363,11 @@ class AlertEngine:
             if receivers is None or webhook.name in receivers
         ]
         messages = deliveries(event, alert, told, now_s) if event else []
-        if self._store.put(alert, messages, now_s, transition=event is not None) and event:
-            log.info("%s %s: %s", event, alert.id, alert.summary)
-            counter = self._metrics.opened if event == "alert.firing" else self._metrics.resolved
-            counter.labels(kind=kind(alert.series)).inc()
+        for step in self._store.put(alert, deliveries=messages, now_s=now_s) or ():
+            log.info("%s %s: %s", step.event, alert.id, alert.summary)
+            if step.event in ("firing", "resolved"):
+                counter = self._metrics.opened if step.event == "firing" else self._metrics.resolved
+                counter.labels(kind=kind(alert.series)).inc()
 
     def _reconcile(self, minute: int) -> None:
         """Make the stored open alerts and the open episodes one, when all that had been sealed is judged again.

@@ -1,26 +1,35 @@
--- Stores one revision of an alert together with its deliveries and its line in the log, or nothing when it stands already.
+-- Stores one change of one alert, with its transitions in the alert's history and in the log: all of it, or nothing.
 --
--- KEYS  alert, open, log, then due and delivery of each delivery. All carry the same hash tag.
--- ARGV  revision, alert (JSON), id, status, life_s, longest log, line (JSON, empty for none), now_s, then a delivery
---       (JSON) each.
--- Returns 1 when it was stored, 0 when this revision or a later one stood there.
+-- KEYS  fence, alert, life, history, open, recent, log, then due and delivery of each delivery. All carry one hash tag.
+-- ARGV  token, life expected (JSON, empty for none), alert (JSON, empty to leave it), life (JSON), id, status, now_s,
+--       life_s, longest log, number of transitions, each of them (JSON), then a delivery (JSON) each.
+-- Returns 1 when it was stored, 0 when the life is not the expected one. A leader's write carries its token; it fails
+-- when there is a newer leader.
 
-local stored = redis.call('GET', KEYS[1])
-if stored and cjson.decode(stored).revision >= tonumber(ARGV[1]) then
+local token, expected, alert, life, id, status, now_s, life_s, longest, steps = unpack(ARGV)
+if token ~= '' and redis.call('GET', KEYS[1]) ~= token then
+  return redis.error_reply('FENCED another process leads')
+end
+if (redis.call('GET', KEYS[3]) or '') ~= expected then
   return 0
 end
-redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[5])
-if ARGV[4] == 'firing' then
-  redis.call('SADD', KEYS[2], ARGV[3])
+if alert ~= '' then
+  redis.call('SET', KEYS[2], alert, 'EX', life_s)
+  redis.call(status == 'firing' and 'SADD' or 'SREM', KEYS[5], id)
 else
-  redis.call('SREM', KEYS[2], ARGV[3])
+  redis.call('EXPIRE', KEYS[2], life_s)
 end
-if ARGV[7] ~= '' then
-  redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[6], '*', 'line', ARGV[7])
+redis.call('SET', KEYS[3], life, 'EX', life_s)
+for n = 1, tonumber(steps) do
+  redis.call('RPUSH', KEYS[4], ARGV[10 + n])
+  redis.call('XADD', KEYS[7], 'MAXLEN', '~', longest, '*', 'line', ARGV[10 + n])
 end
-for n = 9, #ARGV do
-  local at = 4 + 2 * (n - 9)
+redis.call('EXPIRE', KEYS[4], life_s)
+redis.call('ZADD', KEYS[6], now_s, id)
+redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', tonumber(now_s) - tonumber(life_s))
+for n = 11 + tonumber(steps), #ARGV do
+  local at = 8 + 2 * (n - 11 - tonumber(steps))
   redis.call('SET', KEYS[at + 1], ARGV[n])
-  redis.call('ZADD', KEYS[at], ARGV[8], KEYS[at + 1])
+  redis.call('ZADD', KEYS[at], now_s, KEYS[at + 1])
 end
 return 1

@@ -1,88 +1,202 @@
-"""Alerts in Redis: those that fire, those of the last 90 days, the log of transitions, and the engine's snapshot.
+"""Alerts in Redis: each with its life and history, the log of all transitions, and the engine's snapshot.
 
-All keys carry the hash tag `{alerts}`, the outbox's too: an alert and its deliveries are written in one call.
+Every change compares before it writes, so that people, the leader and its timers can change one alert at the same
+moment. All keys carry the hash tag `{alerts}`, the outbox's too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from redis.exceptions import ResponseError
 
 from alerts.alert import Alert, decode, encode
+from alerts.life import AlertView, Life, Transition, follow, revised
 from alerts.outbox import Delivery, delivery_key, due_key
 
 if TYPE_CHECKING:
     from redis import Redis
 
-_PREFIX = "nq:{alerts}:"
-_STATE, _OPEN, _LOG = f"{_PREFIX}state", f"{_PREFIX}open", f"{_PREFIX}log"
-_LIFE_S = 90 * 86_400
+PREFIX = "nq:{alerts}:"
+LOG = f"{PREFIX}log"
+"""A stream with one field, `line`: a `Transition` as JSON."""
+FENCE = f"{PREFIX}fence"
+"""The token of the last process that came to lead; see `alerts.leader`."""
+KEEP_S = 90 * 86_400
+_STATE, _OPEN, _RECENT = f"{PREFIX}state", f"{PREFIX}open", f"{PREFIX}recent"
 _LOG_LENGTH = 100_000
+_TRIES = 50
+
+_lines = msgspec.json.Decoder(Transition)
+_lives = msgspec.json.Decoder(Life)
 
 
-class Transition(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the log."""
-
-    id: str
-    revision: int
-    status: str
-    series: str
-    at: str
-    summary: str
+class FencedError(Exception):
+    """Another process leads: nothing was written."""
 
 
-_line = msgspec.json.Decoder(Transition)
+class BusyError(Exception):
+    """Others changed the alert each time before this change could be written."""
 
 
 class AlertStore:
-    """Reads and writes alerts. Every method raises `redis.RedisError` when the server cannot answer."""
+    """Reads and writes alerts. Every method raises `redis.RedisError` when the server cannot answer.
 
-    def __init__(self, redis: Redis) -> None:
+    `token` gives the leader's token, which every write then carries; people's writes have none.
+    """
+
+    def __init__(self, redis: Redis, token: Callable[[], str] = str) -> None:
         self._redis = redis
-        self._put = redis.register_script(files("alerts").joinpath("store.lua").read_text("utf-8"))
+        self._token = token
+        self._write = redis.register_script(files("alerts").joinpath("store.lua").read_text("utf-8"))
 
-    def put(self, alert: Alert, deliveries: Sequence[Delivery], now_s: float, *, transition: bool = True) -> bool:
-        """Store a revision, its deliveries, due at `now_s` (Unix), and the log's line of a `transition`, in one step.
+    def put(
+        self,
+        alert: Alert,
+        *,
+        silence: str = "",
+        deliveries: Sequence[Delivery] = (),
+        now_s: float | None = None,
+    ) -> tuple[Transition, ...] | None:
+        """Store a revision and what it brings; return that, None when that revision or a later one stood already.
 
-        Returns False, and changes nothing, when that revision or a later one is stored already.
+        `silence` is the id of one that lies over a new alert. The `deliveries` become due at `now_s` (Unix).
+
+        Raises:
+            FencedError: another process leads.
         """
-        line = Transition(
-            id=alert.id,
-            revision=alert.revision,
-            status=alert.status,
-            series=alert.series,
-            at=alert.updated_at.isoformat(),
-            summary=alert.summary,
-        )
-        keys = [f"{_PREFIX}alert:{alert.id}", _OPEN, _LOG]
+
+        def change(view: AlertView | None) -> tuple[Alert, Sequence[Transition]] | None:
+            if view is not None and view.life.revision >= alert.revision:
+                return None
+            return alert, revised(view.life if view else None, alert, silence)
+
+        return self._change(alert.id, change, deliveries, now_s)
+
+    def step(
+        self, alert_id: str, change: Callable[[AlertView], Transition | None]
+    ) -> tuple[AlertView | None, Transition | None]:
+        """Add the transition that `change` makes of an alert, None for none; return the alert before it, and it.
+
+        `change` is asked again when somebody was faster. The alert is None when there is none (any more).
+
+        Raises:
+            FencedError: another process leads.
+        """
+        found: list[AlertView | None] = [None]
+
+        def both(view: AlertView | None) -> tuple[Alert, Sequence[Transition]] | None:
+            found[0] = view
+            step = None if view is None else change(view)
+            return None if view is None or step is None else (view.alert, [step])
+
+        made = self._change(alert_id, both)
+        return found[0], made[0] if made else None
+
+    def _change(
+        self,
+        alert_id: str,
+        change: Callable[[AlertView | None], tuple[Alert, Sequence[Transition]] | None],
+        deliveries: Sequence[Delivery] = (),
+        now_s: float | None = None,
+    ) -> tuple[Transition, ...] | None:
+        keys = [FENCE, *_keys(alert_id), _OPEN, _RECENT, LOG]
         for delivery in deliveries:
             keys += [due_key(delivery.receiver), delivery_key(delivery.id)]
-        arguments: list[Any] = [alert.revision, encode(alert), alert.id, alert.status, _LIFE_S, _LOG_LENGTH]
-        arguments += [
-            msgspec.json.encode(line) if transition else b"",
-            repr(now_s),
-            *map(msgspec.json.encode, deliveries),
-        ]
-        return bool(self._put(keys=keys, args=arguments))
+        queued = [msgspec.json.encode(delivery) for delivery in deliveries]
+        for _ in range(_TRIES):
+            view, before = self._read(alert_id)
+            changed = change(view)
+            if changed is None:
+                return None
+            alert, steps = changed
+            life = view.life if view else None
+            for step in steps:
+                life = follow(life, step)
+            if life is None:
+                return None
+            life = msgspec.structs.replace(life, revision=alert.revision)
+            told = repr(time.time() if now_s is None else now_s)
+            fresh = b"" if view is not None and alert is view.alert else encode(alert)
+            arguments: list[Any] = [self._token(), before, fresh, msgspec.json.encode(life), alert_id, alert.status]
+            arguments += [told, KEEP_S, _LOG_LENGTH, len(steps), *map(msgspec.json.encode, steps), *queued]
+            try:
+                if self._write(keys=keys, args=arguments):
+                    return tuple(steps)
+            except ResponseError as exc:
+                raise fenced(exc) from exc
+        raise BusyError(f"alert {alert_id} is being changed by others all the time")
+
+    def _read(self, alert_id: str) -> tuple[AlertView | None, bytes]:
+        """Return an alert with its life, None for none, and the life as it stands there."""
+        pipe = self._redis.pipeline(transaction=True)
+        alert_key, life_key, history_key = _keys(alert_id)
+        pipe.mget(alert_key, life_key)
+        pipe.lrange(history_key, 0, -1)
+        (alert, life), history = pipe.execute()
+        if alert is None or life is None:
+            return None, life or b""
+        steps = tuple(_lines.decode(line) for line in history)
+        return AlertView(alert=decode(alert), life=_lives.decode(life), transitions=steps), life
+
+    def view(self, alert_id: str) -> AlertView | None:
+        """Return an alert with its life and history, None when there is none (any more)."""
+        return self._read(alert_id)[0]
+
+    def views(self, *, open: bool = True, limit: int = 1_000) -> list[AlertView]:
+        """Return the alerts that are not resolved, or all that changed in the last 90 days, the newest first."""
+        if open:
+            found = [view for view in self._views(self._ids()) if view.life.state != "resolved"]
+        else:
+            recent: Any = self._redis.zrevrange(_RECENT, 0, limit - 1)
+            found = self._views(raw.decode() for raw in recent)
+        return sorted(found, key=lambda view: (view.alert.started_at, view.alert.id), reverse=True)[:limit]
+
+    def _views(self, ids: Iterable[str]) -> list[AlertView]:
+        pipe = self._redis.pipeline(transaction=False)
+        for each in ids:
+            alert_key, life_key, history_key = _keys(each)
+            pipe.mget(alert_key, life_key)
+            pipe.lrange(history_key, 0, -1)
+        answers = iter(pipe.execute())
+        found = []
+        for (alert, life), history in zip(answers, answers, strict=True):
+            if alert is not None and life is not None:
+                steps = tuple(_lines.decode(line) for line in history)
+                found.append(AlertView(alert=decode(alert), life=_lives.decode(life), transitions=steps))
+        return found
+
+    def _ids(self) -> list[str]:
+        found: Any = self._redis.smembers(_OPEN)
+        return sorted(raw.decode() for raw in found)
+
+    def lives(self) -> list[Life]:
+        """Return the lives of the alerts that are not resolved."""
+        ids = self._ids()
+        found: Any = self._redis.mget([_keys(each)[1] for each in ids]) if ids else []
+        lives = [_lives.decode(raw) for raw in found if raw is not None]
+        return [life for life in lives if life.state != "resolved"]
 
     def get(self, alert_id: str) -> Alert | None:
         """Return the alert's last revision, None when there is none (any more)."""
-        raw: Any = self._redis.get(f"{_PREFIX}alert:{alert_id}")
+        raw: Any = self._redis.get(_keys(alert_id)[0])
         return None if raw is None else decode(raw)
 
     def open(self) -> list[Alert]:
-        """Return the alerts that fire now, the newest first."""
-        ids: Any = self._redis.smembers(_OPEN)
-        found = [self.get(raw.decode()) for raw in ids]
-        return sorted((alert for alert in found if alert), key=lambda alert: alert.started_at, reverse=True)
+        """Return the alerts that fire for their detectors, whatever people made of them, the newest first."""
+        ids = self._ids()
+        raws: Any = self._redis.mget([_keys(each)[0] for each in ids]) if ids else []
+        found = [decode(raw) for raw in raws if raw is not None]
+        return sorted(found, key=lambda alert: alert.started_at, reverse=True)
 
     def log(self, count: int = 100) -> list[Transition]:
         """Return the last `count` transitions, the newest first."""
-        entries: Any = self._redis.xrevrange(_LOG, count=count)
-        return [_line.decode(fields[b"line"]) for _, fields in entries]
+        entries: Any = self._redis.xrevrange(LOG, count=count)
+        return [line_of(fields) for _, fields in entries]
 
     def save_state(self, state: bytes) -> None:
         """Replace the engine's snapshot."""
@@ -92,3 +206,17 @@ class AlertStore:
         """Return the engine's snapshot, None when there is none."""
         raw: Any = self._redis.get(_STATE)
         return raw if raw is None else bytes(raw)
+
+
+def line_of(fields: Any) -> Transition:
+    """Return the transition in an entry of the log."""
+    return _lines.decode(fields[b"line"])
+
+
+def fenced(exc: ResponseError) -> Exception:
+    """Return what a script's error means: `FencedError`, or the error itself."""
+    return FencedError(str(exc)) if str(exc).startswith("FENCED") else exc
+
+
+def _keys(alert_id: str) -> tuple[str, str, str]:
+    return f"{PREFIX}alert:{alert_id}", f"{PREFIX}life:{alert_id}", f"{PREFIX}history:{alert_id}"

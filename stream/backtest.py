@@ -207,7 +207,7 @@ class _Server:
     def alerts(self) -> list[Alert]:
         """Return the last revision of every alert, by the time it fired."""
         store = AlertStore(self._redis)
-        ids = dict.fromkeys(line.id for line in reversed(store.log(100_000)))
+        ids = dict.fromkeys(line.alert for line in reversed(store.log(100_000)))
         found = [alert for each in ids if (alert := store.get(each)) is not None]
         return sorted(found, key=lambda alert: (alert.started_at, alert.series))
 

@@ -44,11 +44,13 @@ class Rig:
         self.sender = Sender(self.endpoint, self.outbox, AlertsMetrics(self.registry), lambda: self.now)
 
     def fire(self, alert: Alert) -> None:
-        self.alerts.put(alert, deliveries("alert.firing", alert, [self.endpoint.id], self.now), self.now)
+        messages = deliveries("alert.firing", alert, [self.endpoint.id], self.now)
+        self.alerts.put(alert, deliveries=messages, now_s=self.now)
 
     def resolve(self, alert: Alert) -> None:
         done = msgspec.structs.replace(alert, revision=alert.revision + 1, status="resolved")
-        self.alerts.put(done, deliveries("alert.resolved", done, [self.endpoint.id], self.now), self.now)
+        messages = deliveries("alert.resolved", done, [self.endpoint.id], self.now)
+        self.alerts.put(done, deliveries=messages, now_s=self.now)
 
     def count(self, outcome: str) -> float | None:
         return self.registry.get_sample_value("newsquake_alerts_deliveries_total", {"outcome": outcome})
@@ -197,7 +199,7 @@ def test_a_slow_receiver_delays_no_other(store: redis.Redis, hooks: Any, secret:
     slow, quick = Rig(store, hooks.url.replace("/hook", "/slow"), secret), Rig(store, hooks.url, secret)
     hooks.answers = ["slow"]
     both = deliveries("alert.firing", alert, [slow.endpoint.id, quick.endpoint.id], NOW)
-    AlertStore(store).put(alert, both, NOW)
+    AlertStore(store).put(alert, deliveries=both, now_s=NOW)
     stop = threading.Event()
     thread = threading.Thread(target=slow.sender.run, args=(stop,))
     thread.start()
@@ -271,7 +273,7 @@ def test_a_revision_is_stored_once_with_its_deliveries(rig: Rig, alert: Alert) -
     rig.resolve(alert)
     rig.fire(alert)
     assert rig.alerts.open() == []
-    assert [line.status for line in rig.alerts.log()] == ["resolved", "firing"]
+    assert [line.event for line in rig.alerts.log()] == ["resolved", "firing"]
 
 
 def test_what_waits_for_a_removed_endpoint_is_given_up_with_the_reason(rig: Rig, alert: Alert) -> None:

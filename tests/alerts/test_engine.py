@@ -96,7 +96,7 @@ def _history(item: Make, hours: float, surges: tuple[float, ...] = ()) -> list[W
 def _outcome(store: redis.Redis, secret: str) -> tuple[Any, Any, Any]:
     """All that others see: transitions, stored alerts and deliveries."""
     alerts = AlertStore(store)
-    log = [(line.id, line.revision, line.status, line.at, line.summary) for line in alerts.log()]
+    log = [(line.alert, line.revision, line.event, line.at, line.summary) for line in alerts.log()]
     stored = {line[0]: alerts.get(line[0]) for line in log}
     endpoint = Endpoint(_hook(secret)).id
     outbox, waiting = Outbox(store), []
@@ -136,8 +136,8 @@ def test_two_companies_in_trouble_are_two_alerts(store: redis.Redis, item: Make,
     fields = ("companies", "sentiment", "topic", "seen_at", "publisher")
     _write(store, [item(n, **{name: getattr(made, name) for name in fields}) for n, made in enumerate(items)])
     _finish(_engine(store, secret))
-    opened = [line for line in AlertStore(store).log() if line.status == "firing"]
-    found = [AlertStore(store).get(line.id) for line in opened]
+    opened = [line for line in AlertStore(store).log() if line.event == "firing"]
+    found = [AlertStore(store).get(line.alert) for line in opened]
     about = [{a.series, *(also.series for also in a.also)} & {"company=SIVB", "company=XYZ"} for a in found if a]
     assert sorted(about, key=sorted) == [{"company=SIVB"}, {"company=XYZ"}]
     assert all("SIVB" in line.summary or "XYZ" in line.summary for line in opened)
@@ -161,7 +161,7 @@ def test_a_flood_that_fills_the_lists_hides_no_surge(store: redis.Redis, item: M
         calm += [spam] * 210 + [made]
     _write(store, [item(offset, **made) for offset, made in enumerate(calm)])
     _finish(_engine(store, secret))
-    found = [AlertStore(store).get(line.id) for line in AlertStore(store).log() if line.status == "firing"]
+    found = [AlertStore(store).get(line.alert) for line in AlertStore(store).log() if line.event == "firing"]
     about = {series: alert for alert in found if alert for series in (alert.series, *(a.series for a in alert.also))}
     assert "company=SIVB" in about
     assert all(alert.unlisted > 0 for alert in about.values())
@@ -248,7 +248,7 @@ def test_a_crash_before_the_first_snapshot_begins_at_the_beginning(
             _finish(engine)
     assert AlertStore(store).log() == []
     _finish(_engine(store, secret))
-    assert [line.status for line in AlertStore(store).log()] == ["resolved", "firing"]
+    assert [line.event for line in AlertStore(store).log()] == ["resolved", "firing"]
 
 
 def test_what_is_not_sealed_is_not_judged(store: redis.Redis, item: Make, secret: str) -> None:
@@ -376,7 +376,7 @@ def test_what_opens_after_the_past_was_learnt_is_told_even_when_the_engine_dies(
     for _ in range(4):  # each is as one that died before
         _engine(store, secret, clock="wall", snapshot_s=1e9, now=lambda: later).tick()
     _finish(_engine(store, secret, clock="wall", now=lambda: later))
-    assert [line.status for line in AlertStore(store).log()] == ["firing"]
+    assert [line.event for line in AlertStore(store).log()] == ["firing"]
 
 
 def test_changed_settings_close_what_they_would_not_have_opened(store: redis.Redis, item: Make, secret: str) -> None:

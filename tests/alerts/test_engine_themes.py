@@ -79,10 +79,10 @@ def test_a_theme_is_one_alert_that_closes_and_survives_restarts(store: redis.Red
     while more:
         more = _engine(store).tick()  # an hour at most, then a new process
     resolved, firing = AlertStore(store).log()
-    assert (firing.status, firing.series) == ("firing", "theme=Lumen Harbour")
+    assert (firing.event, firing.series) == ("firing", "theme=Lumen Harbour")
     assert firing.summary.startswith("Lumen Harbour: 3 negative stories in 24 h; ")
-    assert (resolved.status, resolved.id) == ("resolved", firing.id)
-    alert = AlertStore(store).get(firing.id)
+    assert (resolved.event, resolved.alert) == ("resolved", firing.alert)
+    alert = AlertStore(store).get(firing.alert)
     assert alert is not None
     assert {story.title for story in alert.stories} == set(TITLES)
     assert alert.publishers == 2
@@ -142,8 +142,8 @@ def test_turned_off_there_are_no_themes_and_open_ones_are_closed(store: redis.Re
     engine = _engine(store)
     while engine.tick():
         pass
-    assert [line.status for line in AlertStore(store).log()] == ["firing"]
+    assert [line.event for line in AlertStore(store).log()] == ["firing"]
     engine = _engine(store, on=False)
     while engine.tick():
         pass
-    assert [line.status for line in AlertStore(store).log()] == ["resolved", "firing"]
+    assert [line.event for line in AlertStore(store).log()] == ["resolved", "firing"]

@@ -89,7 +89,7 @@ class Run:
             while delivery := outbox.next_due(Endpoint(hook).id, 1e12):
                 self.told[hook.name].append(delivery.event)
                 outbox.done(delivery)
-        opened = [self.store.get(line.id) for line in self.store.log() if line.status == "firing"]
+        opened = [self.store.get(line.alert) for line in self.store.log() if line.event == "firing"]
         self.alerts: list[Alert] = [alert for alert in opened if alert is not None]
 
 

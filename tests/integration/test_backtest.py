@@ -105,7 +105,7 @@ def test_the_same_items_give_the_same_alerts_live_and_in_a_backtest(
 
         system.wait(behind, 180)
         store = AlertStore(client)
-        ids = dict.fromkeys(line.id for line in reversed(store.log(1_000)))
+        ids = dict.fromkeys(line.alert for line in reversed(store.log(1_000)))
         live = [line_of(alert) for each in ids if (alert := store.get(each)) is not None]
     live.sort(key=lambda line: (line["fired_at"], line["series"]))
     assert msgspec.json.decode(msgspec.json.encode(live)) == expected

@@ -1,0 +1,198 @@
+"""What people do to alerts, by the desk, the API or the command line: all of it goes through `Actions`."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from alerts.life import SYSTEM, AlertView, Event, Life, State, Transition, changed
+from alerts.silences import Silence, Silences, silence_over
+from alerts.store import PREFIX, AlertStore, BusyError
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+NOW_KEY = f"{PREFIX}now_s"
+"""What time it is, in Unix seconds, where alerting goes by its items' time (`clock = "event"`); unset elsewhere."""
+MAX_TRANSITIONS = 500
+_MAX_TEXT, _MAX_ID = 2_000, 200
+
+
+class ActionError(ValueError):
+    """What was asked cannot be done; the message says why, in plain words."""
+
+
+class Actions:
+    """Acts for people. Every method raises `redis.RedisError` when the server cannot answer.
+
+    A `key` that the caller gives makes an action safe to repeat: under one key it happens once, and the transition of
+    then is returned.
+    """
+
+    def __init__(self, redis: Redis, clock: Callable[[], float] = time.time) -> None:
+        self._redis = redis
+        self._clock = clock
+        self._store = AlertStore(redis)
+        self._silences = Silences(redis)
+
+    def now(self) -> datetime:
+        """Return the time that alerting goes by."""
+        raw: Any = self._redis.get(NOW_KEY)
+        return datetime.fromtimestamp(float(raw) if raw else self._clock(), UTC)
+
+    def acknowledge(self, alert_id: str, actor: str, reason: str = "", key: str | None = None) -> Transition:
+        """Somebody is on it: it is told no more, unless it grows by a severity.
+
+        Raises:
+            ActionError: there is no such alert, it is resolved or acknowledged.
+        """
+
+        def problem(life: Life) -> str:
+            if life.state == "acknowledged":
+                return f"was acknowledged by {life.actor} at {_shown(life.since)}"
+            return _if_resolved(life)
+
+        return self._act(alert_id, "acknowledged", "acknowledged", problem, actor, reason, key)
+
+    def unacknowledge(self, alert_id: str, actor: str, reason: str = "", key: str | None = None) -> Transition:
+        """Nobody is on it any more: it fires, as before.
+
+        Raises:
+            ActionError: there is no such alert, or it is not acknowledged.
+        """
+
+        def problem(life: Life) -> str:
+            return _if_resolved(life) or ("" if life.state == "acknowledged" else "is not acknowledged")
+
+        return self._act(alert_id, "unacknowledged", "firing", problem, actor, reason, key)
+
+    def resolve(self, alert_id: str, actor: str, reason: str = "", key: str | None = None) -> Transition:
+        """It is over for people, whatever its detector says, unless it grows by a severity.
+
+        Raises:
+            ActionError: there is no such alert, or it is resolved.
+        """
+        return self._act(alert_id, "resolved", "resolved", _if_resolved, actor, reason, key)
+
+    def silence(self, silence: Silence, actor: str) -> tuple[Transition, ...]:
+        """Lay a silence over what it matches; return the transitions of open alerts, when it holds already.
+
+        The same silence again changes nothing.
+
+        Raises:
+            ActionError: it has no matcher, reason or author, ends before it begins or in the past, or its id is taken.
+        """
+        now = self.now()
+        known = self._silences.get(silence.id)
+        if known is not None and known != silence:
+            raise ActionError(f"the id {silence.id[:_MAX_ID]} is that of another silence")
+        if known is None:
+            _check(silence, now)
+            self._silences.put(silence)
+        return lay_silences(self._store, self._silences.all(), now, {silence.id: (actor, silence.reason)})
+
+    def expire_silence(self, silence_id: str, actor: str) -> tuple[Transition, ...]:
+        """End a silence now; return the transitions of the alerts that are told of again.
+
+        Raises:
+            ActionError: there is no such silence, or it has ended.
+        """
+        now = self.now()
+        silence = self._silences.get(silence_id)
+        if silence is None:
+            raise ActionError(f"there is no silence {silence_id[:_MAX_ID]}")
+        if silence.ends_at <= now:
+            raise ActionError(f"silence {silence_id} ended at {_shown(silence.ends_at)}")
+        starts_at = min(silence.starts_at, now)
+        self._silences.put(msgspec.structs.replace(silence, starts_at=starts_at, ends_at=now))
+        return lay_silences(self._store, self._silences.all(), now, {silence_id: (actor, "ended the silence")})
+
+    def _act(
+        self,
+        alert_id: str,
+        event: Event,
+        state: State,
+        problem: Callable[[Life], str],
+        actor: str,
+        reason: str,
+        key: str | None,
+    ) -> Transition:
+        if not actor.strip() or len(actor) > _MAX_ID or len(reason) > _MAX_TEXT or (key and len(key) > _MAX_ID):
+            raise ActionError(f"needs who it is (up to {_MAX_ID} characters) and at most {_MAX_TEXT:,} of a reason")
+        key = key or uuid.uuid4().hex
+        before: list[Transition] = []
+
+        def change(view: AlertView) -> Transition | None:
+            before[:] = [step for step in view.transitions if step.key == key]
+            if before:
+                return None
+            if why := problem(view.life):
+                raise ActionError(f"{view.alert.name}: the alert {why}")
+            if view.life.transitions >= MAX_TRANSITIONS:
+                raise ActionError(f"{view.alert.name}: the alert has changed {MAX_TRANSITIONS} times; no more by hand")
+            return changed(view.life, view.alert, event, state, at=self.now(), actor=actor, reason=reason, key=key)
+
+        try:
+            view, step = self._store.step(alert_id, change)
+        except BusyError as exc:
+            raise ActionError(str(exc)) from exc
+        if view is None:
+            raise ActionError(f"there is no alert {alert_id[:_MAX_ID]} (any more)")
+        return before[0] if step is None else step
+
+
+def lay_silences(
+    store: AlertStore, silences: list[Silence], now: datetime, by: Mapping[str, tuple[str, str]] | None = None
+) -> tuple[Transition, ...]:
+    """Silence the open alerts that a silence lies over, and unsilence those that none does any more.
+
+    `by` says of silences who does that and why; of others the author begins them, and time ends them.
+    """
+    known = {silence.id: silence for silence in silences}
+    holding = [silence for silence in silences if silence.holds(now)]
+    made = []
+
+    def change(view: AlertView) -> Transition | None:
+        over = silence_over(holding, view.alert, now)
+        if view.life.state == "resolved" or bool(over) == bool(view.life.silence):
+            return None
+        id_ = over or view.life.silence
+        silence = known.get(id_)
+        event: Event = "silenced" if over else "unsilenced"
+        usual = (silence.author, silence.reason) if over and silence else (SYSTEM, "the silence has ended")
+        actor, reason = (by or {}).get(id_, usual)
+        state = view.life.state
+        return changed(view.life, view.alert, event, state, at=now, actor=actor, reason=reason, silence=id_)
+
+    for life in store.lives():
+        if (holding or life.silence) and (step := store.step(life.alert, change)[1]) is not None:
+            made.append(step)
+    return tuple(made)
+
+
+def _if_resolved(life: Life) -> str:
+    return f"was resolved by {life.actor} at {_shown(life.since)}" if life.state == "resolved" else ""
+
+
+def _check(silence: Silence, now: datetime) -> None:
+    if not silence.matchers:
+        raise ActionError("a silence needs a matcher; without one it would lie over every alert")
+    if not silence.id or len(silence.id) > _MAX_ID:
+        raise ActionError(f"a silence needs an id of at most {_MAX_ID} characters")
+    if not silence.author.strip() or not silence.reason.strip():
+        raise ActionError("a silence needs an author and a reason")
+    if len(silence.author) > _MAX_ID or len(silence.reason) > _MAX_TEXT:
+        raise ActionError(f"at most {_MAX_ID} characters of an author and {_MAX_TEXT:,} of a reason")
+    if silence.starts_at >= silence.ends_at:
+        raise ActionError("a silence must end after it begins")
+    if silence.ends_at <= now:
+        raise ActionError(f"the silence would have ended at {_shown(silence.ends_at)} already; it is {_shown(now)}")
+
+
+def _shown(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M} {at.tzname() or ''}".rstrip()

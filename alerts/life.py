@@ -1,0 +1,217 @@
+"""The life of an alert: what detectors, people and time make of it, as immutable transitions and what they add up to.
+
+    firing ──► acknowledged ──► resolved          by detectors: firing, moved, escalated, resolved
+      ▲ ▲            │             │              by people:    acknowledged, unacknowledged, resolved
+      │ └────────────┘             │              by time:      escalated, silenced, unsilenced
+      └────────────────────────────┘ reopened: it was resolved by hand and grew by a severity
+
+An alert that grows by a severity fires again, whoever acknowledged the lesser thing. One that is resolved by hand is
+over for people, whatever its detector says, unless it grows by a severity. Silenced is no state: it lies over one.
+
+Pure values and rules; `alerts.store` keeps them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from alerts.alert import Alert
+
+SCHEMA_VERSION = 1
+SYSTEM = "newsquake"
+"""The actor of what nobody did by hand."""
+
+Event = Literal[
+    "firing",
+    "escalated",
+    "moved",
+    "acknowledged",
+    "unacknowledged",
+    "resolved",
+    "reopened",
+    "silenced",
+    "unsilenced",
+]
+State = Literal["firing", "acknowledged", "resolved"]
+Severity = Literal["warning", "critical"]
+
+_RANK = {"warning": 0, "critical": 1}
+
+
+class Transition(msgspec.Struct, frozen=True, kw_only=True):
+    """One step in an alert's life. `key` is its identity: what comes twice under one key happened once.
+
+    `state`, `severity`, `silenced` and `series` are those after the step; `silenced` says that a silence lies over the
+    alert. `actor` is "newsquake" or a user, `reason` their words. An alert has `escalated` by its `cause`: it grew by a
+    severity, or nobody acknowledged it in time. `silence` is the id of the silence of `silenced` and `unsilenced`.
+    `revision` is the alert's when it was made. Times are those of the clock that alerting goes by.
+    """
+
+    key: str
+    alert: str
+    event: Event
+    at: datetime
+    actor: str = SYSTEM
+    reason: str = ""
+    state: State
+    severity: Severity
+    silenced: bool = False
+    cause: Literal["", "severity", "time"] = ""
+    silence: str = ""
+    revision: int
+    series: str
+    name: str
+    summary: str
+    schema: int = SCHEMA_VERSION
+
+
+class Life(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an alert stands: its transitions, added up, and the last revision stored.
+
+    `severity` is the highest so far. `since` is when the state began, by `actor` for `reason`. `unheard_since` is from
+    when people have had it before them without an acknowledgement, None while none is awaited (acknowledged, resolved,
+    silenced, or escalated already for want of one). `silence` is the silence over it, "" for none.
+    """
+
+    alert: str
+    state: State
+    severity: Severity
+    since: datetime
+    actor: str = SYSTEM
+    reason: str = ""
+    unheard_since: datetime | None = None
+    silence: str = ""
+    series: str
+    revision: int
+    transitions: int = 0
+    schema: int = SCHEMA_VERSION
+
+
+class AlertView(msgspec.Struct, frozen=True, kw_only=True):
+    """An alert with its life and every transition of it, the first one first."""
+
+    alert: Alert
+    life: Life
+    transitions: tuple[Transition, ...]
+
+
+def follow(life: Life | None, step: Transition) -> Life:
+    """Return the life after one more transition."""
+    begins = life is None or life.state != step.state
+    silence = life.silence if life else ""
+    if step.event in ("silenced", "unsilenced"):
+        silence = step.silence if step.event == "silenced" else ""
+    if step.state != "firing" or silence or step.cause == "time":
+        unheard_since = None
+    elif life is None or begins or step.event in ("escalated", "unsilenced"):
+        unheard_since = step.at
+    else:
+        unheard_since = life.unheard_since
+    return Life(
+        alert=step.alert,
+        state=step.state,
+        severity=step.severity,
+        since=step.at if life is None or begins else life.since,
+        actor=step.actor if life is None or begins else life.actor,
+        reason=step.reason if life is None or begins else life.reason,
+        unheard_since=unheard_since,
+        silence=silence,
+        series=step.series,
+        revision=max(step.revision, life.revision if life else 0),
+        transitions=(life.transitions if life else 0) + 1,
+    )
+
+
+def revised(life: Life | None, alert: Alert, silence: str = "") -> list[Transition]:
+    """Return the transitions that a new revision of an alert brings; most bring none.
+
+    `silence` is the id of one that lies over it at birth, "" for none.
+    """
+    if life is None:
+        first = _step(alert, "firing" if alert.status == "firing" else "resolved", alert.status, alert.severity)
+        if not silence or alert.status != "firing":
+            return [first]
+        first = msgspec.structs.replace(first, silenced=True)
+        laid = _step(alert, "silenced", "firing", alert.severity, silenced=True, silence=silence)
+        return [first, laid]
+    grown = _RANK[alert.severity] > _RANK[life.severity]
+    severity = alert.severity if grown else life.severity
+    silenced = life.silence != ""
+    found = []
+    if alert.series != life.series:
+        reason = f"found to be about {alert.name}"
+        found.append(_step(alert, "moved", life.state, life.severity, silenced=silenced, reason=reason))
+    if alert.status == "resolved":
+        if life.state != "resolved":
+            found.append(_step(alert, "resolved", "resolved", severity, silenced=silenced))
+    elif grown:
+        reason = f"grew from {life.severity} to {severity} (z {alert.peak.z:.1f})"
+        if life.state == "resolved":
+            found.append(_step(alert, "reopened", "firing", severity, silenced=silenced, reason=reason))
+        else:
+            step = _step(alert, "escalated", "firing", severity, silenced=silenced, reason=reason)
+            found.append(msgspec.structs.replace(step, cause="severity"))
+    return found
+
+
+def changed(
+    life: Life,
+    alert: Alert,
+    event: Event,
+    state: State,
+    *,
+    at: datetime,
+    actor: str = SYSTEM,
+    reason: str = "",
+    key: str = "",
+    silence: str = "",
+    cause: Literal["", "time"] = "",
+) -> Transition:
+    """Return a transition that people or time bring. Its own key says at which step of this life it came."""
+    return Transition(
+        key=key or f"{alert.id}:{life.transitions}:{event}",
+        alert=alert.id,
+        event=event,
+        at=at,
+        actor=actor,
+        reason=reason,
+        state=state,
+        severity=life.severity,
+        silenced=event == "silenced" or (life.silence != "" and event != "unsilenced"),
+        cause=cause,
+        silence=silence,
+        revision=alert.revision,
+        series=alert.series,
+        name=alert.name,
+        summary=alert.summary,
+    )
+
+
+def _step(
+    alert: Alert,
+    event: Event,
+    state: State,
+    severity: Severity,
+    *,
+    silenced: bool = False,
+    silence: str = "",
+    reason: str = "",
+) -> Transition:
+    return Transition(
+        key=f"{alert.id}:{alert.revision}:{event}",
+        alert=alert.id,
+        event=event,
+        at=alert.updated_at,
+        reason=reason,
+        state=state,
+        severity=severity,
+        silenced=silenced,
+        silence=silence,
+        revision=alert.revision,
+        series=alert.series,
+        name=alert.name,
+        summary=alert.summary,
+    )

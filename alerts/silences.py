@@ -1,0 +1,82 @@
+"""Silences: nobody is told of the alerts that they match, until a time; each has an author and a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from alerts.alert import Alert
+from alerts.matchers import Matcher, MatcherError, labels_of, matches_all
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+KEY = "nq:{alerts}:silences"
+"""A hash: id → `Silence` as JSON. Those that ended 90 days ago are dropped."""
+
+
+class Silence(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds from `starts_at`, which may lie ahead, to before `ends_at`, over alerts that all `matchers` match."""
+
+    id: str
+    matchers: tuple[Matcher, ...]
+    starts_at: datetime
+    ends_at: datetime
+    author: str
+    reason: str
+    created_at: datetime
+
+    def holds(self, at: datetime) -> bool:
+        """Say whether it holds at a time."""
+        return self.starts_at <= at < self.ends_at
+
+    def covers(self, alert: Alert, at: datetime) -> bool:
+        """Say whether it lies over an alert at a time. Labels are the detector's: `state` is firing or resolved."""
+        return self.holds(at) and matches_all(self.matchers, labels_of(alert))
+
+
+class Silences:
+    """Reads and writes silences. Every method raises `redis.RedisError` when the server cannot answer."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    def all(self) -> list[Silence]:
+        """Return them all, those that end last first."""
+        raws: Any = self._redis.hvals(KEY)
+        found = [silence for raw in raws if (silence := _read(raw)) is not None]
+        return sorted(found, key=lambda silence: (silence.ends_at, silence.id), reverse=True)
+
+    def get(self, silence_id: str) -> Silence | None:
+        """Return one, None when there is none."""
+        raw: Any = self._redis.hget(KEY, silence_id)
+        return None if raw is None else _read(raw)
+
+    def put(self, silence: Silence) -> None:
+        """Store one, in the place of what has its id."""
+        self._redis.hset(KEY, silence.id, msgspec.json.encode(silence))
+
+    def drop(self, ids: Iterable[str]) -> None:
+        """Forget some."""
+        if gone := list(ids):
+            self._redis.hdel(KEY, *gone)
+
+
+def silence_over(silences: Iterable[Silence], alert: Alert, at: datetime) -> str:
+    """Return the id of a silence that lies over an alert, of several the one that ends last; "" for none."""
+    over = [silence for silence in silences if silence.covers(alert, at)]
+    return max(over, key=lambda silence: (silence.ends_at, silence.id)).id if over else ""
+
+
+_decoder = msgspec.json.Decoder(Silence)
+
+
+def _read(raw: bytes) -> Silence | None:
+    """One that cannot be read (written by another version) silences nothing."""
+    try:
+        return _decoder.decode(raw)
+    except (msgspec.MsgspecError, MatcherError, UnicodeDecodeError):
+        return None
