@@ -1,4 +1,4 @@
-"""Rules: which limits hold for a series at a minute, who is told, and what is muted.
+"""Rules: which limits hold for a series at a minute, what is muted, and who is told.
 
 Read from top to bottom, as Alertmanager reads its routes: the first rule that matches holds, and what it leaves open is
 as in `defaults`, then as in the settings. A rule with `continue: true` lets those below fill what it leaves open.
@@ -14,7 +14,9 @@ from typing import Any
 
 import msgspec
 
+from alerts.alert import Alert
 from alerts.rolling import WINDOWS_MIN
+from alerts.routes import Branch, Routes
 from alerts.rules_file import Glob, Match, Rule, RulesFile, Sensitivity, Values, parse, read_bytes
 from alerts.series import THEME, kind
 from alerts.settings import AlertsSettings
@@ -27,9 +29,9 @@ _LEAST_Z = 2.0
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What holds for one series at one minute.
 
-    `receivers` are names of webhooks; None stands for all, an empty tuple for nobody. `rules` are the names of the
-    rules that hold, the first wins. Of a theme, whose threshold is a p-value, `threshold_z` comes on top: 0 adds
-    nothing, and `windows_min` says nothing.
+    `receivers` are told in the place of those of the routes; None leaves it to these, an empty tuple says nobody.
+    `rules` are the names of the rules that hold, the first wins. Of a theme, whose threshold is a p-value,
+    `threshold_z` comes on top: 0 adds nothing, and `windows_min` says nothing.
     """
 
     threshold_z: float
@@ -55,6 +57,8 @@ class Rules:
         # What a theme's p-value amounts to as a z, from which the steps of `sensitivity` are counted.
         self._theme_z = NormalDist().inv_cdf(1 - settings.themes.threshold_p)
         self._matchers = [_matcher(rule.match, self._found.groups) for rule in self._found.rules]
+        found = self._found
+        self.routes = Routes(receiver_names(settings), found.time_intervals, found.route, found.line)
         self._now: tuple[int, frozenset[str]] = (-1, frozenset())
         self._matching = lru_cache(_REMEMBERED)(self._match)
         self._resolved = lru_cache(_REMEMBERED)(self._resolve)
@@ -75,8 +79,7 @@ class Rules:
         Raises:
             RulesError: they cannot be used.
         """
-        names = [webhook.name for webhook in settings.webhooks if webhook.name]
-        return cls(settings, parse(raw, file, receivers=names, topics=topics))
+        return cls(settings, parse(raw, file, receivers=receiver_names(settings), topics=topics))
 
     def __len__(self) -> int:
         return len(self._matchers)
@@ -89,6 +92,23 @@ class Rules:
     def limits(self, series: str, minute: int) -> Limits:
         """Return what holds for a series at a minute (Unix time // 60)."""
         return self._resolved(self._matching(series), self._holding(minute))
+
+    def told(self, alert: Alert, labels: Mapping[str, str], *, escalated: bool = False) -> dict[str, Branch]:
+        """Return who is told of an alert that has these labels, each with the route that says when.
+
+        A rule that holds at the minute it fired (or moved to its series) and names receivers has the last word on who.
+        """
+        return self.routes.told(labels, instead=self.receivers(alert), escalated=escalated)
+
+    def receivers(self, alert: Alert) -> tuple[str, ...] | None:
+        """Return the receivers that a rule names for an alert, None when it is left to the routes."""
+        minute = int((alert.moved_at or alert.started_at).timestamp()) // 60 - 1  # times are those of a minute's end
+        return self.limits(alert.series, minute).receivers
+
+    def rule_line(self, name: str) -> int:
+        """Return the line of the file in which a rule begins, 0 when there is none."""
+        at = next((number for number, rule in enumerate(self._found.rules) if rule.name == name), None)
+        return 0 if at is None else self._found.line(("rules", at))
 
     def sources(self, series: str, minute: int) -> dict[str, str]:
         """Return, for each key that a rule can set, what it is from: a rule, "defaults" or "settings"."""
@@ -150,6 +170,11 @@ class Rules:
         if theme:
             return self._theme_z + step if step > 0 else 0.0
         return max(_LEAST_Z, base.threshold_z + step)
+
+
+def receiver_names(settings: AlertsSettings) -> list[str]:
+    """Return the names by which rules and routes speak of receivers."""
+    return [webhook.name for webhook in settings.webhooks if webhook.name]
 
 
 def _base(threshold_z: float, settings: Any, critical_z: float) -> Limits:

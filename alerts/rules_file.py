@@ -10,18 +10,18 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
 from alerts.rolling import WINDOWS_MIN
+from alerts.route_file import Name, Names, Route, listing, route_problems
 from alerts.spelling import listed, near
 from alerts.time_intervals import NamedIntervals
-from alerts.yaml_tree import MAX_BYTES, Node, Problem, YamlError, read_yaml
+from alerts.yaml_tree import MAX_BYTES, Node, Problem, Way, YamlError, read_yaml
 
 MAX_RULES = 1_000
 _SHOWN = 50
 _UNITS_MIN = {"": 1, "m": 1, "min": 1, "h": 60, "d": 1_440}
 _DURATION = re.compile(r"(\d{1,5}) ?(m|min|h|d|)")
-_NAME = {"min_length": 1, "max_length": 128}
 
 Kind = Literal["market", "topic", "company", "company_topic", "theme"]
 Sensitivity = Literal["lowest", "low", "normal", "high", "highest"]
@@ -36,11 +36,6 @@ class RulesError(ValueError):
         lines = [f"{file}:{each.line}:{each.column}: {each.text}" for each in self.problems[:_SHOWN]]
         more = len(self.problems) - _SHOWN
         super().__init__("\n".join([*lines, f"and {more} more"] if more > 0 else lines))
-
-
-def _list(value: Any) -> Any:
-    """One value may stand for a list of one."""
-    return [value] if isinstance(value, str) else value
 
 
 def window_name(minutes: int) -> str:
@@ -66,11 +61,9 @@ def _critical(value: Any) -> Any:
     return {"always": 0.0, "never": math.inf}.get(value, value) if isinstance(value, str) else value
 
 
-Name = Annotated[str, Field(**_NAME)]
-Names = Annotated[tuple[Name, ...], BeforeValidator(_list), Field(min_length=1)]
-Kinds = Annotated[tuple[Kind, ...], BeforeValidator(_list), Field(min_length=1)]
+Kinds = Annotated[tuple[Kind, ...], BeforeValidator(listing), Field(min_length=1)]
 Window = Annotated[int, BeforeValidator(_window)]
-Windows = Annotated[tuple[Window, ...], BeforeValidator(_list), Field(min_length=1)]
+Windows = Annotated[tuple[Window, ...], BeforeValidator(listing), Field(min_length=1)]
 
 
 class Match(BaseModel, frozen=True, extra="forbid"):
@@ -95,7 +88,7 @@ class Values(BaseModel, frozen=True, extra="forbid"):
     minimum_publishers: int | None = Field(default=None, ge=1, le=1_000_000)
     critical_from: Annotated[float | None, BeforeValidator(_critical)] = Field(default=None, ge=0)
     mute: bool | None = None
-    receivers: Annotated[tuple[Name, ...] | None, BeforeValidator(_list)] = None
+    receivers: Annotated[tuple[Name, ...] | None, BeforeValidator(listing)] = None
 
     @model_validator(mode="after")
     def _one_threshold(self) -> Values:
@@ -119,6 +112,12 @@ class RulesFile(BaseModel, frozen=True, extra="forbid"):
     time_intervals: tuple[NamedIntervals, ...] = ()
     defaults: Values = Values()
     rules: tuple[Rule, ...] = Field(default=(), max_length=MAX_RULES)
+    route: Route | None = None
+    _tree: Node | None = PrivateAttr(None)
+
+    def line(self, path: Way) -> int:
+        """Return the line in which what `path` leads to begins, 0 when this was not read from a file."""
+        return self._tree.place(path, of_key=True)[0] if self._tree is not None else 0
 
 
 def read_bytes(file: Path) -> bytes:
@@ -137,7 +136,7 @@ def read_bytes(file: Path) -> bytes:
 
 
 def parse(raw: bytes, file: Path, *, receivers: Collection[str], topics: Collection[str] = ()) -> RulesFile:
-    """Return what a file holds. `receivers` are the names of the webhooks; `topics`, where known, all topics.
+    """Return what a file holds. `receivers` are those of the settings; `topics`, where known, all topics.
 
     Raises:
         RulesError: anything in it is wrong; all that is found is told.
@@ -154,7 +153,17 @@ def parse(raw: bytes, file: Path, *, receivers: Collection[str], topics: Collect
         # A list whose only entry is wrong is said to be empty, too.
         told = [e for e in errors if not any(e["loc"] == path[: len(e["loc"])] != path for path in paths)]
         raise RulesError(file, [_problem(tree, error) for error in told]) from exc
+    found._tree = tree  # type: ignore[misc]  # frozen, but for its reader
     problems = list(_references(found, tree, receivers, topics))
+    if found.route is not None:
+        problems += route_problems(
+            found.route,
+            tree,
+            receivers=receivers,
+            intervals=[each.name for each in found.time_intervals],
+            rules=[rule.name for rule in found.rules],
+            topics=topics,
+        )
     if problems:
         raise RulesError(file, problems)
     return found
@@ -198,7 +207,7 @@ def _references(found: RulesFile, tree: Node, receivers: Collection[str], topics
     for path, values in holders:
         for place, name in _each(values.receivers or (), (*path, "receivers")):
             if name not in receivers:
-                yield at(place, f"no webhook has the name {_short(name)}{_instead(name, receivers)}")
+                yield at(place, f"no receiver is called {_short(name)}{_instead(name, receivers)}")
 
 
 def _each(names: tuple[str, ...], path: tuple[int | str, ...]) -> Iterator[tuple[tuple[int | str, ...], str]]:
