@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import click
 
 from deploy import log, settings
 from deploy.commands._options import fail
+from deploy.commands._progress import shown_stages
 
 if TYPE_CHECKING:
     from stream.backtest import Result
@@ -108,7 +108,7 @@ def run(
             notes.append("No column says who published an item, so one publisher is enough to alert here.")
         out.mkdir(parents=True, exist_ok=True)
         replay = ReplaySettings(file=file, columns=chosen, name="backtest", publisher="unknown")
-        with closing(History(out / KEPT)) as history, _bar() as show:
+        with closing(History(out / KEPT)) as history, shown_stages() as show:
             taken = history.read(replay, future_s=config.stream.future_s, on_rows=lambda n: show("reading rows", n, 0))
             show("loading the model", 0, 0)
             scorer = load_scorer() if load_scorer is not None else Scorer.load(config.model)
@@ -181,25 +181,3 @@ def _shown(values: dict[str, Any], start: str = "") -> dict[str, Any]:
     for name, value in values.items():
         flat |= _shown(value, f"{start}{name}.") if isinstance(value, dict) else {f"{start}{name}": value}
     return flat
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[str, int, int], None]]:
-    """What to call with a stage, how much of it is done, and of how much (0: unknown)."""
-    if not sys.stderr.isatty():
-        yield lambda stage, done, of: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda stage, done, of: bar.update(task, description=stage, completed=done, total=of or None)
