@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from redis import Redis, RedisError
 
 from alerts.alert import Alert, Event
+from alerts.book import Episode
 from alerts.buckets import Buckets
 from alerts.discovery import Discovery, DiscoverySnapshotError
 from alerts.emerging import Emerging, ThemesSnapshotError
@@ -25,7 +26,7 @@ from alerts.episodes import Theme
 from alerts.evidence import items_of
 from alerts.explain import Explainer, Explaining
 from alerts.frontier import BEHIND_MIN, Frontier
-from alerts.lifecycle import Episode, Lifecycle
+from alerts.lifecycle import Lifecycle
 from alerts.metrics import KINDS, AlertsMetrics
 from alerts.now import Now
 from alerts.outbox import Outbox, deliveries
@@ -205,7 +206,8 @@ class AlertEngine:
 
     def _use_rules(self) -> None:
         rules = self._watch.renew()
-        self._detector.rules = self._lifecycle.rules = rules
+        self._detector.rules = rules
+        self._lifecycle.use(rules)
         if self._emerging is not None:
             self._emerging.rules = rules
 

@@ -14,7 +14,7 @@ Pure values and rules; `alerts.store` keeps them.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -37,8 +37,8 @@ Event = Literal[
 ]
 State = Literal["firing", "acknowledged", "resolved"]
 Severity = Literal["warning", "critical"]
-
-_RANK = {"warning": 0, "critical": 1}
+SEVERITIES = get_args(Severity)
+"""The lesser one first."""
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,7 +137,7 @@ def revised(life: Life | None, alert: Alert, silence: str = "") -> list[Transiti
         first = msgspec.structs.replace(first, silenced=True)
         laid = _step(alert, "silenced", "firing", alert.severity, silenced=True, silence=silence)
         return [first, laid]
-    grown = _RANK[alert.severity] > _RANK[life.severity]
+    grown = SEVERITIES.index(alert.severity) > SEVERITIES.index(life.severity)
     severity = alert.severity if grown else life.severity
     silenced = life.silence != ""
     found = []

@@ -14,10 +14,11 @@ import redis.asyncio
 from prometheus_client import CollectorRegistry
 
 from alerts.alert import Alert
+from alerts.book import Episode
 from alerts.discovery import Discovery
 from alerts.engine import AlertEngine
 from alerts.episodes import Theme
-from alerts.lifecycle import Episode, Lifecycle
+from alerts.lifecycle import Lifecycle
 from alerts.metrics import AlertsMetrics
 from alerts.settings import AlertsSettings, ThemesSettings
 from alerts.store import AlertStore

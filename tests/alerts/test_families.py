@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from alerts.alert import Alert
+from alerts.book import Episode
 from alerts.discovery import Discovery
 from alerts.episodes import Theme
 from alerts.evidence import items_of
-from alerts.lifecycle import Change, Episode, Lifecycle
+from alerts.lifecycle import Change, Lifecycle
 from alerts.metrics import AlertsMetrics
 from alerts.series import company_of, overlaps, series_of
 from alerts.settings import AlertsSettings, SurgeSettings
@@ -274,3 +275,16 @@ def test_whatever_surges_no_items_raise_two_open_alerts(newsroom: Newsroom, plan
         assert change.alert.group in fired
         assert change.alert.children == tuple(sorted(change.alert.children, key=lambda each: -each.contribution))
         assert all(overlaps(change.alert.series, child.series) for child in change.alert.children)
+
+
+def test_an_alert_grows_worse_while_it_is_open_and_never_better(newsroom: Newsroom) -> None:
+    for _ in range(26 * 60):
+        newsroom.pass_minute(newsroom.usual(8, 2))
+    course: dict[str, list[str]] = {}
+    for minute in range(90):
+        bad = [newsroom.news("C1") for _ in range(1 if minute % 2 or minute > 30 else 0)]
+        for change in newsroom.pass_minute([*newsroom.usual(8, 2), *bad]):
+            course.setdefault(change.alert.id, []).append(change.alert.severity)
+    worse = [severities for severities in course.values() if severities[0] == "warning"]
+    assert any("critical" in severities for severities in worse)
+    assert all(severities == sorted(severities, reverse=True) for severities in course.values())

@@ -1,0 +1,271 @@
+"""The open episodes: each surge is given to the one that explains it or that it explains, or opens one.
+
+Pure decisions on judgements and evidence, a minute at a time; `alerts.lifecycle` calls them in order.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from alerts.alert import MAX_ALSO, Alert, Also, Figures, alert_id, at_end_of
+from alerts.discovery import Discovery
+from alerts.evidence import figures, mostly_about, publishers, stories, summary
+from alerts.families import MOST, Families
+from alerts.life import SEVERITIES, Severity
+from alerts.metrics import AlertsMetrics
+from alerts.rules import Limits, Rules
+from alerts.series import THEME, company_of, kind, label, overlaps, series_of
+from alerts.settings import AlertsSettings
+from alerts.surge import Detector, Judgement
+from alerts.windows import WindowItem
+
+log = logging.getLogger(__name__)
+
+_LINKED = 0.1
+"""Share of a surge's excess from which an open alert of a part is of the same group."""
+SHARED = 0.3
+"""Share of items from which a theme and a series tell the same."""
+
+Evidence = Callable[[Judgement], Sequence[WindowItem]]
+
+
+class Episode(msgspec.Struct, frozen=True, kw_only=True):
+    """An open alert, with what surges for its items, its own series first, and the most each had above its expectation.
+
+    `calm` is the number of minutes for which its own series has been calm and none of the others has surged.
+    `explained` are parts that surged no more than the alert's series lets one expect. A theme's episode has no series
+    of its own that the detector knows: `alerts.emerging` says when it is over; `stories` are those it opened with.
+    `receivers` are told of its end, as they were of its beginning (None: all).
+    """
+
+    alert: Alert
+    minute: int
+    excess: dict[str, float]
+    calm: int = 0
+    explained: frozenset[str] = frozenset()
+    stories: frozenset[str] = frozenset()
+    receivers: tuple[str, ...] | None = None
+
+
+class Book:
+    """Holds the open episodes; keeps `detector` informed about what is to be watched."""
+
+    def __init__(
+        self, settings: AlertsSettings, detector: Detector, discovery: Discovery, metrics: AlertsMetrics
+    ) -> None:
+        self._settings = settings
+        self._detector = detector
+        self._discovery = discovery
+        self._metrics = metrics
+        self._limit: float | None = None  # of p, until something changes it
+        self.families = Families(detector, settings.surge.threshold_z)
+        self.rules = Rules(settings)
+        self.episodes: list[Episode] = []
+
+    def holds(self, series: str) -> bool:
+        """Say whether a series surges for the items of an open alert."""
+        return any(series in episode.excess for episode in self.episodes)
+
+    def new_minute(self) -> None:
+        """What was worked out of the minute before is worked out anew."""
+        self._limit = None
+
+    def let_go(self) -> dict[str, int]:
+        """Take out of episodes what surged because of their items and by now surges without; return whence it came."""
+        gone = {}
+        for number, episode in enumerate(self.episodes):
+            main = episode.alert.series
+            for member in [member for member in episode.excess if overlaps(member, main)]:
+                threshold = self.rules.limits(member, self._detector.minute).threshold_z
+                if self.families.without(member, [main]) >= threshold:
+                    del episode.excess[member]
+                    gone[member] = number
+        return gone
+
+    def take_up(self, judgement: Judgement, now: dict[str, Judgement], evidence: Evidence) -> None:
+        """Give a surge to the episode that explains it or is explained by it, or open one."""
+        series, strength, group, above = judgement.series, judgement.strength, "", ""
+        threshold = self.rules.limits(series, judgement.minute).threshold_z
+        inside: list[tuple[float, int]] = []  # open alerts of what it contains, with their contributions
+        for number, episode in enumerate(self.episodes):
+            main = episode.alert.series
+            if company_of(series) and company_of(series) == company_of(main):
+                self._take_into_company(number, judgement, evidence)
+                return
+            if overlaps(main, series):
+                given = self.families.given(series, main, episode.alert.peak)
+                if self.families.explaining(now[main]) == series:
+                    if self._move(number, judgement, evidence):
+                        return
+                elif given is None:
+                    continue
+                elif given >= threshold:
+                    if given < strength:
+                        strength, group, above = given, episode.alert.group, main
+                    continue
+                self._explain(number, series)
+                return
+            if overlaps(series, main):
+                inside.append((self.families.contribution(judgement, main), number))
+        share, number = max(inside, default=(0.0, -1))
+        if share >= _LINKED:
+            rest = self.families.without(series, [self.episodes[n].alert.series for _, n in inside])
+            if rest < threshold:
+                self._join(number, judgement)
+                return
+            strength, group = min(strength, rest), group or self.episodes[number].alert.group
+        p = self._discovery.p_value(strength, int(self._detector.stand([series]).observed[-1, 0]))
+        if self._limit is None:
+            self._limit = self._discovery.limit(self._detector.parents)
+        # A threshold below the usual is somebody's wish to be told of more.
+        if p > self._limit and threshold >= self._settings.surge.threshold_z:
+            self._metrics.held.labels(reason="discovery").inc()
+            log.debug("%s surges (p %.1g), held: alerts open from %.1g on", series, p, self._limit)
+            return
+        chain = [judgement]
+        while (part := self.families.explaining(chain[-1])) is not None:
+            found = self._detector.judge(part)
+            if found is None or self.holds(part):
+                break
+            chain.append(found)
+        while chain and (report := self._report(chain[-1], evidence)) is None:
+            chain.pop()
+        if chain and report is not None and not self._belongs(chain[-1], evidence):
+            self._open(chain, report, self._discovery.false_share(p, self._detector.parents), group, above)
+            now[chain[-1].series] = chain[-1]
+
+    def _take_into_company(self, number: int, judgement: Judgement, evidence: Evidence) -> None:
+        """A company and its topics are one alert, on the company unless one topic has most of it."""
+        main = self.episodes[number].alert.series
+        if kind(main) == "company":
+            self._explain(number, judgement.series)
+            return
+        broader = kind(judgement.series) == "company" and self.families.contribution(judgement, main) <= MOST
+        if not (broader and self._move(number, judgement, evidence)):
+            self._join(number, judgement)
+
+    def _open(
+        self, chain: Sequence[Judgement], report: dict[str, Any], false_share: float, group: str, above: str
+    ) -> None:
+        """Open an alert on the last of `chain`; each of the others contains and is explained by the next."""
+        judgement = chain[-1]
+        id_ = alert_id(judgement.series, judgement.minute)
+        at = at_end_of(judgement.minute)
+        alert = Alert(
+            id=id_,
+            revision=0,
+            status="firing",
+            started_at=at,
+            updated_at=at,
+            also=tuple(also_of(each) for each in reversed(chain[:-1])),
+            group=group or id_,
+            parent=above,
+            expected_false_share=float(f"{false_share:.2g}"),
+            **report,
+        )
+        for each in chain:
+            self._detector.watch(each.series)
+        excess = {each.series: each.observed - each.expected for each in reversed(chain)}
+        self.episodes.append(Episode(alert=alert, minute=judgement.minute, excess=excess))
+        self._discovery.opened()
+        self._limit = None
+
+    def _report(self, judgement: Judgement, evidence: Evidence) -> dict[str, Any] | None:
+        """Return what an alert says of a surge; None when too few publishers stand behind it, or it is muted."""
+        limits = self.rules.limits(judgement.series, judgement.minute)
+        if limits.muted:
+            return None
+        items = evidence(judgement)
+        behind = publishers(items)
+        unlisted = max(0, judgement.observed - len(items))
+        # What the full lists of evidence left out may be of other publishers: in doubt, tell.
+        if behind + unlisted < limits.minimum_publishers:
+            self._metrics.held.labels(reason="publishers").inc()
+            log.info("%s surges (z %.1f), held: publishers behind it: %d", judgement.series, judgement.z, behind)
+            return None
+        seen = figures(judgement)
+        return {
+            "series": judgement.series,
+            "name": label(judgement.series),
+            "severity": severity_of(seen, limits),
+            "summary": summary(judgement.series, seen, behind, "" if unlisted else mostly_about(items), unlisted),
+            "figures": seen,
+            "peak": seen,
+            "publishers": behind,
+            "unlisted": unlisted,
+            "stories": stories(items, self._settings.stories),
+            "rule": next(iter(limits.rules), ""),
+        }
+
+    def _move(self, number: int, judgement: Judgement, evidence: Evidence) -> bool:
+        """Make an alert that is open the alert of what explains it; nobody is told twice."""
+        report = self._report(judgement, evidence)
+        if report is None:
+            return False
+        episode = self.episodes[number]
+        old = episode.alert
+        self._detector.watch(judgement.series)
+        alert = msgspec.structs.replace(
+            old,
+            also=(Also(series=old.series, name=old.name, figures=old.figures), *old.also)[:MAX_ALSO],
+            moved_at=at_end_of(judgement.minute) if old.revision else None,
+            **(report | {"severity": max(old.severity, report["severity"], key=SEVERITIES.index)}),
+        )
+        excess = {judgement.series: judgement.observed - judgement.expected, **episode.excess}
+        self.episodes[number] = msgspec.structs.replace(episode, alert=alert, excess=excess, calm=0)
+        self._metrics.joined.labels(kind=kind(old.series)).inc()
+        return True
+
+    def _join(self, number: int, judgement: Judgement) -> None:
+        """List what surges because of an open alert's items."""
+        episode = self.episodes[number]
+        self._detector.watch(judgement.series)
+        alert = msgspec.structs.replace(episode.alert, also=(*episode.alert.also, also_of(judgement))[:MAX_ALSO])
+        excess = episode.excess | {judgement.series: judgement.observed - judgement.expected}
+        self.episodes[number] = msgspec.structs.replace(episode, alert=alert, excess=excess, calm=0)
+        self._metrics.joined.labels(kind=kind(judgement.series)).inc()
+
+    def _explain(self, number: int, series: str) -> None:
+        """List a part that surges no more than an open alert lets one expect."""
+        episode = self.episodes[number]
+        if series not in episode.explained:
+            self.episodes[number] = msgspec.structs.replace(episode, explained=episode.explained | {series})
+            self._metrics.joined.labels(kind=kind(series)).inc()
+
+    def _belongs(self, judgement: Judgement, evidence: Evidence) -> bool:
+        """Give a surge to an open episode that has its stories: a theme, or another company in the same news."""
+        items = evidence(judgement)
+        above = judgement.observed - judgement.expected
+        of_company = judgement.series.startswith("company=")
+        for number, episode in enumerate(self.episodes):
+            main = episode.alert
+            if kind(main.series) == THEME:
+                same = sum(item.story in episode.stories or _names(item.title, main.name) for item in items)
+            elif of_company and main.series.startswith("company="):
+                same = sum(main.series in series_of(item.topic, item.companies) for item in items)
+            else:
+                continue
+            if of_company and kind(main.series) == THEME and same > SHARED * len(items):
+                return self._move(number, judgement, evidence)
+            if items and same / len(items) * judgement.observed > MOST * above:
+                self._join(number, judgement)
+                return True
+        return False
+
+
+def severity_of(seen: Figures, limits: Limits, before: Severity = "warning") -> Severity:
+    """Return how severe an alert with these figures is; it never falls below what it was `before`."""
+    return "critical" if seen.z >= limits.critical_z else before
+
+
+def _names(title: str, phrase: str) -> bool:
+    return phrase.casefold() in title.casefold()
+
+
+def also_of(judgement: Judgement) -> Also:
+    """Return the line of a related series in an alert."""
+    return Also(series=judgement.series, name=label(judgement.series), figures=figures(judgement))
