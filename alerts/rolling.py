@@ -62,6 +62,8 @@ class Rolling(Columns):
 
     def add(self, kinds: Ints, minutes: Ints, columns: Ints, counts: Ints) -> None:
         """Add `counts[i]` of `kinds[i]` at event minute `minutes[i]` to series `columns[i]`."""
+        if not counts.size:
+            return
         ages = np.maximum(self.minute - minutes, 0)
         within = ages < max(WINDOWS_MIN)
         kinds, ages, columns, counts = kinds[within], ages[within], columns[within], counts[within]
