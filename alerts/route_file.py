@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, Field, InstanceOf, model_valida
 
 from alerts.matchers import LABELS, Matcher, parse_one
 from alerts.spelling import listed, near
-from alerts.yaml_tree import Node, Problem, Way
+from alerts.yaml_tree import Node, Place, Problem
 
 EACH = "..."
 """In `group_by`: each alert is told alone."""
@@ -122,8 +122,8 @@ def route_problems(
     """Yield what is wrong between routes and what they name. `topics`, where known, are all there are."""
     known: dict[str, Collection[str]] = {**_KNOWN, "rule": rules, **({"topic": topics} if topics else {})}
 
-    def problems(route: Route, path: Way, escalates: bool) -> Iterator[Problem]:
-        def at(place: Way, text: str) -> Problem:
+    def problems(route: Route, path: Place, escalates: bool) -> Iterator[Problem]:
+        def at(place: Place, text: str) -> Problem:
             return Problem(*tree.place((*path, *place)), text)
 
         def unknown(what: str, name: str, names: Collection[str]) -> str:

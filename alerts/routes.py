@@ -17,11 +17,11 @@ from alerts.matchers import Matcher
 from alerts.route_file import EACH, Route
 from alerts.spelling import listed
 from alerts.time_intervals import NamedIntervals
-from alerts.yaml_tree import Way
+from alerts.yaml_tree import Place
 
 _GROUP_WAIT_S, _GROUP_INTERVAL_S = 30.0, 300.0
 _HANDED_DOWN = ("group_by", "group_wait", "group_interval", "repeat_interval", "escalate_after", "escalate_to")
-_Line = Callable[[Way], int]
+_Line = Callable[[Place], int]
 
 
 class Branch(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +48,14 @@ class Branch(msgspec.Struct, frozen=True, kw_only=True):
     def group(self, labels: Mapping[str, str]) -> dict[str, str]:
         """Return the labels by which an alert that has these is grouped; none where it is told alone."""
         return {name: labels.get(name, "") for name in self.group_by or ()}
+
+
+class Way(msgspec.Struct, frozen=True):
+    """How an alert comes to a receiver: by which route, with which labels to group by, and whether escalation calls."""
+
+    branch: Branch
+    labels: dict[str, str]
+    called: bool = False
 
 
 class Visit(msgspec.Struct, frozen=True):
@@ -86,24 +94,24 @@ class Routes:
 
     def told(
         self, labels: Mapping[str, str], *, instead: Sequence[str] | None = None, escalated: bool = False
-    ) -> dict[str, Branch]:
-        """Return who is told of an alert with these labels, each with the first route that says so.
+    ) -> dict[str, Way]:
+        """Return who is told of an alert with these labels, each by the first route that says so.
 
         `instead` are receivers that a rule puts in the place of those of the routes; the first route that the alert
-        comes to then says when. Of an alert that was `escalated` those of `escalate_to` are told, too.
+        comes to then says when. Of an alert that was `escalated` those of `escalate_to` are told, too, unless the rule
+        says nobody.
         """
         ends = self.ends(labels)
         found: dict[str, Branch] = {}
-        if instead is not None:
-            found = dict.fromkeys(instead, ends[0])
-        else:
-            for branch in ends:
-                for receiver in branch.receivers:
-                    found.setdefault(receiver, branch)
-        for branch in ends if escalated else ():
+        for branch in ends if instead is None else ends[:1]:
+            for receiver in branch.receivers if instead is None else instead:
+                found.setdefault(receiver, branch)
+        called = set[str]()
+        for branch in ends if escalated and instead != () else ():
             for receiver in branch.escalate_to:
                 found.setdefault(receiver, branch)
-        return found
+                called.add(receiver)
+        return {receiver: Way(branch, branch.group(labels), receiver in called) for receiver, branch in found.items()}
 
     def escalate_after_s(self, labels: Mapping[str, str]) -> float | None:
         """Return the seconds after which an alert that nobody acknowledged escalates, None for never."""
@@ -137,7 +145,7 @@ def _walk(branch: Branch, labels: Mapping[str, str], depth: int, found: list[Vis
     return True
 
 
-def _branch(route: Route, given: Mapping[str, Any], key: str, path: Way, line: _Line) -> Branch:
+def _branch(route: Route, given: Mapping[str, Any], key: str, path: Place, line: _Line) -> Branch:
     """Make a route of what it says and of what is `given` above it."""
     own = {name: getattr(route, name) for name in _HANDED_DOWN} | {"receivers": route.told}
     given = {**given, **{name: value for name, value in own.items() if value is not None}}

@@ -16,7 +16,7 @@ import msgspec
 
 from alerts.alert import Alert
 from alerts.rolling import WINDOWS_MIN
-from alerts.routes import Branch, Routes
+from alerts.routes import Routes, Way
 from alerts.rules_file import Glob, Match, Rule, RulesFile, Sensitivity, Values, parse, read_bytes
 from alerts.series import THEME, kind
 from alerts.settings import AlertsSettings
@@ -93,7 +93,7 @@ class Rules:
         """Return what holds for a series at a minute (Unix time // 60)."""
         return self._resolved(self._matching(series), self._holding(minute))
 
-    def told(self, alert: Alert, labels: Mapping[str, str], *, escalated: bool = False) -> dict[str, Branch]:
+    def told(self, alert: Alert, labels: Mapping[str, str], *, escalated: bool = False) -> dict[str, Way]:
         """Return who is told of an alert that has these labels, each with the route that says when.
 
         A rule that holds at the minute it fired (or moved to its series) and names receivers has the last word on who.
@@ -174,7 +174,7 @@ class Rules:
 
 def receiver_names(settings: AlertsSettings) -> list[str]:
     """Return the names by which rules and routes speak of receivers."""
-    return [webhook.name for webhook in settings.webhooks if webhook.name]
+    return [receiver.name for receiver in settings.receivers]
 
 
 def _base(threshold_z: float, settings: Any, critical_z: float) -> Limits:

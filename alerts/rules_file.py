@@ -16,7 +16,7 @@ from alerts.rolling import WINDOWS_MIN
 from alerts.route_file import Name, Names, Route, listing, route_problems
 from alerts.spelling import listed, near
 from alerts.time_intervals import NamedIntervals
-from alerts.yaml_tree import MAX_BYTES, Node, Problem, Way, YamlError, read_yaml
+from alerts.yaml_tree import MAX_BYTES, Node, Place, Problem, YamlError, read_yaml
 
 MAX_RULES = 1_000
 _SHOWN = 50
@@ -115,7 +115,7 @@ class RulesFile(BaseModel, frozen=True, extra="forbid"):
     route: Route | None = None
     _tree: Node | None = PrivateAttr(None)
 
-    def line(self, path: Way) -> int:
+    def line(self, path: Place) -> int:
         """Return the line in which what `path` leads to begins, 0 when this was not read from a file."""
         return self._tree.place(path, of_key=True)[0] if self._tree is not None else 0
 

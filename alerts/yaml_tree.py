@@ -21,7 +21,7 @@ from yaml.events import (
     SequenceStartEvent,
 )
 
-Way = tuple[int | str, ...]
+Place = tuple[int | str, ...]
 """The way to a value: keys of maps and numbers of entries."""
 MAX_BYTES = 1_000_000
 MAX_NODES = 100_000
@@ -61,7 +61,7 @@ class Node(msgspec.Struct):
             return [node.plain() for node in self.value]
         return self.value
 
-    def place(self, path: Way, *, of_key: bool = False) -> tuple[int, int]:
+    def place(self, path: Place, *, of_key: bool = False) -> tuple[int, int]:
         """Return line and column of what `path` leads to, or of the last part of it that is there."""
         node = self
         for number, part in enumerate(path):

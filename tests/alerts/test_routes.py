@@ -101,9 +101,9 @@ def test_what_is_left_open_is_as_above(alert: Alert) -> None:
 def test_each_receiver_is_told_once_by_the_first_route_that_says_so(alert: Alert) -> None:
     tree = routes(TREE)
     told = tree.told(labels("company=JPM", alert, severity="critical"))
-    assert {name: branch.line for name, branch in told.items()} == {"risk": 20, "desk": 20}
+    assert {name: way.branch.line for name, way in told.items()} == {"risk": 20, "desk": 20}
     told = tree.told(labels("company=JPM", alert, severity="critical"), escalated=True)
-    assert {name: branch.line for name, branch in told.items()} == {"risk": 20, "desk": 20, "pager": 20}
+    assert {name: way.branch.line for name, way in told.items()} == {"risk": 20, "desk": 20, "pager": 20}
     assert tree.told(labels("theme=x", alert, severity="warning")) == {}
 
 
@@ -135,14 +135,16 @@ def test_a_rule_that_names_receivers_has_the_last_word(tmp_path: Path, alert: Al
     rules = Rules.load(settings(file), file)
     for company, told in (("ABC", {"pager": 15}), ("XYZ", {}), ("JPM", {"risk": 24}), ("other", {"desk": 15})):
         about = msgspec.structs.replace(alert, series=f"company={company}", severity="warning")
-        assert {name: branch.line for name, branch in rules.told(about, labels_of(about)).items()} == told
+        assert {name: way.branch.line for name, way in rules.told(about, labels_of(about)).items()} == told
     assert rules.rule_line("quiet") == 9
 
 
 def test_without_routes_all_are_told_at_once(alert: Alert) -> None:
     told = Rules(settings()).told(alert, labels_of(alert))
     assert tuple(told) == NAMES
-    assert {(b.wait_s, b.interval_s, b.repeat_s, b.group_by) for b in told.values()} == {(0, 0, math.inf, None)}
+    assert {(b.wait_s, b.interval_s, b.repeat_s, b.group_by) for b in (way.branch for way in told.values())} == {
+        (0, 0, math.inf, None)
+    }
 
 
 ROOT = "cannot stand in the root, which takes every alert; put it in a route below"

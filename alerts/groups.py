@@ -1,0 +1,309 @@
+"""What each receiver has been told, and what it is to be told next, when: groups of alerts, as in Alertmanager.
+
+An alert is, for each receiver that is told of it, in one group: that of the first route that leads there and of the
+labels the route groups by. A new group waits `group_wait`, a change goes out `group_interval` after the last, what
+still fires again after `repeat_interval`. Beyond Alertmanager: what grows, or is acknowledged, is told without waiting,
+and who was told that an alert fires is told of its end, whatever the routes say by then.
+
+Pure: time and silences are given; `alerts.dispatch` keeps the state and makes deliveries of what comes out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import msgspec
+
+from alerts.alert import Event
+from alerts.life import Severity, State, Transition
+from alerts.notification import notification_id
+from alerts.routes import Branch, Way
+
+HOLD_S = 30.0
+"""Seconds after which what a silence or a route's hours hold back is looked at again, at the latest."""
+MAX_ALERTS = 20
+"""Alerts in one notification; more make more notifications."""
+_RANK: dict[str, int] = {"": -1, "warning": 0, "critical": 1}
+_AT_ONCE = ("alert.escalated", "alert.acknowledged")
+_ORDER: tuple[Event, ...] = ("alert.firing", "alert.escalated", "alert.acknowledged", "alert.resolved")
+
+
+class Member(msgspec.Struct):
+    """What one receiver knows of one alert.
+
+    `state`, `severity` and `calls` (escalations it was called for) are those told last, at `told_s`.
+    `routed` says that the routes still lead there, `called` that an escalation does; `delivery` is the last one.
+    """
+
+    group: str = ""
+    routed: bool = True
+    called: bool = False
+    state: Literal["", "firing", "acknowledged"] = ""
+    severity: Literal["", "warning", "critical"] = ""
+    calls: int = 0
+    told_s: float = 0.0
+    delivery: str = ""
+
+
+class Known(msgspec.Struct):
+    """An alert that receivers are to be told of, as it stands by the transition `key`, with what each was told."""
+
+    alert: str
+    key: str
+    state: State
+    severity: Severity
+    at_s: float
+    revision: int
+    summary: str
+    escalations: int = 0
+    members: dict[str, Member] = {}
+
+
+class Group(msgspec.Struct):
+    """Alerts told together to one receiver. Times are Unix seconds; `told_s` is 0 before it was told of anything."""
+
+    receiver: str
+    labels: dict[str, str]
+    first_s: float
+    told_s: float = 0.0
+
+
+class Telling(msgspec.Struct, frozen=True, kw_only=True):
+    """One notification to make: `event` happened to `alerts`. Its `id` is the same whenever it is made again."""
+
+    id: str
+    receiver: str
+    event: Event
+    group: str
+    labels: dict[str, str]
+    alerts: tuple[Known, ...]
+    after: tuple[str, ...]
+    line: int
+
+
+class Groups:
+    """The book of who was told what. `changed_alerts` and `changed_groups` are what a caller has yet to store."""
+
+    def __init__(self, known: Mapping[str, Known], groups: Mapping[str, Group]) -> None:
+        """Take up what was stored. Until they are led anew (`lead`), alerts are where no route leads to."""
+        self.known, self.groups = dict(known), dict(groups)
+        self._within: dict[str, set[str]] = {}
+        self._ways: dict[str, Way] = {}
+        self._due_s: dict[str, float] = {}
+        self._held_until_s: dict[str, float] = {}
+        self.changed_alerts: set[str] = set()
+        self.changed_groups: set[str] = set()
+        for alert, each in self.known.items():
+            for member in each.members.values():
+                self._within.setdefault(member.group, set()).add(alert)
+        for key in self.groups:
+            self._reckon(key)
+
+    def step(self, step: Transition, ways: Mapping[str, Way], now_s: float) -> None:
+        """Take note of a transition. `ways` lead to those who are told by now."""
+        known = self.known.get(step.alert)
+        if known is None:
+            if step.state == "resolved":
+                return
+            known = self.known[step.alert] = Known(
+                step.alert, step.key, step.state, step.severity, step.at.timestamp(), step.revision, step.summary
+            )
+        if step.event not in ("silenced", "unsilenced", "moved"):
+            known.key, known.state = step.key, step.state
+            known.at_s = step.at.timestamp()
+            known.escalations += step.event == "escalated"
+        if _RANK[step.severity] > _RANK[known.severity]:
+            known.severity = step.severity
+        known.revision, known.summary = step.revision, step.summary
+        self.lead(known, ways, now_s)
+
+    def lead(self, known: Known, ways: Mapping[str, Way], now_s: float) -> None:
+        """Put an alert into the groups that it belongs to by these ways."""
+        self.changed_alerts.add(known.alert)
+        for receiver, way in ways.items():
+            member = known.members.setdefault(receiver, Member())
+            key = _key(receiver, way, known.alert)
+            if member.group != key:
+                self._leave(member.group, known.alert)
+                member.group = key
+                self._within.setdefault(key, set()).add(known.alert)
+            if key not in self.groups:
+                self.groups[key] = Group(receiver, way.labels, now_s)
+                self.changed_groups.add(key)
+            self._ways[key] = way
+            member.routed, member.called = True, way.called
+        for receiver, member in list(known.members.items()):
+            if receiver not in ways:
+                member.routed = False
+            if not member.state and (receiver not in ways or known.state == "resolved"):
+                del known.members[receiver]
+                self._leave(member.group, known.alert)
+        for member in known.members.values():
+            self._held_until_s.pop(member.group, None)
+            self._reckon(member.group)
+        if not known.members and known.state == "resolved":
+            del self.known[known.alert]
+
+    def lead_anew(self) -> list[str]:
+        """Forget all ways, which other rules have changed; return the alerts, each to be led by new ones."""
+        self._ways.clear()
+        return list(self.known)
+
+    def due(self, now_s: float) -> list[str]:
+        """Return the keys of the groups to look at by now, those that wait longest first."""
+        found = [(due_s, key) for key, due_s in self._due_s.items() if due_s <= now_s]
+        return [key for _, key in sorted(found)]
+
+    def alerts_of(self, key: str) -> list[Known]:
+        """Return the alerts in a group, those that changed first first."""
+        found = [self.known[alert] for alert in self._within.get(key, ())]
+        return sorted(found, key=lambda known: (known.at_s, known.alert))
+
+    def tell(
+        self, key: str, now_s: float, *, silenced: Callable[[Known], bool], quiet: Callable[[Way], bool]
+    ) -> list[Telling]:
+        """Return what a group that is due is to be told now, and write down that it was.
+
+        `silenced` says whether nobody may be told of an alert now, `quiet` whether a route tells nobody now.
+        """
+        group, way = self.groups[key], self._ways.get(key)
+        members = [(known, known.members[group.receiver]) for known in self.alerts_of(key)]
+        routed = any(member.routed for _, member in members)
+        news = [(known, member, _news(known, member)) for known, member in members]
+        wanted = [(known, member, event) for known, member, event in news if event is not None]
+        if not wanted and way is not None:
+            wanted = _again(members, way.branch, now_s)
+        if routed and way is not None and quiet(way):
+            wanted_now = []
+        else:
+            wanted_now = [each for each in wanted if not silenced(each[0])]
+        found: list[Telling] = []
+        by_event: dict[Event, list[tuple[Known, Member]]] = {}
+        for known, member, event in wanted_now:
+            by_event.setdefault(event, []).append((known, member))
+        for event in (*_ORDER, "alert.repeated"):
+            of = by_event.get(event, [])
+            for at in range(0, len(of), MAX_ALERTS):
+                found.append(self._telling(key, group, way, event, of[at : at + MAX_ALERTS], now_s))
+        if found:
+            group.told_s = now_s
+            self.changed_groups.add(key)
+        for known, member in members:
+            if known.state == "resolved" and not member.state:
+                self._forget(known, group.receiver, key)
+        if len(wanted_now) < len(wanted):
+            self._held_until_s[key] = (now_s // HOLD_S + 1) * HOLD_S
+        self._reckon(key)
+        return found
+
+    def _telling(
+        self,
+        key: str,
+        group: Group,
+        way: Way | None,
+        event: Event,
+        of: list[tuple[Known, Member]],
+        now_s: float,
+    ) -> Telling:
+        steps = sorted(f"{known.alert}@{known.key}" for known, _ in of)
+        again = (repr(max(member.told_s for _, member in of)),) if event == "alert.repeated" else ()
+        after = tuple(dict.fromkeys(member.delivery for _, member in of if member.delivery))
+        telling = Telling(
+            id=notification_id(group.receiver, event, *again, *steps),
+            receiver=group.receiver,
+            event=event,
+            group=key,
+            labels=group.labels,
+            alerts=tuple(msgspec.structs.replace(known, members={}) for known, _ in of),
+            after=after,
+            line=way.branch.line if way is not None else 0,
+        )
+        for known, member in of:
+            self.changed_alerts.add(known.alert)
+            member.state = "" if known.state == "resolved" else known.state
+            member.severity, member.calls = known.severity, known.escalations
+            member.told_s, member.delivery = now_s, telling.id
+        return telling
+
+    def drop(self, alert: str) -> None:
+        """Forget an alert that is not there any more."""
+        known = self.known.pop(alert, None)
+        if known is not None:
+            self.changed_alerts.add(alert)
+            for member in known.members.values():
+                self._leave(member.group, alert)
+
+    def _forget(self, known: Known, receiver: str, key: str) -> None:
+        del known.members[receiver]
+        self._leave(key, known.alert)
+        self.changed_alerts.add(known.alert)
+        if not known.members:
+            self.known.pop(known.alert, None)
+
+    def _leave(self, key: str, alert: str) -> None:
+        within = self._within.get(key, set())
+        within.discard(alert)
+        if not within and key in self.groups:
+            del self.groups[key]
+            self.changed_groups.add(key)
+            self._within.pop(key, None)
+            self._ways.pop(key, None)
+            self._due_s.pop(key, None)
+            self._held_until_s.pop(key, None)
+        elif key in self.groups:
+            self._reckon(key)
+
+    def _reckon(self, key: str) -> None:
+        """Work out when a group is to be looked at next."""
+        group, way = self.groups.get(key), self._ways.get(key)
+        if group is None:
+            return
+        due_s = math.inf
+        for known in (self.known[alert] for alert in self._within.get(key, ())):
+            member = known.members[group.receiver]
+            event = _news(known, member)
+            if event is not None and (way is None or event in _AT_ONCE or not member.routed):
+                due_s = 0.0
+            elif event is not None and way is not None:
+                begins_s = group.told_s + way.branch.interval_s if group.told_s else group.first_s + way.branch.wait_s
+                due_s = min(due_s, begins_s)
+            elif way is not None and _repeats(known, member):
+                due_s = min(due_s, member.told_s + way.branch.repeat_s)
+        self._due_s[key] = max(due_s, self._held_until_s.get(key, 0.0))
+
+
+def _news(known: Known, member: Member) -> Event | None:
+    """Return what the receiver has yet to be told of an alert, None for nothing."""
+    if known.state == "resolved":
+        return "alert.resolved" if member.state else None
+    if known.state == "acknowledged":
+        return "alert.acknowledged" if member.state == "firing" else None
+    if not member.routed:
+        return None
+    if not member.state:
+        return "alert.escalated" if known.escalations else "alert.firing"
+    if _RANK[known.severity] > _RANK[member.severity] or (member.called and member.calls < known.escalations):
+        return "alert.escalated"
+    return "alert.firing" if member.state == "acknowledged" else None
+
+
+def _repeats(known: Known, member: Member) -> bool:
+    return member.routed and known.state == member.state == "firing"
+
+
+def _again(members: list[tuple[Known, Member]], branch: Branch, now_s: float) -> list[tuple[Known, Member, Event]]:
+    """Return what is to be told again, when something is: together with what would be soon."""
+    firing = [(member.told_s + branch.repeat_s, known, member) for known, member in members if _repeats(known, member)]
+    if not any(due_s <= now_s for due_s, _, _ in firing):
+        return []
+    soon_s = now_s + min(branch.interval_s, branch.repeat_s / 2)
+    return [(known, member, "alert.repeated") for due_s, known, member in firing if due_s <= soon_s]
+
+
+def _key(receiver: str, way: Way, alert: str) -> str:
+    if way.branch.group_by is None:
+        return f"{receiver}:{way.branch.key}:alert={alert}"
+    inner = ",".join(f"{name}={value!r}" for name, value in way.labels.items())
+    return f"{receiver}:{way.branch.key}:{{{inner}}}"
