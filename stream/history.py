@@ -24,6 +24,7 @@ import msgspec
 import numpy as np
 from prometheus_client import CollectorRegistry
 
+from alerts.spelling import near
 from ingest.document import Document, decode, encode
 from ingest.metrics import IngestMetrics
 from ingest.settings import ReplayColumns, ReplaySettings
@@ -237,18 +238,20 @@ def columns_of(file: Path, given: Mapping[str, str | None]) -> ReplayColumns:
         HistoryError: the file has not a column that was given, or none for the time or the words.
     """
     names = _column_names(file)
+    shown = ", ".join(name if name.isprintable() else ascii(name) for name in names)[:500]
+    if not shown:
+        raise HistoryError(f"{file} is empty: a CSV needs a header, a line of column names")
     folded = {name.strip().casefold(): name for name in reversed(names)}
     chosen = {"seen": "", "language": ""}
     for field in (*_USUAL, "seen"):
         name = given.get(field)
         if name and name not in names:
-            raise HistoryError(f"{file} has no column {name!r}; it has {', '.join(names)[:500]}")
+            raise HistoryError(f"{file} has no column {name!r}{near(name, names)}; it has {shown}")
         usual = (folded[each] for each in _USUAL.get(field, "").split() if each in folded)
         chosen[field] = name or next(usual, "")
     if not chosen["time"] or not (chosen["text"] or chosen["title"]):
         raise HistoryError(
-            f"{file} has the columns {', '.join(names)[:500]}: say which hold the time and the text "
-            "(--time COLUMN, --text COLUMN)"
+            f"{file} has the columns {shown}: say which hold the time and the text (--time COLUMN, --text COLUMN)"
         )
     return ReplayColumns(**chosen)
 

@@ -12,9 +12,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from alerts.store import AlertStore
 from deploy import settings
+from deploy.cli import cli
 from deploy.commands import backtest
 from ingest.publish import Publisher
 from model.scorer import Scores
@@ -169,6 +171,55 @@ def test_the_surge_is_found_and_the_report_shows_it_without_foreign_markup(
     addresses = set(re.findall(r'(?:src|href)="(?!#)([^"]*)"', page))
     assert all(address.startswith("https://example.org/") for address in addresses)
     assert [msgspec.json.decode(line)["row"] for line in (out / "bad_rows.jsonl").read_bytes().splitlines()] == [748]
+
+
+def test_other_rules_need_no_scoring_and_decide_what_is_told(
+    config: settings.Settings, file: Path, tmp_path: Path
+) -> None:
+    out, rules = tmp_path / "out", tmp_path / "rules.yaml"
+    backtest.run(config, file, out, {}, None, 24.0, InstantScorer)
+    assert any("company=SIVB" in line["series"] for line in alerts_in(out))
+    rules.write_text("rules:\n  - {name: not this bank, match: {company: SIVB}, mute: true}\n")
+    told = backtest.run(config, file, out, {}, None, 24.0, InstantScorer, rules)
+    assert ", 0 texts scored anew" in told
+    assert not any("company=SIVB" in line["series"] for line in alerts_in(out))
+    assert "rules.yaml" in (out / "report.html").read_text("utf-8")
+
+
+def test_a_mistake_in_the_rules_or_the_columns_is_told_before_anything_is_done(
+    config: settings.Settings, file: Path, tmp_path: Path
+) -> None:
+    out, rules = tmp_path / "out", tmp_path / "rules.yaml"
+    rules.write_text("rules:\n  - {name: quiet, match: {company: SIVB}, mut: true}\n")
+    for words, told in (
+        (["--rules", str(rules)], ("rules.yaml:2:", "did you mean mute?")),
+        (["--text", "body"], ("no column 'body'", "it has time, text, source, id, link")),
+        (["--events", str(rules)], ("rules.yaml holds no event with a time", "row 1")),
+    ):
+        result = CliRunner().invoke(cli, ["backtest", str(file), "--out", str(out), *words])
+        assert result.exit_code == 2
+        assert all(word in result.output for word in told), result.output
+        assert "Traceback" not in result.output
+        assert not out.exists()
+
+
+def test_broken_rows_are_counted_and_listed_and_the_rest_is_judged(
+    config: settings.Settings, file: Path, tmp_path: Path
+) -> None:
+    lines = file.read_text("utf-8").splitlines()
+    broken = ["", "soon,words,Paper,1,", "2999-01-01T00:00:00Z,words,Paper,2,", f"{T0.isoformat()},  ,Paper,3,"]
+    file.write_text("\n".join([lines[0], *broken, *lines[1:]]) + "\n", "utf-8")
+    out = tmp_path / "out"
+    told = backtest.run(config, file, out, {}, None, 24.0, InstantScorer)
+    listed = [msgspec.json.decode(line) for line in (out / "bad_rows.jsonl").read_bytes().splitlines()]
+    assert f"{len(listed)} bad rows were left out" in told
+    reasons = " ".join(each["reason"] for each in listed)
+    assert "soon" in reasons
+    assert "future" in reasons
+    page = (out / "report.html").read_text("utf-8")
+    assert f"{len(listed)} bad rows" in page
+    assert "lies in the future" in page
+    assert any("SIVB" in line["series"] for line in alerts_in(out))
 
 
 def test_items_without_a_publisher_can_alert_and_the_report_says_so(

@@ -105,8 +105,30 @@ def test_missing_columns_are_named(write):
     file = write("a.csv", ROWS)
     with pytest.raises(HistoryError, match="no column 'body'; it has date, headline, source"):
         columns_of(file, {"text": "body"})
+    with pytest.raises(HistoryError, match=r"no column 'Headlines'; did you mean headline\?; it has date"):
+        columns_of(file, {"text": "Headlines"})
     with pytest.raises(HistoryError, match="--time COLUMN"):
         columns_of(write("b.csv", [{"when": "1", "what": "2"}]), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.csv", b"", "is empty: a CSV needs a header"),
+        ("a.csv", b"\n\n", "is empty: a CSV needs a header"),
+        ("a.csv", b"\x1b[2Jwhen,what\n1,2\n", r"has the columns '\\x1b\[2Jwhen', what: say which"),
+        ("a.jsonl", b'{"time": \n[1, 2]\n', "holds no JSON object"),
+        ("a.csv.gz", b"time,text\n", "cannot be read"),
+        ("a.parquet", b"PAR1 and no more", "cannot be read"),
+        ("a.txt", b"time,text\n", r"give \.csv, \.jsonl or \.parquet"),
+    ],
+)
+def test_rubbish_is_one_clear_error_that_leaves_the_terminal_alone(tmp_path, name, content, told):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(HistoryError, match=told) as caught:
+        columns_of(path, {})
+    assert str(caught.value).isprintable()
 
 
 def test_a_text_is_scored_once_by_each_model_and_gets_the_same_scores_again(tmp_path, hash_scorer):
