@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from alerts.surge import Detector
 
 
-class Bin(msgspec.Struct, frozen=True, array_like=True):
+class Bin(msgspec.Struct, frozen=True):
     """`span_min` minutes from the minute `start` on: what was seen, and the middle 95 % of what was expected."""
 
     start: int
@@ -53,7 +53,11 @@ def course(detector: Detector, series: str, latest: int = 0) -> list[Bin]:
     rolling, baseline, minute = detector.panel.rolling, detector.panel.baseline, detector.minute
     column = detector.names.index(series)
     one = np.array([column])
-    rings = ((rolling.minutes, minute, 5), (rolling.quarters, minute // 15, 1), (rolling.hours, minute // 60, 1))
+    rings: tuple[tuple[NDArray[Any], int, int], ...] = (
+        (rolling.minutes, minute, 5),
+        (rolling.quarters, minute // 15, 1),
+        (rolling.hours, minute // 60, 1),
+    )
     found: list[Bin] = []
     for window, (ring, now, slots) in enumerate(rings):
         span = WINDOWS_MIN[window]

@@ -32,7 +32,7 @@ _HOUR_WINDOW = WINDOWS_MIN.index(60)
 _KEPT_MIN = {5: 180, 15: 1_440, 60: 30 * 1_440}  # bins of this length are written so long after an alert began
 
 
-class Row(msgspec.Struct, frozen=True, array_like=True):
+class Row(msgspec.Struct, frozen=True):
     """One series. `window_min` is the window that shows most; `observed` to `share` are of it, as in `Figures`.
 
     `items_min` are items a minute in the last hour, `usual_min` those that are usual at this hour. `negatives` and

@@ -18,6 +18,7 @@ COMMANDS = {
     "ingest": "Read the sources and publish their items to Kafka.",
     "stream": "Score items from Kafka; any number of workers.",
     "alerts": "Watch the windows, raise alerts and deliver them.",
+    "desk": "Serve the analysts' page, and make tokens for it.",
     "listen": "Receive alerts: verify their signatures and print them.",
     "rules": "Check the file of rules, and say what holds for a series.",
     "detect": "Score a series of counts from a file.",

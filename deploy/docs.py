@@ -15,6 +15,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+from alerts.desk.metrics import DeskMetrics
 
 from alerts.metrics import AlertsMetrics
 from deploy.metrics import ProcessMetrics
@@ -81,6 +82,7 @@ def metrics_page() -> str:
     for title, metrics in (
         ("newsquake ingest", IngestMetrics(CollectorRegistry())),
         ("newsquake stream", StreamMetrics(CollectorRegistry())),
+        ("newsquake desk", DeskMetrics(CollectorRegistry())),
         ("newsquake alerts", AlertsMetrics(CollectorRegistry())),
         ("newsquake drift", DriftMetrics(CollectorRegistry())),
         ("Every process", ProcessMetrics(CollectorRegistry(), lambda: ([], []))),

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validat
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 from redis.connection import parse_url
 
+from alerts.desk.settings import DeskSettings
 from alerts.settings import AlertsSettings
 from ingest.settings import IngestSettings
 from model.settings import DriftSettings, ModelSettings
@@ -110,6 +111,7 @@ class HttpSettings(BaseModel, frozen=True, extra="forbid"):
     host: str = Field(default="127.0.0.1", description="Address to listen on; `0.0.0.0` for all.")
     ingest_port: int = Field(default=9401, ge=0, le=65535, description="Port of `newsquake ingest`.")
     alerts_port: int = Field(default=9402, ge=0, le=65535, description="Port of `newsquake alerts`.")
+    desk_port: int = Field(default=9403, ge=0, le=65535, description="Port of `newsquake desk`, beside its page.")
     stream_port: int = Field(
         default=9410, ge=0, le=65535, description="Port of the first `newsquake stream`; `up` counts on from here."
     )
@@ -143,6 +145,7 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
 
     @classmethod
+    desk: DeskSettings = DeskSettings()
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],

@@ -1,0 +1,298 @@
+"""The JSON API under `/api/v1`, which the pages use too; described at `/api/openapi.json`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
+from starlette.responses import StreamingResponse
+
+from alerts.desk import views
+from alerts.desk.audit import Entry
+from alerts.desk.deeds import MAX_REASON, MAX_SILENCE_MIN, Deeds, matchers_of
+from alerts.desk.feedback import Said
+from alerts.desk.problems import ProblemError, documented
+from alerts.desk.processes import Report
+from alerts.desk.stream import Item
+from alerts.desk.visitors import Analyst, Visitor, address_of, desk_of
+from alerts.life import Transition
+from alerts.silences import Silence
+
+router = APIRouter(prefix="/api/v1", responses=documented(401, 403, 422, 429, 503))
+
+AlertId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="Id of an alert.")]
+SilenceId = Annotated[str, Path(pattern=r"^[0-9A-Za-z_-]{1,64}$", description="Id of a silence.")]
+Words = Annotated[str, Query(max_length=200, description="Words that the name must have.")]
+Reason = Annotated[str, StringConstraints(max_length=MAX_REASON, strip_whitespace=True)]
+_encode = msgspec.json.Encoder().encode
+
+
+class Me(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks. Changes by a cookie's session need `csrf` in the header `X-CSRF-Token`."""
+
+    name: str
+    role: str
+    csrf: str
+
+
+class Items(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest scored items, the newest first; `problem` says why there may be none."""
+
+    items: list[Item]
+    problem: str
+
+
+class SilenceList(msgspec.Struct, frozen=True, kw_only=True):
+    """All silences of the last 90 days and those to come."""
+
+    silences: list[Silence]
+
+
+class AuditList(msgspec.Struct, frozen=True, kw_only=True):
+    """Who did what, the newest first."""
+
+    entries: list[Entry]
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How newsquake is."""
+
+    report: Report
+    warming_up: str
+    missing: int
+    minute: int | None
+    stream: str
+
+
+class ChangeBody(BaseModel, extra="forbid"):
+    """Why, in a few words."""
+
+    reason: Reason = ""
+
+
+class SilenceAlertBody(BaseModel, extra="forbid"):
+    """For how long, and why."""
+
+    minutes: int = Field(ge=1, le=MAX_SILENCE_MIN)
+    reason: Annotated[Reason, Field(min_length=1)]
+
+
+class SilenceBody(SilenceAlertBody):
+    """Matchers as Alertmanager writes them, such as `company=JPM, severity!=critical`."""
+
+    matchers: str = Field(min_length=1, max_length=2_000)
+    starts_at: AwareDatetime | None = None
+
+
+class VerdictBody(BaseModel, extra="forbid"):
+    """What the alert was; null takes back what was said."""
+
+    verdict: Literal["useful", "false_alarm"] | None
+
+
+class CorrectionBody(BaseModel, extra="forbid"):
+    """What is wrong with a headline. `label` is the right sentiment or topic, empty when that is not known."""
+
+    story: int = Field(ge=0, le=100, description="Which of the alert's stories, from 0.")
+    about: Literal["sentiment", "topic"]
+    label: str = Field(default="", max_length=128)
+    taken_back: bool = False
+
+
+TYPES: tuple[Any, ...] = (
+    Me, views.NowTable, views.Alerts, views.Full, Transition, Silence, SilenceList, Said, Items, Standing, AuditList,
+)  # fmt: skip
+
+
+def answers(of: Any, *problems: int) -> dict[int | str, dict[str, Any]]:
+    """Return how OpenAPI describes an answer of this type, and the problems that only this call has."""
+    schema = {"$ref": f"#/components/schemas/{of.__name__}"}
+    good: dict[int | str, dict[str, Any]] = {
+        200: {"description": (of.__doc__ or "").strip(), "content": {"application/json": {"schema": schema}}}
+    }
+    return good | documented(*problems)
+
+
+def _json(value: Any) -> Response:
+    return Response(_encode(value), media_type="application/json")
+
+
+@router.get("/me", responses=answers(Me), tags=["session"])
+def me(who: Visitor) -> Response:
+    """Say who asks."""
+    return _json(Me(name=who.name, role=who.role, csrf=who.csrf))
+
+
+@router.get("/now", responses=answers(views.NowTable), tags=["now"])
+def now(
+    request: Request,
+    who: Visitor,
+    kind: views.Kind = "",
+    q: Words = "",
+    state: Literal["", "normal", "pending", "firing", "no data", "warming up"] = "",
+    order: views.Order = "unusual",
+    limit: Annotated[int, Query(ge=1, le=2_000)] = 100,
+) -> Response:
+    """Return how the series stand, the most unusual first."""
+    return _json(views.now(desk_of(request), kind, q, state, order, limit))
+
+
+@router.get("/alerts", responses=answers(views.Alerts), tags=["alerts"])
+def alerts(
+    request: Request,
+    who: Visitor,
+    state: views.Listed = "open",
+    q: Words = "",
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+) -> Response:
+    """Return alerts, the newest first."""
+    return _json(views.alerts(desk_of(request), state, q, limit))
+
+
+@router.get("/alerts/{alert_id}", responses=answers(views.Full, 404), tags=["alerts"])
+def alert(request: Request, who: Visitor, alert_id: AlertId) -> Response:
+    """Return an alert with its life, its course and what was said of it."""
+    found = views.full(desk_of(request), alert_id)
+    if found is None:
+        raise ProblemError(404, "there is no such alert (any more)")
+    return _json(found)
+
+
+@router.post("/alerts/{alert_id}/acknowledge", responses=answers(Transition, 404, 409), tags=["alerts"])
+def acknowledge(request: Request, who: Analyst, alert_id: AlertId, body: ChangeBody) -> Response:
+    """Say that somebody is on it: nobody is told again unless it grows by a severity."""
+    return _change(request, who, "acknowledge", alert_id, body)
+
+
+@router.post("/alerts/{alert_id}/unacknowledge", responses=answers(Transition, 404, 409), tags=["alerts"])
+def unacknowledge(request: Request, who: Analyst, alert_id: AlertId, body: ChangeBody) -> Response:
+    """Take an acknowledgement back."""
+    return _change(request, who, "unacknowledge", alert_id, body)
+
+
+@router.post("/alerts/{alert_id}/resolve", responses=answers(Transition, 404, 409), tags=["alerts"])
+def resolve(request: Request, who: Analyst, alert_id: AlertId, body: ChangeBody) -> Response:
+    """Say that it is over: nobody is told of it again unless it grows by a severity."""
+    return _change(request, who, "resolve", alert_id, body)
+
+
+def _change(request: Request, who: Any, verb: str, alert_id: str, body: ChangeBody) -> Response:
+    return _json(_deeds(request, who).change(verb, alert_id, body.reason))
+
+
+@router.post("/alerts/{alert_id}/silence", responses=answers(Silence, 404, 409), tags=["silences"])
+def silence_alert(request: Request, who: Analyst, alert_id: AlertId, body: SilenceAlertBody) -> Response:
+    """Lay a silence over the alert's series."""
+    return _json(_deeds(request, who).silence_alert(alert_id, body.minutes, body.reason))
+
+
+@router.post("/alerts/{alert_id}/verdict", responses=answers(Said, 404), tags=["feedback"])
+def verdict(request: Request, who: Analyst, alert_id: AlertId, body: VerdictBody) -> Response:
+    """Say that an alert was useful or a false alarm."""
+    return _json(_deeds(request, who).judge(alert_id, body.verdict or ""))
+
+
+@router.post("/alerts/{alert_id}/correction", responses=answers(Said, 404), tags=["feedback"])
+def correction(request: Request, who: Analyst, alert_id: AlertId, body: CorrectionBody) -> Response:
+    """Say that the sentiment or topic of a headline is wrong."""
+    deeds = _deeds(request, who)
+    return _json(deeds.correct(alert_id, body.story, body.about, body.label, taken_back=body.taken_back))
+
+
+@router.get("/silences", responses=answers(SilenceList), tags=["silences"])
+def silences(request: Request, who: Visitor) -> Response:
+    """Return all silences, those that end last first."""
+    return _json(SilenceList(silences=desk_of(request).silences.all()))
+
+
+@router.post("/silences", responses=answers(Silence, 409), tags=["silences"])
+def silence(request: Request, who: Analyst, body: SilenceBody) -> Response:
+    """Lay a silence over what all matchers match."""
+    starts_at = body.starts_at.astimezone(UTC) if body.starts_at else None
+    return _json(_deeds(request, who).silence(matchers_of(body.matchers), body.minutes, body.reason, starts_at))
+
+
+@router.delete(
+    "/silences/{silence_id}",
+    status_code=204,
+    response_class=Response,
+    responses=documented(404, 409),
+    tags=["silences"],
+)
+def expire(request: Request, who: Analyst, silence_id: SilenceId) -> Response:
+    """End a silence now."""
+    _deeds(request, who).expire(silence_id)
+    return Response(status_code=204)
+
+
+@router.get("/stream", responses=answers(Items), tags=["stream"])
+def stream(request: Request, who: Visitor, limit: Annotated[int, Query(ge=1, le=1_000)] = 100) -> Response:
+    """Return the newest scored items."""
+    stream = desk_of(request).stream
+    return _json(Items(items=stream.since(0, limit)[::-1], problem=stream.problem))
+
+
+@router.get("/health", responses=answers(Standing), tags=["health"])
+def health(request: Request, who: Visitor) -> Response:
+    """Say how sources, workers, detectors and deliveries are."""
+    return _json(standing(request))
+
+
+def standing(request: Request) -> Standing:
+    """Return what the page Health shows."""
+    desk = desk_of(request)
+    table = desk.now.read()
+    return Standing(
+        report=desk.processes.report(),
+        warming_up=table.warming_up if table else "alerting has not judged a minute yet",
+        missing=table.missing if table else 0,
+        minute=table.minute if table else None,
+        stream=desk.stream.problem,
+    )
+
+
+@router.get("/audit", responses=answers(AuditList), tags=["audit"])
+def audit(request: Request, who: Analyst, limit: Annotated[int, Query(ge=1, le=1_000)] = 100) -> Response:
+    """Say who did what on the desk."""
+    return _json(AuditList(entries=desk_of(request).audit.last(limit)))
+
+
+@router.get(
+    "/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "Server-sent events: transition, now, items, reload.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        }
+    },
+    tags=["live"],
+)
+async def events(request: Request, who: Visitor, items: bool = False) -> StreamingResponse:
+    """Stream what is new: transitions as they are, the minute of a new table, with `items` what was scored."""
+    hub = desk_of(request).hub
+    if hub.full():
+        raise ProblemError(503, "as many pages are kept up to date as desk.viewers allows", {"retry-after": "60"})
+
+    async def watch() -> AsyncIterator[bytes]:
+        async for part in hub.watch(items=items):
+            yield part
+
+    return StreamingResponse(watch(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
+
+
+def _deeds(request: Request, who: Any) -> Deeds:
+    return Deeds(desk_of(request), who, address_of(request))
+
+
+def when(at: datetime) -> str:
+    """Return a time as pages show it.
+
+    >>> when(datetime(2026, 3, 9, 18, 4, tzinfo=UTC))
+    '2026-03-09 18:04 UTC'
+    """
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,193 @@
+"""Who may use the desk: tokens, kept as scrypt digests, and sessions in Redis.
+
+A token is `nqd_<id>_<secret>`, with 256 random bits in the secret. It is shown when it is made and never again. A
+session is named by a random cookie, of which Redis holds the SHA-256, so that who reads Redis cannot take one over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+Role = Literal["reader", "analyst"]
+ROLES: tuple[Role, ...] = ("reader", "analyst")
+
+_PREFIX = "nq:{desk}:"
+_TOKENS, _STARTED = f"{_PREFIX}tokens", f"{_PREFIX}started"
+_TOKEN = re.compile(r"nqd_([0-9a-f]{12})_([A-Za-z0-9_-]{43})\Z")
+_NAME = re.compile(r"[\w.@+ -]{1,64}\Z")
+_SCRYPT = {"n": 2**14, "r": 8, "p": 1, "dklen": 32}
+_LONGEST_S = 7 * 86_400
+_BELIEVED_S, _BELIEVED = 60.0, 1_000
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is there. `csrf` must come with each change that a cookie's session makes; with a token it is empty."""
+
+    name: str
+    role: Role
+    csrf: str = ""
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of a token."""
+
+    id: str
+    name: str
+    role: Role
+    salt: bytes
+    digest: bytes
+    created_at: float
+
+
+class _Session(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    role: Role
+    csrf: str
+    began_at: float
+    token: str  # its id; empty when a proxy signed in
+
+
+class AuthError(ValueError):
+    """A token cannot be made; the message says why."""
+
+
+_token = msgspec.json.Decoder(Token)
+_session = msgspec.json.Decoder(_Session)
+
+
+class Tokens:
+    """Makes, lists, revokes and checks tokens. Every method raises `redis.RedisError` when the server fails."""
+
+    def __init__(self, redis: Redis, clock: Callable[[], float] = time.time) -> None:
+        self._redis, self._clock = redis, clock
+        self._believed: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
+        self._lock = Lock()
+
+    def add(self, name: str, role: Role) -> str:
+        """Return a new token; it is not kept and cannot be shown again.
+
+        Raises:
+            AuthError: the name cannot be used or has a token.
+        """
+        if not _NAME.match(name) or name != name.strip():
+            raise AuthError("a name is 1 to 64 letters, digits, blanks or . @ + - _")
+        if any(token.name.casefold() == name.casefold() for token in self.list()):
+            raise AuthError(f"{name} has a token; revoke it first")
+        id_, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+        salt = secrets.token_bytes(16)
+        token = Token(id=id_, name=name, role=role, salt=salt, digest=_digest(secret, salt), created_at=self._clock())
+        self._redis.hset(_TOKENS, id_, msgspec.json.encode(token))
+        return f"nqd_{id_}_{secret}"
+
+    def first(self) -> str | None:
+        """Return a token for `analyst` when none was ever made here; of several processes one gets it."""
+        if self._redis.hlen(_TOKENS) or not self._redis.set(_STARTED, b"1", nx=True):
+            return None
+        return self.add("analyst", "analyst")
+
+    def list(self) -> list[Token]:
+        """Return all tokens, the oldest first."""
+        raw: Any = self._redis.hvals(_TOKENS)
+        return sorted(map(_token.decode, raw), key=lambda token: token.created_at)
+
+    def revoke(self, name: str) -> bool:
+        """Remove the token of `name`, and with it all its sessions; return whether there was one."""
+        ids = [token.id for token in self.list() if token.name.casefold() == name.casefold()]
+        return bool(ids and self._redis.hdel(_TOKENS, *ids))
+
+    def get(self, id_: str) -> Token | None:
+        """Return the token with that id."""
+        raw: Any = self._redis.hget(_TOKENS, id_)
+        return None if raw is None else _token.decode(raw)
+
+    def check(self, text: str) -> Token | None:
+        """Return the token that `text` is, None when it is none. scrypt is asked once a minute and token."""
+        match = _TOKEN.match(text)
+        if match is None:
+            return None
+        token = self.get(match[1])
+        if token is None:
+            return None
+        known = hashlib.sha256(text.encode()).digest()
+        with self._lock:
+            believed = self._believed.get(known)
+        if believed is not None and believed[0] == token.id and time.monotonic() < believed[1]:
+            return token
+        if not hmac.compare_digest(_digest(match[2], token.salt), token.digest):
+            return None
+        with self._lock:
+            self._believed[known] = token.id, time.monotonic() + _BELIEVED_S
+            while len(self._believed) > _BELIEVED:
+                self._believed.popitem(last=False)
+        return token
+
+
+class Sessions:
+    """Sessions of browsers. Every method raises `redis.RedisError` when the server cannot answer."""
+
+    def __init__(self, redis: Redis, tokens: Tokens, idle_s: float, clock: Callable[[], float] = time.time) -> None:
+        self._redis, self._tokens, self._idle_s, self._clock = redis, tokens, int(idle_s), clock
+
+    def begin(self, name: str, role: Role, token: str = "") -> tuple[str, Identity]:
+        """Return the cookie of a new session, and who it is; `token` is the id of the one signed in with."""
+        cookie = secrets.token_urlsafe(32)
+        session = _Session(name=name, role=role, csrf=secrets.token_urlsafe(32), began_at=self._clock(), token=token)
+        self._redis.set(_key(cookie), msgspec.json.encode(session), ex=self._idle_s)
+        return cookie, Identity(name=name, role=role, csrf=session.csrf)
+
+    def get(self, cookie: str, *, used: bool = True) -> Identity | None:
+        """Return whose session it is, None when it has ended; when it is `used` it is kept for another `idle_s`."""
+        raw: Any = self._redis.getex(_key(cookie), ex=self._idle_s) if used else self._redis.get(_key(cookie))
+        if raw is None:
+            return None
+        session = _session.decode(raw)
+        if session.token:
+            token = self._tokens.get(session.token)
+            gone = token is None or token.role != session.role
+        else:
+            gone = False
+        if gone or self._clock() - session.began_at > _LONGEST_S:
+            self.end(cookie)
+            return None
+        return Identity(name=session.name, role=session.role, csrf=session.csrf)
+
+    def end(self, cookie: str) -> None:
+        """End a session."""
+        self._redis.delete(_key(cookie))
+
+
+class Limiter:
+    """Counts attempts by address in Redis, so that several desks count together."""
+
+    def __init__(self, redis: Redis, most: int, clock: Callable[[], float] = time.time) -> None:
+        self._redis, self._most, self._clock = redis, most, clock
+
+    def allows(self, address: str) -> bool:
+        """Count an attempt; say whether it is within the limit of this minute."""
+        key = f"{_PREFIX}logins:{hashlib.sha256(address.encode()).hexdigest()[:32]}:{int(self._clock() // 60)}"
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.incr(key)
+            pipe.expire(key, 120)
+            count, _ = pipe.execute()
+        return int(count) <= self._most
+
+
+def _digest(secret: str, salt: bytes) -> bytes:
+    return hashlib.scrypt(secret.encode(), salt=salt, **_SCRYPT)
+
+
+def _key(cookie: str) -> str:
+    return f"{_PREFIX}session:{hashlib.sha256(cookie.encode()).hexdigest()}"

@@ -1,0 +1,140 @@
+"""What people do on the desk: through `Actions` or `Feedback`, each deed in the audit log."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timedelta
+
+from alerts.actions import ActionError
+from alerts.alert import Alert
+from alerts.desk.auth import Identity
+from alerts.desk.feedback import About, Said, said
+from alerts.desk.problems import ProblemError
+from alerts.desk.state import Desk
+from alerts.life import AlertView, Transition
+from alerts.matchers import Matcher, MatcherError, parse
+from alerts.silences import Silence
+
+MAX_REASON = 500
+MAX_SILENCE_MIN = 30 * 1_440
+
+
+class Deeds:
+    """What one visitor may do, from one address.
+
+    Every method raises `ProblemError` when it cannot be done: 404 there is no such thing, 409 it is not the time.
+    """
+
+    def __init__(self, desk: Desk, who: Identity, address: str) -> None:
+        self._desk, self._who, self._address = desk, who, address
+
+    def change(self, verb: str, alert_id: str, reason: str) -> Transition:
+        """Acknowledge, unacknowledge or resolve an alert."""
+        self._view(alert_id)
+        deeds = {
+            "acknowledge": self._desk.actions.acknowledge,
+            "unacknowledge": self._desk.actions.unacknowledge,
+            "resolve": self._desk.actions.resolve,
+        }
+        try:
+            step = deeds[verb](alert_id, self._who.name, reason)
+        except ActionError as exc:
+            raise ProblemError(409, str(exc)) from exc
+        self._note(verb, alert_id, reason)
+        return step
+
+    def silence(self, matchers: tuple[Matcher, ...], minutes: int, reason: str, starts_at: datetime | None) -> Silence:
+        """Lay a silence over what all matchers match, for so many minutes, from now or a later time on."""
+        now = self._desk.actions.now()
+        start = starts_at or now
+        try:
+            silence = Silence(
+                id=uuid.uuid4().hex,
+                matchers=matchers,
+                starts_at=start,
+                ends_at=start + timedelta(minutes=minutes),
+                author=self._who.name,
+                reason=reason,
+                created_at=now,
+            )
+            self._desk.actions.silence(silence, self._who.name)
+        except (ActionError, OverflowError) as exc:
+            raise ProblemError(409, str(exc)) from exc
+        self._note("silence", silence.id, f"{', '.join(map(str, matchers))}: {reason}")
+        return silence
+
+    def silence_alert(self, alert_id: str, minutes: int, reason: str) -> Silence:
+        """Lay a silence over an alert's series."""
+        view = self._view(alert_id)
+        return self.silence((Matcher("series", "=", view.alert.series),), minutes, reason, None)
+
+    def expire(self, silence_id: str) -> None:
+        """End a silence now."""
+        if self._desk.silences.get(silence_id) is None:
+            raise ProblemError(404, "there is no such silence")
+        try:
+            self._desk.actions.expire_silence(silence_id, self._who.name)
+        except ActionError as exc:
+            raise ProblemError(409, str(exc)) from exc
+        self._note("expire_silence", silence_id, "")
+
+    def judge(self, alert_id: str, verdict: str) -> Said:
+        """Say that an alert is useful or a false alarm; an empty verdict takes back what was said."""
+        alert = self._view(alert_id).alert
+        word = self._said(alert, "alert", verdict, taken_back=not verdict)
+        self._post(word, f"alert: {verdict or 'taken back'}")
+        return word
+
+    def correct(self, alert_id: str, story: int, about: About, label: str, *, taken_back: bool = False) -> Said:
+        """Say that the sentiment or topic of an alert's headline is wrong, and which is right, when that is known."""
+        alert = self._view(alert_id).alert
+        if story >= len(alert.stories):
+            raise ProblemError(404, f"the alert has {len(alert.stories)} headlines")
+        known = self._desk.sentiments if about == "sentiment" else self._desk.topics
+        if label and label not in known:
+            raise ProblemError(422, f"no {about} is called {label[:60]}; there are: {', '.join(known)}")
+        headline = alert.stories[story]
+        word = self._said(
+            alert,
+            about,
+            label,
+            taken_back=taken_back,
+            title=headline.title,
+            url=headline.url,
+            publisher=headline.publisher,
+            given="negative" if about == "sentiment" else headline.topic,
+        )
+        self._post(word, f"{about} of “{headline.title[:80]}”: {'taken back' if taken_back else label or 'wrong'}")
+        return word
+
+    def _said(self, alert: Alert, about: About, value: str, **fields: object) -> Said:
+        return said(self._who.name, about, value, alert=alert.id, series=alert.series, rule=alert.rule, **fields)
+
+    def _post(self, word: Said, detail: str) -> None:
+        self._desk.feedback.post(word)
+        self._note("feedback", word.alert, detail)
+
+    def _view(self, alert_id: str) -> AlertView:
+        view = self._desk.store.view(alert_id)
+        if view is None:
+            raise ProblemError(404, "there is no such alert (any more)")
+        return view
+
+    def _note(self, what: str, target: str, detail: str) -> None:
+        self._desk.audit.write(self._who.name, what, target=target, detail=detail, address=self._address)
+        self._desk.metrics.actions.labels(action=what).inc()
+
+
+def matchers_of(text: str) -> tuple[Matcher, ...]:
+    """Return the matchers in a text.
+
+    Raises:
+        ProblemError: they are not in Alertmanager's grammar, or there are none.
+    """
+    try:
+        found = parse(text)
+    except MatcherError as exc:
+        raise ProblemError(422, str(exc)) from exc
+    if not found:
+        raise ProblemError(422, "at least one matcher is needed, such as company=JPM")
+    return found

@@ -1,0 +1,154 @@
+"""What viewers are told of while they look: transitions, a new table, new items; one reader for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from redis import RedisError
+
+from alerts.desk.metrics import DeskMetrics
+from alerts.desk.stream import Stream
+from alerts.now import Now
+from alerts.store import LOG
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+log = logging.getLogger(__name__)
+
+_BLOCK_MS = 500
+_WAITING = 100
+_HEARTBEAT_S = 15.0
+_ITEMS_AT_ONCE = 30
+_STUCK_S = 60.0
+_LONGEST_S = 900.0
+"""A stream ends after so long: the browser comes again, and must still be signed in."""
+_json = msgspec.json.Encoder()
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One event: its kind and its data as JSON."""
+
+    kind: str
+    data: bytes
+
+    def encode(self) -> bytes:
+        """Return it as server-sent events are written."""
+        return b"event: " + self.kind.encode() + b"\ndata: " + self.data + b"\n\n"
+
+
+class Hub:
+    """Reads the log of transitions and hands what is new to every viewer."""
+
+    def __init__(self, redis: Redis, now: Now, stream: Stream, metrics: DeskMetrics, most: int) -> None:
+        self._redis, self._now, self._stream, self._metrics, self._most = redis, now, stream, metrics, most
+        self._viewers: dict[asyncio.Queue[Message | None], bool] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._last = time.monotonic()
+        self._error = "has not begun to read the log"
+        self._ended = False
+
+    def health(self) -> tuple[list[str], list[str]]:
+        """Return why it is not live and why it is not ready."""
+        silent_s = time.monotonic() - self._last
+        stuck = [f"the log of transitions was not read for {silent_s:.0f} s"] if silent_s > _STUCK_S else []
+        return stuck, [self._error] if self._error else []
+
+    def start(self) -> None:
+        """Begin to read; call it in the event loop."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """End all viewers' streams and the reading."""
+        self._ended = True
+        for queue in self._viewers:
+            _put(queue, None)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def full(self) -> bool:
+        """Say whether there is no room for another viewer."""
+        if len(self._viewers) >= self._most:
+            self._metrics.refused.inc()
+            return True
+        return False
+
+    async def watch(self, *, items: bool) -> AsyncIterator[bytes]:
+        """Yield what is new as server-sent events, for 15 minutes; a comment when nothing was for 15 s."""
+        end = time.monotonic() + _LONGEST_S
+        queue: asyncio.Queue[Message | None] = asyncio.Queue(_WAITING)
+        self._viewers[queue] = items
+        self._metrics.viewers.set(len(self._viewers))
+        try:
+            yield b"retry: 2000\n\n"
+            while not self._ended and time.monotonic() < end:
+                try:
+                    message = await asyncio.wait_for(queue.get(), _HEARTBEAT_S)
+                except TimeoutError:
+                    yield b": still here\n\n"
+                    continue
+                if message is None:
+                    return
+                yield message.encode()
+        finally:
+            self._viewers.pop(queue, None)
+            self._metrics.viewers.set(len(self._viewers))
+
+    def tell(self, message: Message, *, items: bool = False) -> None:
+        """Hand a message to all viewers, one of `items` to those who asked for them."""
+        for queue, wants in list(self._viewers.items()):
+            if items and not wants:
+                continue
+            if queue.full():  # it is too slow: it loads all anew instead
+                while not queue.empty():
+                    queue.get_nowait()
+                self._metrics.dropped.inc()
+                _put(queue, Message("reload", b"{}"))
+            else:
+                _put(queue, message)
+
+    async def _run(self) -> None:
+        last, minute, number = "$", None, self._stream.number
+        while True:
+            try:
+                if last == "$":
+                    last = await asyncio.to_thread(self._newest)
+                found = await asyncio.to_thread(self._look, last)
+                entries, standing = found
+            except RedisError as exc:
+                self._error = f"Redis: {exc}"
+                log.warning("the log of transitions cannot be read (%s); trying again", exc)
+                await asyncio.sleep(2)
+                continue
+            self._last, self._error = time.monotonic(), ""
+            for entry, line in entries:
+                last = entry
+                self.tell(Message("transition", line))
+            if standing is not None and standing != minute:
+                minute = standing
+                self.tell(Message("now", _json.encode({"minute": minute})))
+            fresh = self._stream.since(number, _ITEMS_AT_ONCE)
+            if fresh:
+                skipped = fresh[0].number - number - 1 if number else 0
+                number = fresh[-1].number
+                self.tell(Message("items", _json.encode({"items": fresh, "skipped": skipped})), items=True)
+
+    def _newest(self) -> str:
+        found: Any = self._redis.xrevrange(LOG, count=1)
+        return str(found[0][0].decode()) if found else "0-0"
+
+    def _look(self, last: str) -> tuple[list[tuple[str, bytes]], int | None]:
+        found: Any = self._redis.xread({LOG: last}, count=200, block=_BLOCK_MS)
+        entries = [(entry.decode(), bytes(fields[b"line"])) for _, each in found or () for entry, fields in each]
+        return entries, self._now.minute()
+
+
+def _put(queue: asyncio.Queue[Message | None], message: Message | None) -> None:
+    if not queue.full():
+        queue.put_nowait(message)

@@ -1,0 +1,256 @@
+"""The pages. They work without scripts; with them they stay up to date and act through the API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Literal, get_args
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request
+from jinja2 import Environment
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from alerts.desk import api, charts, views
+from alerts.desk.auth import Identity
+from alerts.desk.deeds import MAX_REASON, Deeds, matchers_of
+from alerts.desk.prices import prices
+from alerts.desk.problems import ProblemError, title_of
+from alerts.desk.visitors import COOKIE, Analyst, Form, Visitor, address_of, desk_of, same_site, set_cookie
+
+router = APIRouter(include_in_schema=False)
+
+_PAGE = 60
+_THEMES = ("light", "dark")
+
+
+def _page(
+    request: Request, template: str, who: Identity | None, values: Mapping[str, Any], status: int = 200
+) -> HTMLResponse:
+    env: Environment = request.app.state.templates
+    theme = request.cookies.get("nq_theme", "")
+    text = env.get_template(template).render(
+        who=who,
+        theme=theme if theme in _THEMES else "",
+        path=request.url.path,
+        here=_here(request),
+        desk=desk_of(request),
+        **values,
+    )
+    return HTMLResponse(text, status)
+
+
+def _here(request: Request) -> str:
+    """Return the address of this page within the desk."""
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
+
+
+def error_page(request: Request, status: int, detail: str) -> Response:
+    """Return the page that says what went wrong; who is not signed in is sent to where they can."""
+    if status == 401:
+        after = "" if request.method != "GET" or request.url.path == "/" else f"?next={quote(_here(request))}"
+        return RedirectResponse(f"/signin{after}", 303)
+    return _page(request, "error.html", None, {"title": title_of(status), "detail": detail}, status)
+
+
+@router.get("/signin")
+def signin_page(request: Request, next: str = "/") -> Response:
+    """Ask for a token."""
+    return _page(request, "signin.html", None, {"problem": "", "next": _inside(next)})
+
+
+@router.post("/signin")
+def signin(request: Request, fields: Form) -> Response:
+    """Begin a session."""
+    desk, address = desk_of(request), address_of(request)
+    after = _inside(fields.get("next", "/"))
+
+    def again(status: int, problem: str, outcome: str) -> Response:
+        desk.metrics.logins.labels(outcome=outcome).inc()
+        return _page(request, "signin.html", None, {"problem": problem, "next": after}, status)
+
+    if not same_site(request):
+        return again(403, "That came from another site; try again here.", "wrong")
+    if not desk.limiter.allows(address):
+        desk.audit.write("", "sign in refused", detail="too many attempts", address=address)
+        return again(429, "Too many attempts. Wait a minute, then try again.", "limited")
+    token = desk.tokens.check(fields.get("token", "").strip())
+    if token is None:
+        desk.audit.write("", "sign in refused", detail="the token is not known", address=address)
+        return again(403, "That token is not known here, or it was revoked.", "wrong")
+    cookie, who = desk.sessions.begin(token.name, token.role, token.id)
+    desk.metrics.logins.labels(outcome="ok").inc()
+    desk.audit.write(who.name, "sign in", detail="by token", address=address)
+    set_cookie(request, cookie)
+    return RedirectResponse(after, 303)
+
+
+@router.post("/signout")
+def signout(request: Request, who: Visitor) -> Response:
+    """End the session."""
+    desk = desk_of(request)
+    desk.sessions.end(request.cookies.get(COOKIE, ""))
+    desk.audit.write(who.name, "sign out", address=address_of(request))
+    set_cookie(request, "")
+    return RedirectResponse("/signin", 303)
+
+
+@router.post("/theme")
+def theme(request: Request, fields: Form) -> Response:
+    """Light, dark or as the system is: kept by the browser."""
+    answer = RedirectResponse(_inside(fields.get("next", "/")), 303)
+    chosen = fields.get("theme", "")
+    if chosen in _THEMES:
+        answer.set_cookie("nq_theme", chosen, max_age=365 * 86_400, samesite="strict", httponly=True)
+    else:
+        answer.delete_cookie("nq_theme")
+    return answer
+
+
+def _inside(path: str) -> str:
+    """Return a path of the desk: nobody is sent elsewhere."""
+    plain = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() and path.isascii()
+    return path if plain and len(path) < 500 and "\\" not in path else "/"
+
+
+def _one_of(kind: Any, value: str, usual: str) -> Any:
+    return value if value in get_args(kind) else usual
+
+
+@router.get("/")
+def now(
+    request: Request,
+    who: Visitor,
+    kind: str = "",
+    q: str = "",
+    state: str = "",
+    order: str = "unusual",
+    limit: int = _PAGE,
+) -> Response:
+    """How all series stand."""
+    desk = desk_of(request)
+    chosen = {
+        "kind": _one_of(views.Kind, kind, ""),
+        "q": q[:200],
+        "state": state if state in ("firing", "pending", "normal", "no data", "warming up") else "",
+        "order": _one_of(views.Order, order, "unusual"),
+    }
+    limit = min(max(limit, 1), 2_000)
+    found = views.now(desk, chosen["kind"], chosen["q"], chosen["state"], chosen["order"], limit)
+    open_alerts = {view.alert.series: view.alert.id for view in desk.store.views(open=True)}
+    values = {"table": found, "chosen": chosen, "limit": limit, "open_alerts": open_alerts}
+    return _page(request, "now.html", who, values)
+
+
+@router.get("/alerts")
+def alerts(request: Request, who: Visitor, state: str = "open", q: str = "") -> Response:
+    """The list of alerts."""
+    desk = desk_of(request)
+    chosen = {"state": _one_of(views.Listed, state, "open"), "q": q[:200]}
+    found = views.alerts(desk, chosen["state"], chosen["q"], 200)
+    return _page(request, "alerts.html", who, {"found": found, "chosen": chosen, "now": desk.actions.now()})
+
+
+@router.get("/alerts/{alert_id}")
+def alert(request: Request, who: Visitor, alert_id: str) -> Response:
+    """One alert."""
+    desk = desk_of(request)
+    found = views.full(desk, alert_id) if len(alert_id) == 32 else None
+    if found is None:
+        raise ProblemError(404, "There is no such alert (any more): they are kept for 90 days.")
+    bins, now = found.course, desk.actions.now()
+    begin, end = found.alert.started_at - timedelta(days=1), (found.alert.resolved_at or now) + timedelta(hours=1)
+    line = prices(desk.settings.prices, found.alert.series, begin, end)
+    silence = desk.silences.get(found.life.silence) if found.life.silence else None
+    values = {
+        "full": found,
+        "alert": found.alert,
+        "life": found.life,
+        "silence": silence,
+        "chart": charts.course(found.alert, bins, line),
+        "bin_min": charts.bin_min(found.alert, bins),
+        "has_price": len(line) > 1,
+        "groups": views.grouped(found),
+        "verdicts": [word for word in found.said if word.about == "alert"],
+        "related": views.related(desk, found.alert),
+        "now": now,
+        "max_reason": MAX_REASON,
+    }
+    return _page(request, "alert.html", who, values)
+
+
+@router.post("/alerts/{alert_id}/{verb}")
+def act(
+    request: Request,
+    who: Analyst,
+    fields: Form,
+    alert_id: str,
+    verb: Literal["acknowledge", "unacknowledge", "resolve", "silence", "verdict", "correction"],
+) -> Response:
+    """Do what a form asks, for browsers without scripts."""
+    deeds, reason = Deeds(desk_of(request), who, address_of(request)), fields.get("reason", "").strip()[:MAX_REASON]
+    if verb == "silence":
+        deeds.silence_alert(alert_id, _whole(fields.get("minutes", ""), 1, 43_200), reason or "no reason given")
+    elif verb == "verdict":
+        verdict = fields.get("verdict", "")
+        deeds.judge(alert_id, verdict if verdict in ("useful", "false_alarm") else "")
+    elif verb == "correction":
+        about: Literal["sentiment", "topic"] = "topic" if fields.get("about") == "topic" else "sentiment"
+        label = fields.get("label", "")
+        deeds.correct(
+            alert_id, _whole(fields.get("story", ""), 0, 100), about, label, taken_back="taken_back" in fields
+        )
+    else:
+        deeds.change(verb, alert_id, reason)
+    return RedirectResponse(f"/alerts/{alert_id}", 303)
+
+
+@router.get("/silences")
+def silences(request: Request, who: Visitor) -> Response:
+    """What is silent, and until when."""
+    desk = desk_of(request)
+    return _page(request, "silences.html", who, {"silences": desk.silences.all(), "now": desk.actions.now()})
+
+
+@router.post("/silences")
+def silence(request: Request, who: Analyst, fields: Form) -> Response:
+    """Lay a silence."""
+    deeds = Deeds(desk_of(request), who, address_of(request))
+    reason = fields.get("reason", "").strip()[:MAX_REASON]
+    if not reason:
+        raise ProblemError(422, "Say why, in a few words.")
+    deeds.silence(matchers_of(fields.get("matchers", "")), _whole(fields.get("minutes", ""), 1, 43_200), reason, None)
+    return RedirectResponse("/silences", 303)
+
+
+@router.post("/silences/{silence_id}/expire")
+def expire(request: Request, who: Analyst, silence_id: str) -> Response:
+    """End a silence."""
+    Deeds(desk_of(request), who, address_of(request)).expire(silence_id)
+    return RedirectResponse("/silences", 303)
+
+
+@router.get("/stream")
+def stream(request: Request, who: Visitor) -> Response:
+    """What is being scored."""
+    desk = desk_of(request)
+    items = desk.stream.since(0, 100)[::-1]
+    return _page(request, "stream.html", who, {"items": items, "problem": desk.stream.problem})
+
+
+@router.get("/health")
+def health(request: Request, who: Visitor) -> Response:
+    """How the parts are."""
+    return _page(request, "health.html", who, {"standing": api.standing(request)})
+
+
+@router.get("/audit")
+def audit(request: Request, who: Analyst) -> Response:
+    """Who did what."""
+    return _page(request, "audit.html", who, {"entries": desk_of(request).audit.last(200)})
+
+
+def _whole(text: str, least: int, most: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
+        raise ProblemError(422, f"A whole number from {least} to {most} is needed.")
+    return int(text)

@@ -1,0 +1,99 @@
+"""Templates and what they may call."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from alerts.desk import charts
+from alerts.desk.marking import marked
+from alerts.series import label
+
+WINDOWS = {5: "5 min", 15: "15 min", 60: "1 h", 240: "4 h", 1_440: "24 h"}
+
+
+def environment() -> Environment:
+    """Return the templates; every text in them is escaped."""
+    env = Environment(
+        loader=PackageLoader("alerts.desk"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    env.globals.update(
+        spark=charts.spark, meter=charts.meter, marked=marked, windows=WINDOWS, label=label, assets=_assets()
+    )
+    env.filters.update(when=when, ago=ago, clock=clock, number=number, web=web, query=urlencode)
+    return env
+
+
+def when(at: datetime) -> str:
+    """Return a time as pages show it.
+
+    >>> when(datetime(2026, 3, 9, 18, 4, tzinfo=UTC))
+    '9 Mar 2026, 18:04 UTC'
+    """
+    at = at.astimezone(UTC)
+    return f"{at.day} {at:%b %Y, %H:%M} UTC"
+
+
+def clock(at: datetime) -> str:
+    """Return the time of day.
+
+    >>> clock(datetime(2026, 3, 9, 18, 4, 5, tzinfo=UTC))
+    '18:04:05'
+    """
+    return f"{at.astimezone(UTC):%H:%M:%S}"
+
+
+def ago(at: datetime, now: datetime) -> str:
+    """Return how long ago it was, in one unit.
+
+    >>> ago(datetime(2026, 3, 9, 18, 4, tzinfo=UTC), datetime(2026, 3, 9, 20, 0, tzinfo=UTC))
+    '1 h 56 min ago'
+    """
+    past = max(now - at, timedelta())
+    minutes = int(past.total_seconds() // 60)
+    if minutes < 1:
+        return "just now"
+    if minutes < 60:
+        return f"{minutes} min ago"
+    if minutes < 2_880:
+        hours, rest = divmod(minutes, 60)
+        return f"{hours} h {rest} min ago" if rest else f"{hours} h ago"
+    return f"{minutes // 1_440} days ago"
+
+
+def number(value: float, digits: int = 1) -> str:
+    """Return a number with the digits that it can carry.
+
+    >>> number(0.04), number(3.14159), number(1234.5)
+    ('<0.1', '3.1', '1,234')
+    """
+    if 0 < value < 0.1:
+        return "<0.1"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.{digits}f}"
+
+
+def web(url: str) -> str:
+    """Return a link that a browser may follow, empty when it is no http or https.
+
+    >>> web("https://example.org/a"), web("javascript:alert(1)")
+    ('https://example.org/a', '')
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return url if parts.scheme in ("http", "https") and parts.netloc else ""
+
+
+def _assets() -> Mapping[str, Any]:
+    """Return the addresses of the static files, which change with what is in them."""
+    folder = files("alerts.desk").joinpath("static")
+    names = ("desk.css", "desk.js", "icon.svg")
+    return {n: f"/static/{n}?v={hashlib.sha256(folder.joinpath(n).read_bytes()).hexdigest()[:12]}" for n in names}

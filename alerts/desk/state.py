@@ -1,0 +1,60 @@
+"""What the desk works with, put together once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+
+from alerts.actions import Actions
+from alerts.desk.audit import Audit
+from alerts.desk.auth import Limiter, Sessions, Tokens
+from alerts.desk.feedback import Feedback
+from alerts.desk.live import Hub
+from alerts.desk.metrics import DeskMetrics
+from alerts.desk.processes import Processes
+from alerts.desk.settings import DeskSettings
+from alerts.desk.stream import Stream
+from alerts.now import Now
+from alerts.outbox import Outbox
+from alerts.silences import Silences
+from alerts.store import AlertStore
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+
+class Desk:
+    """The parts that pages and API share.
+
+    `labels` are the sentiments and topics that people may give a headline; `links` maps the names of processes to
+    where they serve their metrics.
+    """
+
+    def __init__(
+        self,
+        settings: DeskSettings,
+        redis: Redis,
+        registry: CollectorRegistry,
+        *,
+        stream: Stream,
+        processes: Mapping[str, str],
+        sentiments: tuple[str, ...] = (),
+        topics: tuple[str, ...] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings, self.redis = settings, redis
+        self.sentiments, self.topics = sentiments, topics
+        self.metrics = DeskMetrics(registry)
+        self.store, self.actions = AlertStore(redis), Actions(redis, clock)
+        self.silences, self.outbox, self.now = Silences(redis), Outbox(redis), Now(redis)
+        self.tokens = Tokens(redis, clock)
+        self.sessions = Sessions(redis, self.tokens, settings.session_h * 3600, clock)
+        self.limiter = Limiter(redis, settings.logins_a_minute, clock)
+        self.audit = Audit(redis)
+        self.feedback = Feedback(redis)
+        self.stream = stream
+        self.hub = Hub(redis, self.now, stream, self.metrics, settings.viewers)
+        self.processes = Processes(processes)

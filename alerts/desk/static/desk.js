@@ -1,0 +1,209 @@
+"use strict";
+// Keeps the page up to date and sends its forms through the API. Without it the page works all the same.
+// Texts from outside are only ever set as text, never as markup.
+(() => {
+  const body = document.body;
+  const csrf = body.dataset.csrf;
+
+  // Forms --------------------------------------------------------------------------------------------------------
+  const valueOf = (field) => {
+    if ("number" in field.dataset) return Number(field.value);
+    if ("true" in field.dataset) return true;
+    if ("null" in field.dataset) return field.value || null;
+    return field.value;
+  };
+
+  const toast = (text, href) => {
+    const box = document.createElement(href ? "a" : "div");
+    box.textContent = text;
+    if (href) box.href = href; else box.className = "plain";
+    document.getElementById("toasts").append(box);
+    setTimeout(() => box.remove(), href ? 20000 : 6000);
+  };
+
+  document.addEventListener("submit", async (event) => {
+    const form = event.target;
+    if (!form.dataset.api) return;
+    event.preventDefault();
+    const values = {};
+    for (const field of form.elements) if (field.name && field.name !== "csrf") values[field.name] = valueOf(field);
+    const method = form.dataset.method || "POST";
+    for (const button of form.querySelectorAll("button")) button.disabled = true;
+    try {
+      const answer = await fetch(form.dataset.api, {
+        method,
+        headers: { "content-type": "application/json", "x-csrf-token": csrf },
+        body: method === "DELETE" ? undefined : JSON.stringify(values),
+      });
+      if (!answer.ok) toast((await answer.json()).detail || "That did not work.");
+      else if (form.closest("details")) form.closest("details").open = false;
+    } catch {
+      toast("The desk cannot be reached.");
+    }
+    for (const button of form.querySelectorAll("button")) button.disabled = false;
+    if (document.activeElement instanceof HTMLElement) document.activeElement.blur();
+    refresh(true);
+  });
+
+  // Filters: what is chosen is the address, so that it can be kept and shared ------------------------------------
+  for (const form of document.querySelectorAll("[data-filters]")) {
+    let wait;
+    form.addEventListener("input", () => {
+      clearTimeout(wait);
+      wait = setTimeout(() => {
+        const chosen = new URLSearchParams();
+        for (const [name, value] of new FormData(form)) if (value) chosen.set(name, value);
+        history.replaceState(null, "", `${form.getAttribute("action")}?${chosen}`);
+        refresh(true);
+      }, 250);
+    });
+    form.addEventListener("submit", (event) => event.preventDefault());
+  }
+
+  // Live regions are fetched as the server renders them ----------------------------------------------------------
+  const busy = (region) => {
+    const active = document.activeElement;
+    const typing = region.contains(active) && active.matches("input, select, textarea");
+    return typing || region.querySelector("details[open]");
+  };
+  let running = false, again = false, pending;
+  const refresh = async (all = false, kinds = null) => {
+    if (running) { again = true; return; }
+    running = true;
+    try {
+      const answer = await fetch(location.href, { headers: { "x-refresh": all ? "0" : "1" } });
+      if (answer.redirected) { location.reload(); return; }
+      if (answer.ok) {
+        const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+        for (const region of document.querySelectorAll("[data-live]")) {
+          const wanted = all || !kinds || region.dataset.live.split(" ").some((kind) => kinds.has(kind));
+          const next = fresh.getElementById(region.id);
+          if (!wanted || (busy(region) && !all) || region.isEqualNode(next)) continue;
+          const row = document.activeElement?.closest?.("[data-row]")?.getAttribute("href");
+          if (next) region.replaceWith(document.adoptNode(next)); else region.remove();
+          if (row) document.querySelector(`[data-row][href="${CSS.escape(row)}"]`)?.focus();
+        }
+      }
+    } catch { /* the next event tries again */ }
+    running = false;
+    if (again) { again = false; refresh(); }
+  };
+  const kinds = new Set();
+  const soon = (kind) => {
+    kinds.add(kind);
+    clearTimeout(pending);
+    pending = setTimeout(() => { const now = new Set(kinds); kinds.clear(); refresh(false, now); }, 150);
+  };
+  for (const region of document.querySelectorAll("[data-every]")) {
+    setInterval(() => soon(region.dataset.live), 1000 * Number(region.dataset.every));
+  }
+
+  // Events --------------------------------------------------------------------------------------------------------
+  const link = document.getElementById("link");
+  const items = document.getElementById("items");
+  if (link) {
+    const events = new EventSource(`/api/v1/events${items ? "?items=true" : ""}`);
+    let opened = false;
+    events.addEventListener("open", () => {
+      link.textContent = "live";
+      link.classList.add("on");
+      if (opened) soon("transition"), soon("now");
+      opened = true;
+    });
+    events.addEventListener("error", () => { link.textContent = "not live"; link.classList.remove("on"); });
+    events.addEventListener("now", () => soon("now"));
+    events.addEventListener("reload", () => refresh(true));
+    events.addEventListener("transition", (event) => {
+      const step = JSON.parse(event.data);
+      if (["firing", "escalated", "reopened"].includes(step.event) && !step.silenced) {
+        toast(`${step.name}: ${step.event === "firing" ? "new alert" : step.event} (${step.severity})`, `/alerts/${step.alert}`);
+      }
+      soon("transition");
+    });
+    if (items) events.addEventListener("items", (event) => show(JSON.parse(event.data)));
+    addEventListener("pagehide", () => events.close());
+  }
+
+  // Stream --------------------------------------------------------------------------------------------------------
+  const MOST = 300;
+  const pause = document.getElementById("pause");
+  let held = [], missed = 0;
+  const cell = (tag, ...parts) => { const box = document.createElement(tag); box.append(...parts); return box; };
+  const small = (text) => { const box = cell("span", text); box.className = "dim num"; return box; };
+  const percent = (value) => small(` ${Math.round(100 * value)} %`);
+  const rowOf = (item) => {
+    const row = document.createElement("tr");
+    row.dataset.sentiment = item.sentiment;
+    row.dataset.topic = item.topic;
+    const time = cell("time", item.seen_at.slice(11, 19));
+    time.dateTime = item.seen_at;
+    const tag = cell("span", item.sentiment);
+    tag.className = `tag s-${item.sentiment}`;
+    let title = document.createTextNode(item.title);
+    if (/^https?:\/\//i.test(item.url)) {
+      title = cell("a", item.title);
+      title.href = item.url;
+      title.target = "_blank";
+      title.rel = "noopener noreferrer nofollow";
+    }
+    const head = cell("th", title);
+    head.scope = "row";
+    row.append(cell("td", time), cell("td", tag, percent(item.sentiment_confidence)), head,
+      cell("td", item.topic, percent(item.topic_confidence)), cell("td", item.companies.join(", ")),
+      cell("td", item.publisher), cell("td", item.source));
+    return row;
+  };
+  const filter = (row) => {
+    const want = (name) => document.querySelector(`[data-filter="${name}"]`).value;
+    const text = want("text").toLowerCase().split(/\s+/).filter(Boolean);
+    const has = row.textContent.toLowerCase();
+    row.hidden = Boolean((want("sentiment") && row.dataset.sentiment !== want("sentiment"))
+      || (want("topic") && row.dataset.topic !== want("topic")) || !text.every((word) => has.includes(word)));
+  };
+  const note = () => {
+    const parts = [];
+    if (pause.getAttribute("aria-pressed") === "true") parts.push(`Paused: ${held.length} new items wait.`);
+    if (missed) parts.push(`${missed} items came too fast to be shown.`);
+    document.getElementById("stream-note").textContent = parts.join(" ") || "The newest items first, as they are scored.";
+  };
+  const show = (news) => {
+    missed += news.skipped;
+    held.push(...news.items);
+    held = held.slice(-MOST);
+    if (pause.getAttribute("aria-pressed") !== "true") {
+      for (const item of held) { const row = rowOf(item); filter(row); items.prepend(row); }
+      held = [];
+      while (items.children.length > MOST) items.lastElementChild.remove();
+    }
+    note();
+  };
+  if (items) {
+    pause.addEventListener("click", () => {
+      const paused = pause.getAttribute("aria-pressed") !== "true";
+      pause.setAttribute("aria-pressed", String(paused));
+      pause.textContent = paused ? "Go on" : "Pause";
+      show({ items: [], skipped: 0 });
+    });
+    document.querySelector("[data-stream-filters]").addEventListener("input", () => {
+      for (const row of items.children) filter(row);
+    });
+  }
+
+  // Keys: / searches, j and k walk through the rows, g then n, a, s, h goes to a page ------------------------------
+  let go = false;
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea")) {
+      if (event.key === "Escape") event.target.blur();
+      return;
+    }
+    const pages = { n: "/", a: "/alerts", s: "/stream", h: "/health" };
+    if (go && pages[event.key]) { location.href = pages[event.key]; return; }
+    go = event.key === "g";
+    if (event.key === "/") { event.preventDefault(); document.querySelector("[data-search]")?.focus(); }
+    if (event.key === "j" || event.key === "k") {
+      const rows = [...document.querySelectorAll("[data-row]")];
+      const at = rows.indexOf(document.activeElement);
+      rows[Math.min(rows.length - 1, Math.max(0, at + (event.key === "j" ? 1 : -1)))]?.focus();
+    }
+  });
+})();

@@ -1,0 +1,164 @@
+"""The newest scored items: the tail of Kafka's topic `scored`, read without a group and without commits."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+log = logging.getLogger(__name__)
+
+_KEPT, _BEHIND = 1_000, 50
+_POLL_MS, _RETRY_S = 500, 5.0
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    """One scored item. All texts are as they came: escape them where they are shown."""
+
+    id: str
+    number: int
+    seen_at: datetime
+    title: str
+    url: str
+    publisher: str
+    source: str
+    companies: tuple[str, ...]
+    sentiment: str
+    sentiment_confidence: float
+    topic: str
+    topic_confidence: float
+    model: str
+
+
+class _Document(msgspec.Struct):
+    id: str
+    title: str
+    publisher: str
+    source: str
+    seen_at: datetime
+    url: str = ""
+    companies: tuple[str, ...] = ()
+
+
+class _Scored(msgspec.Struct):
+    document: _Document
+    sentiment: str
+    sentiment_probabilities: dict[str, float]
+    topic: str
+    topic_probabilities: dict[str, float]
+    model: str
+
+
+_decoder = msgspec.json.Decoder(_Scored)
+
+
+class Stream:
+    """Keeps the last items in memory. Without `bootstrap_servers` it stays empty."""
+
+    def __init__(self, bootstrap_servers: str | None, topic: str, options: Mapping[str, Any] | None = None) -> None:
+        self._bootstrap, self._topic, self._options = bootstrap_servers, topic, dict(options or {})
+        self._items: deque[Item] = deque(maxlen=_KEPT)
+        self._ids: set[str] = set()
+        self._lock = threading.Lock()
+        self._number = 0
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.problem = "" if bootstrap_servers else "no Kafka is set"
+
+    def start(self) -> None:
+        """Begin to read, in a thread."""
+        if self._bootstrap and self._thread is None:
+            self.problem = "has not begun to read"
+            self._thread = threading.Thread(target=self._run, name="stream", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+
+    def since(self, number: int, most: int = 200) -> list[Item]:
+        """Return the newest items with a number above `number`, the oldest first."""
+        with self._lock:
+            return [item for item in list(self._items)[-most:] if item.number > number]
+
+    @property
+    def number(self) -> int:
+        """The number of the newest item, 0 before the first."""
+        return self._number
+
+    def take(self, record: bytes | None) -> None:
+        """Take in a record; one that is none, or came before, is left out."""
+        try:
+            scored = _decoder.decode(record or b"")
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+            log.debug("a record of %s was left out: %s", self._topic, exc)
+            return
+        document = scored.document
+        with self._lock:
+            if document.id in self._ids:
+                return
+            if len(self._items) == _KEPT:
+                self._ids.discard(self._items[0].id)
+            self._number += 1
+            self._ids.add(document.id)
+            self._items.append(
+                Item(
+                    id=document.id,
+                    number=self._number,
+                    seen_at=document.seen_at,
+                    title=document.title,
+                    url=document.url,
+                    publisher=document.publisher,
+                    source=document.source,
+                    companies=document.companies,
+                    sentiment=scored.sentiment,
+                    sentiment_confidence=scored.sentiment_probabilities.get(scored.sentiment, 0.0),
+                    topic=scored.topic,
+                    topic_confidence=scored.topic_probabilities.get(scored.topic, 0.0),
+                    model=scored.model,
+                )
+            )
+
+    def _run(self) -> None:
+        from kafka.errors import KafkaError
+
+        while not self._stop.is_set():
+            try:
+                self._read()
+            except (KafkaError, OSError) as exc:
+                self.problem = f"Kafka cannot be read: {exc}"
+                log.warning("%s; trying again in %.0f s", self.problem, _RETRY_S)
+                self._stop.wait(_RETRY_S)
+
+    def _read(self) -> None:
+        from kafka import KafkaConsumer, TopicPartition
+
+        consumer = KafkaConsumer(bootstrap_servers=self._bootstrap, enable_auto_commit=False, **self._options)
+        try:
+            while not self._stop.is_set():
+                partitions = consumer.partitions_for_topic(self._topic)
+                if partitions:
+                    break
+                self.problem = f"there is no topic {self._topic} yet"
+                self._stop.wait(1.0)
+            else:
+                return
+            assigned = [TopicPartition(self._topic, number) for number in sorted(partitions)]
+            consumer.assign(assigned)
+            begins, ends = consumer.beginning_offsets(assigned), consumer.end_offsets(assigned)
+            for partition in assigned:
+                consumer.seek(partition, max(begins[partition], ends[partition] - _BEHIND))
+            while not self._stop.is_set():
+                found = consumer.poll(timeout_ms=_POLL_MS)
+                self.problem = ""
+                for record in sorted((r for rs in found.values() for r in rs), key=lambda record: record.timestamp):
+                    self.take(record.value)
+        finally:
+            consumer.close()

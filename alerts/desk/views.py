@@ -1,0 +1,188 @@
+"""What pages and API show: alerts in brief and in full, the table of now with its filters."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+
+from alerts.alert import Alert, Story
+from alerts.course import Bin
+from alerts.desk.feedback import Said
+from alerts.desk.state import Desk
+from alerts.life import AlertView, Life, Transition
+from alerts.now import Row
+from alerts.series import kind, label
+
+Listed = Literal["open", "firing", "acknowledged", "silenced", "resolved", "all"]
+Kind = Literal["", "market", "topic", "company", "company_topic"]
+Order = Literal["unusual", "share", "volume", "name"]
+_MOST = 1_000
+
+
+class Brief(msgspec.Struct, frozen=True, kw_only=True):
+    """An alert in one line. `silenced` says that nobody is told of it; `since` is when its state began, by `actor`."""
+
+    id: str
+    name: str
+    series: str
+    kind: str
+    state: str
+    severity: str
+    silenced: bool
+    started_at: datetime
+    updated_at: datetime
+    since: datetime
+    actor: str
+    summary: str
+    window_min: int
+    observed: int
+    expected: float
+    z: float
+    publishers: int
+    parent: str
+    explains: int
+
+
+class Full(msgspec.Struct, frozen=True, kw_only=True):
+    """An alert with everything that is known of it."""
+
+    alert: Alert
+    life: Life
+    transitions: tuple[Transition, ...]
+    course: list[Bin]
+    said: list[Said]
+
+
+class Alerts(msgspec.Struct, frozen=True, kw_only=True):
+    """A list of alerts, the newest first, and how many of each state there are among the open ones."""
+
+    alerts: list[Brief]
+    counts: dict[str, int]
+
+
+class NowTable(msgspec.Struct, frozen=True, kw_only=True):
+    """The table of now, or what the filters leave of it. `minute` is None when alerting has written none yet."""
+
+    minute: int | None
+    at: datetime | None
+    age_s: float | None
+    series: int
+    found: int
+    warming_up: str
+    missing: int
+    rows: list[Row]
+
+
+def brief(view: AlertView) -> Brief:
+    """Return an alert in one line."""
+    alert, life = view.alert, view.life
+    return Brief(
+        id=alert.id,
+        name=alert.name,
+        series=alert.series,
+        kind=kind(alert.series),
+        state=life.state,
+        severity=life.severity,
+        silenced=bool(life.silence),
+        started_at=alert.started_at,
+        updated_at=alert.updated_at,
+        since=life.since,
+        actor=life.actor,
+        summary=alert.summary,
+        window_min=alert.peak.window_min,
+        observed=alert.peak.observed,
+        expected=alert.peak.expected,
+        z=alert.peak.z,
+        publishers=alert.publishers,
+        parent=label(alert.parent) if alert.parent else "",
+        explains=alert.explains,
+    )
+
+
+def alerts(desk: Desk, state: Listed, words: str, limit: int) -> Alerts:
+    """Return the alerts of a state whose name, series or summary has all the words."""
+    views = desk.store.views(open=True)
+    counts = {"firing": 0, "acknowledged": 0, "silenced": 0}
+    for view in views:
+        counts["silenced" if view.life.silence else view.life.state] += 1
+    if state in ("resolved", "all"):
+        views = desk.store.views(open=False, limit=_MOST)
+    wanted = words.casefold().split()
+    found = []
+    for view in views:
+        silenced = bool(view.life.silence)
+        is_open = view.life.state != "resolved"
+        mine = {"open": is_open, "all": True, "silenced": is_open and silenced, "resolved": not is_open}
+        if not mine.get(state, view.life.state == state and not silenced):
+            continue
+        text = f"{view.alert.name}\n{view.alert.series}\n{view.alert.summary}".casefold()
+        if all(word in text for word in wanted):
+            found.append(brief(view))
+    return Alerts(alerts=found[:limit], counts=counts)
+
+
+def related(desk: Desk, alert: Alert) -> list[Brief]:
+    """Return the open alerts of the same group."""
+    if not alert.group:
+        return []
+    views = desk.store.views(open=True)
+    return [brief(view) for view in views if view.alert.group == alert.group and view.alert.id != alert.id]
+
+
+def grouped(found: Full) -> list[tuple[str, list[tuple[int, Story, dict[str, Said]]]]]:
+    """Return the stories by publisher, the one with most first, each with its place and the last words on it."""
+    groups: dict[str, list[tuple[int, Story, dict[str, Said]]]] = {}
+    for number, story in enumerate(found.alert.stories):
+        words: dict[str, Said] = {word.about: word for word in found.said if word.title == story.title}
+        groups.setdefault(story.publisher, []).append((number, story, words))
+    return sorted(groups.items(), key=lambda group: -len(group[1]))
+
+
+def full(desk: Desk, alert_id: str) -> Full | None:
+    """Return an alert with everything, None when there is none (any more)."""
+    view = desk.store.view(alert_id)
+    if view is None:
+        return None
+    return Full(
+        alert=view.alert,
+        life=view.life,
+        transitions=view.transitions,
+        course=desk.now.course(alert_id),
+        said=desk.feedback.of(alert_id),
+    )
+
+
+def now(desk: Desk, of: Kind, words: str, state: str, order: Order, limit: int) -> NowTable:
+    """Return the rows of a kind and state whose name has all the words, in the order asked for."""
+    table = desk.now.read()
+    if table is None:
+        return NowTable(
+            minute=None, at=None, age_s=None, series=0, found=0, warming_up="", missing=0, rows=[]
+        )  # fmt: skip
+    wanted = words.casefold().split()
+    rows = [
+        row
+        for row in table.rows
+        if (not of or row.kind == of)
+        and (not state or row.state == state)
+        and all(word in row.name.casefold() for word in wanted)
+    ]
+    if order == "share":
+        rows.sort(key=lambda row: -(row.observed / max(1, row.observed + row.others)))
+    elif order == "volume":
+        rows.sort(key=lambda row: -row.items_min)
+    elif order == "name":
+        rows.sort(key=lambda row: row.name.casefold())
+    at = datetime.fromtimestamp((table.minute + 1) * 60, UTC)
+    return NowTable(
+        minute=table.minute,
+        at=at,
+        age_s=max(0.0, datetime.now(UTC).timestamp() - table.written_at),
+        series=table.series,
+        found=len(rows),
+        warming_up=table.warming_up,
+        missing=table.missing,
+        rows=rows[:limit],
+    )

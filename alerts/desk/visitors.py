@@ -1,0 +1,151 @@
+"""Who makes a request, and may they: cookie, bearer token or a trusted proxy's word; role; CSRF."""
+
+from __future__ import annotations
+
+import hmac
+from ipaddress import ip_address, ip_network
+from typing import Annotated
+from urllib.parse import parse_qsl, urlsplit
+
+from fastapi import Depends, Request
+
+from alerts.desk.auth import Identity, Role
+from alerts.desk.problems import ProblemError
+from alerts.desk.state import Desk
+
+COOKIE, CSRF_HEADER, CSRF_FIELD = "nq_session", "x-csrf-token", "csrf"
+
+
+def desk_of(request: Request) -> Desk:
+    """Return the desk that the application serves."""
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+def from_proxy(request: Request) -> bool:
+    """Say whether the connection comes from a trusted proxy."""
+    networks = desk_of(request).settings.trusted_proxies
+    try:
+        peer = ip_address(request.client.host if request.client else "")
+    except ValueError:  # a Unix socket has no address
+        return False
+    return any(peer in ip_network(network) for network in networks)
+
+
+def address_of(request: Request) -> str:
+    """Return whence a request comes: the peer, or whom a trusted proxy names last."""
+    peer = request.client.host if request.client else ""
+    if from_proxy(request) and (named := request.headers.get("x-forwarded-for", "")):
+        return named.rpartition(",")[2].strip()[:64]
+    return peer
+
+
+def is_https(request: Request) -> bool:
+    """Say whether the browser speaks TLS, to us or to a trusted proxy."""
+    forwarded = request.headers.get("x-forwarded-proto", "") if from_proxy(request) else ""
+    return (forwarded or request.url.scheme) == "https"
+
+
+def set_cookie(request: Request, cookie: str) -> None:
+    """Give the browser its session, with whatever is answered; an empty one ends it."""
+    parts = [f"{COOKIE}={cookie}", "Path=/", "HttpOnly", "SameSite=Strict"]
+    parts += ["Secure"] * is_https(request) + ["Max-Age=0"] * (not cookie)
+    request.state.cookie = "; ".join(parts)
+
+
+async def form(request: Request) -> dict[str, str]:
+    """Return the fields of a page's form; empty for everything else.
+
+    Raises:
+        ProblemError: it cannot be read.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
+        return {}
+    try:
+        pairs = parse_qsl((await request.body()).decode(), keep_blank_values=True, max_num_fields=50, errors="strict")
+    except ValueError as exc:
+        raise ProblemError(422, "the form cannot be read") from exc
+    return dict(pairs)
+
+
+def same_site(request: Request) -> bool:
+    """Say whether a browser's request comes from a page of ours, as far as the browser tells."""
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return False
+    origin = request.headers.get("origin")
+    return origin is None or (origin != "null" and urlsplit(origin).netloc == request.headers.get("host"))
+
+
+def visitor(request: Request, fields: Annotated[dict[str, str], Depends(form)]) -> Identity:
+    """Return who makes the request.
+
+    Raises:
+        ProblemError: nobody is signed in, or a change lacks the session's CSRF token.
+    """
+    desk = desk_of(request)
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        token = desk.tokens.check(text.strip())
+        if token is None:
+            if not desk.limiter.allows(address_of(request)):
+                raise ProblemError(429, "too many attempts to sign in; wait a minute", {"retry-after": "60"})
+            raise _unknown("the token is not known")
+        return Identity(name=token.name, role=token.role)
+    who = _of_session(request) or _of_proxy(request)
+    if who is None:
+        raise _unknown("sign in, or send a token as `Authorization: Bearer ...`")
+    if request.method not in ("GET", "HEAD", "OPTIONS"):
+        given = request.headers.get(CSRF_HEADER) or fields.get(CSRF_FIELD, "")
+        if not same_site(request) or not hmac.compare_digest(given.encode(), who.csrf.encode()):
+            raise ProblemError(403, "the page is out of date: load it again (CSRF token)")
+    return who
+
+
+def _of_session(request: Request) -> Identity | None:
+    desk, cookie = desk_of(request), request.cookies.get(COOKIE, "")
+    if not 0 < len(cookie) <= 128:
+        return None
+    who = desk.sessions.get(cookie, used="x-refresh" not in request.headers)
+    named = _named(request)
+    return None if who is not None and named and who.name != named[0] else who
+
+
+def _named(request: Request) -> tuple[str, Role] | None:
+    """Return whom a trusted proxy names."""
+    settings = desk_of(request).settings
+    name = request.headers.get(settings.proxy_header, "").strip()[:64] if settings.proxy_header else ""
+    if not name or not from_proxy(request):
+        return None
+    may_act = name in settings.proxy_analysts or "*" in settings.proxy_analysts
+    return name, "analyst" if may_act else "reader"
+
+
+def _of_proxy(request: Request) -> Identity | None:
+    named = _named(request)
+    if named is None:
+        return None
+    desk = desk_of(request)
+    cookie, who = desk.sessions.begin(*named)
+    desk.audit.write(who.name, "sign in", detail="by proxy", address=address_of(request))
+    set_cookie(request, cookie)
+    return who
+
+
+def analyst(request: Request, who: Annotated[Identity, Depends(visitor)]) -> Identity:
+    """Return who makes the request, when they may act.
+
+    Raises:
+        ProblemError: they may only read.
+    """
+    if who.role != "analyst":
+        raise ProblemError(403, "your role may read, not act")
+    return who
+
+
+def _unknown(detail: str) -> ProblemError:
+    return ProblemError(401, detail, {"www-authenticate": "Bearer"})
+
+
+Form = Annotated[dict[str, str], Depends(form)]
+Visitor = Annotated[Identity, Depends(visitor)]
+Analyst = Annotated[Identity, Depends(analyst)]

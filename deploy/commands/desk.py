@@ -1,0 +1,189 @@
+"""`newsquake desk`: the analysts' page, and the tokens to sign in with."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+import uvicorn
+from prometheus_client import CollectorRegistry
+
+from deploy import log, settings
+from deploy.local.plan import loopback_of
+
+if TYPE_CHECKING:
+    from alerts.desk.auth import Tokens
+
+logger = logging.getLogger(__name__)
+
+
+@click.group(invoke_without_command=True)
+@click.option("--host", help="Address of the page, for desk.host.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of the page, for desk.port.")
+@click.pass_context
+def desk(context: click.Context, host: str | None, port: int | None) -> None:
+    """Serve the analysts' page and its JSON API.
+
+    At the first start a token to sign in with is shown, once; more are made by `newsquake desk token add`.
+    """
+    if context.invoked_subcommand is None:
+        config = settings.load()
+        _, redis_url = settings.require(config)
+        log.setup(config.log.level)
+        try:
+            asyncio.run(_serve(config, redis_url, host or config.desk.host, config.desk.port if port is None else port))
+        except OSError as exc:
+            raise click.ClickException(f"cannot serve the desk: {exc}") from exc
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us: open streams must end first."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+async def _serve(config: settings.Settings, redis_url: str, host: str, port: int) -> None:
+    from redis import Redis
+
+    from alerts.desk.app import create_app
+    from alerts.desk.state import Desk
+    from alerts.desk.stream import Stream
+    from deploy import health
+    from deploy.kafka_client import client_options
+
+    registry = CollectorRegistry()
+    redis = Redis.from_url(redis_url, socket_timeout=30, socket_connect_timeout=5)
+    sentiments, topics = _labels(config)
+    kafka = config.kafka
+    served = Desk(
+        config.desk,
+        redis,
+        registry,
+        stream=Stream(kafka.bootstrap_servers, kafka.scored_topic, client_options(kafka)),
+        processes=_processes(config),
+        sentiments=sentiments,
+        topics=topics,
+    )
+    sock = uvicorn.Config("", host=host, port=port, log_config=None).bind_socket()
+    server = _Server(
+        uvicorn.Config(
+            create_app(served),
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=5,
+        )
+    )
+    page = config.desk.url or f"http://{host}:{sock.getsockname()[1]}"
+    _first_token(served.tokens, page)
+    logger.info("the desk is at %s", page)
+    metrics = health.serve(config.http.host, config.http.desk_port, registry, served.hub.health)
+
+    async def stop_hub() -> None:  # open streams would hold up the end
+        await served.hub.stop()
+        server.should_exit = True
+
+    loop, tasks = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, lambda: tasks.add(asyncio.create_task(stop_hub())))
+    try:
+        await server.serve([sock])
+    finally:
+        metrics.shutdown()
+        redis.close()
+
+
+def _first_token(tokens: Tokens, page: str) -> None:
+    """Show the first token once, on a terminal; elsewhere it would stay in a log."""
+    if not sys.stdout.isatty():
+        if not tokens.list():
+            logger.warning("nobody can sign in yet: `newsquake desk token add NAME --role analyst` makes a token")
+        return
+    if token := tokens.first():
+        click.echo(f"\nSign in at {page} with this token, which is shown only now:\n\n    {token}\n")
+
+
+def _processes(config: settings.Settings) -> dict[str, str]:
+    if config.desk.processes:
+        return {process.name or process.url: process.url for process in config.desk.processes}
+    http, host = config.http, loopback_of(config.http.host)
+    ports = {"ingest": http.ingest_port, "stream": http.stream_port, "alerts": http.alerts_port}
+    found = {name: f"http://{host}:{port}" for name, port in ports.items() if port}
+    for worker in range(1, config.local.stream_workers):
+        found[f"stream-{worker + 1}"] = f"http://{host}:{http.stream_port + worker}"
+    return found
+
+
+def _labels(config: settings.Settings) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the labels of the model that scores, read without loading it; without its weights there are none."""
+    from model.corrections import known_labels
+    from model.errors import ModelError
+    from model.settings import SHIPPED_WEIGHTS
+
+    size = "base" if config.model.size == "base" else "small"
+    try:
+        known = known_labels(config.model.weights or SHIPPED_WEIGHTS / size)
+    except (ModelError, OSError) as exc:
+        logger.warning("the model's labels are not known here (%s): corrections name none", exc)
+        return (), ()
+    return tuple(known.sentiment), tuple(known.topic)
+
+
+@desk.group()
+def token() -> None:
+    """Make, list and revoke tokens."""
+
+
+@token.command("add")
+@click.argument("name")
+@click.option(
+    "--role",
+    type=click.Choice(["reader", "analyst"]),
+    default="reader",
+    show_default=True,
+    help="May read, or also act.",
+)
+def add(name: str, role: str) -> None:
+    """Make a token for NAME and print it: it is shown only now."""
+    from alerts.desk.auth import AuthError
+
+    try:
+        click.echo(_tokens().add(name, "analyst" if role == "analyst" else "reader"))
+    except AuthError as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+@token.command("list")
+def list_() -> None:
+    """List who has a token."""
+    for each in _tokens().list():
+        click.echo(f"{each.name}\t{each.role}\t{datetime.fromtimestamp(each.created_at, UTC):%Y-%m-%d %H:%M} UTC")
+
+
+@token.command("revoke")
+@click.argument("name")
+def revoke(name: str) -> None:
+    """Revoke the token of NAME, and end all its sessions."""
+    if not _tokens().revoke(name):
+        raise click.ClickException(f"{name} has no token")
+    click.echo(f"revoked the token of {name}")
+
+
+def _tokens() -> Tokens:
+    from redis import Redis
+
+    from alerts.desk.auth import Tokens
+
+    _, redis_url = settings.require(settings.load())
+    return Tokens(Redis.from_url(redis_url, socket_timeout=10, socket_connect_timeout=5))
