@@ -283,7 +283,7 @@ def _news(known: Known, member: Member) -> Event | None:
     if not member.routed:
         return None
     if not member.state:
-        return "alert.escalated" if known.escalations else "alert.firing"
+        return "alert.escalated" if member.called else "alert.firing"
     if _RANK[known.severity] > _RANK[member.severity] or (member.called and member.calls < known.escalations):
         return "alert.escalated"
     return "alert.firing" if member.state == "acknowledged" else None

@@ -82,6 +82,14 @@ class AlertsMetrics:
             buckets=(0.1, 0.3, 1, 3, 10, 30),
             registry=registry,
         )
+        self.notifications = Counter(
+            f"{name}notifications",
+            "Notifications made for receivers by routes and groups, by event: alert.firing, alert.escalated, "
+            "alert.acknowledged, alert.resolved, alert.repeated.",
+            ["event"],
+            registry=registry,
+        )
+        self.groups = Gauge(f"{name}groups", "Groups of alerts of which a receiver is told.", registry=registry)
         self.rules_valid = Gauge(
             f"{name}rules_valid",
             "1 when the file of rules is in force as it stands; 0 when it is wrong or gone, and the rules before it "
@@ -102,6 +110,8 @@ class AlertsMetrics:
         for kind in KINDS:  # rules and dashboards see 0, not nothing
             for metric in (self.open, self.opened, self.resolved, self.joined):
                 metric.labels(kind=kind)
+        for event in ("firing", "escalated", "acknowledged", "resolved", "repeated"):
+            self.notifications.labels(event=f"alert.{event}")
         for reason in ("warming_up", "publishers", "discovery", "muted"):
             self.held.labels(reason=reason)
         for outcome in ("delivered", "failed", "dead"):

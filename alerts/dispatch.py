@@ -1,0 +1,274 @@
+"""The dispatcher: follows the log of transitions and makes deliveries of it, by routes, groups and silences.
+
+1. read what the log has after the cursor
+2. each transition goes into the groups of those who are told of it (`alerts.groups`)
+3. what a group is due to tell, and no silence or hours hold back, becomes deliveries
+4. one Lua call moves the cursor, the groups' state and the deliveries together, if this process still leads
+
+A crash before 4 loses nothing, since the cursor stands; after it nothing is repeated. What a receiver gets has an id
+that follows from what it is told, so that even a dispatcher that lost its state repeats under the same ids.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from redis.exceptions import ResponseError
+
+from alerts.alert import Alert
+from alerts.groups import Group, Groups, Known, Telling
+from alerts.life import AlertView, Transition
+from alerts.matchers import labels_of
+from alerts.metrics import AlertsMetrics
+from alerts.notification import Notification
+from alerts.outbox import Delivery, delivery_key, delivery_of, due_key
+from alerts.routes import Way
+from alerts.rules import Rules
+from alerts.silences import Silence, Silences, silence_over
+from alerts.store import FENCE, LOG, PREFIX, AlertStore, fenced, line_of
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+log = logging.getLogger(__name__)
+
+CURSOR = f"{PREFIX}dispatch:cursor"
+"""The id of the last entry of the log that was taken note of."""
+ALERTS, GROUPS = f"{PREFIX}dispatch:alerts", f"{PREFIX}dispatch:groups"
+"""Hashes: alert → `Known`, key of a group → `Group`, as JSON."""
+_ENTRIES, _MANY = 200, 100_000
+_known = msgspec.json.Decoder(Known)
+_group = msgspec.json.Decoder(Group)
+
+
+class MovedError(Exception):
+    """Somebody else moved the cursor: nothing was written, and the next step begins at what is stored."""
+
+
+class Dispatcher:
+    """Makes deliveries; one process at a time, the leader, whose `token` every write carries.
+
+    Any error leaves what is stored as it was; the next `step` begins there.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        rules: Callable[[], Rules],
+        metrics: AlertsMetrics,
+        token: Callable[[], str] = str,
+        *,
+        desk_url: str = "",
+    ) -> None:
+        """`rules` returns those in force. Messages link to the desk at `desk_url`."""
+        self._redis = redis
+        self._rules_now = rules
+        self._metrics = metrics
+        self._token = token
+        self._desk_url = desk_url
+        self._store = AlertStore(redis)
+        self._silences = Silences(redis)
+        self._script = redis.register_script(files("alerts").joinpath("dispatch.lua").read_text("utf-8"))
+        self._rules: Rules | None = None
+        self._book: Groups | None = None
+        self._holding: list[Silence] | None = None
+        self._cursor, self._behind = "", False
+        self._alerts: dict[str, Alert | None] = {}
+
+    def step(self, now_s: float, wall_s: float) -> bool:
+        """Take note of what is new in the log, and tell what is due at `now_s`; return whether more waits.
+
+        `now_s` is the time that alerting goes by, `wall_s` that of the senders; both Unix.
+
+        Raises:
+            redis.RedisError: the server failed.
+            FencedError: another process leads.
+            MovedError: another process dispatches.
+        """
+        try:
+            return self._step(now_s, wall_s)
+        except BaseException:
+            self._book = None
+            raise
+
+    def _step(self, now_s: float, wall_s: float) -> bool:
+        self._alerts.clear()
+        self._holding = None
+        book = self._book = self._book or self._load()
+        before = self._cursor
+        rules = self._rules_now()
+        if self._rules is not rules:
+            self._rules = rules
+            self._lead_all(book, now_s)
+        views = self._store.views(open=True, limit=_MANY) if self._behind else []
+        entries: Any = self._redis.xrange(LOG, min=f"({before}" if before else "-", count=_ENTRIES)
+        if self._behind and not entries:
+            self._catch_up(book, views, now_s)
+        deliveries: list[Delivery] = []
+        for entry, fields in entries:
+            self._cursor = entry.decode()
+            try:
+                step = line_of(fields)
+            except (msgspec.MsgspecError, UnicodeDecodeError, KeyError) as exc:
+                log.error("entry %s of the log is no transition and is skipped (%s)", self._cursor, exc)
+                continue
+            self._note(book, step, now_s)
+            deliveries += self._due(book, now_s, wall_s)
+        deliveries += self._due(book, now_s, wall_s)
+        if entries or book.changed_alerts or book.changed_groups:
+            self._commit(book, before, deliveries, wall_s)
+        for delivery in deliveries:
+            self._metrics.notifications.labels(event=delivery.event).inc()
+        self._metrics.groups.set(len(book.groups))
+        return len(entries) == _ENTRIES or self._behind
+
+    def _load(self) -> Groups:
+        raw: Any = self._redis.get(CURSOR)
+        self._cursor = raw.decode() if raw is not None else ""
+        alerts: Any = self._redis.hgetall(ALERTS)
+        groups: Any = self._redis.hgetall(GROUPS)
+        book = Groups(
+            {key.decode(): _known.decode(value) for key, value in alerts.items()},
+            {key.decode(): _group.decode(value) for key, value in groups.items()},
+        )
+        first: Any = self._redis.xrange(LOG, count=1)
+        # The log begins after the cursor, or was never read: it may have lost what alerts have been through.
+        self._behind = not self._cursor or (bool(first) and _number(first[0][0].decode()) > _number(self._cursor))
+        if self._cursor and self._behind:
+            log.warning("the log begins after what was dispatched last; what is open is looked through")
+        self._rules = None
+        return book
+
+    def _lead_all(self, book: Groups, now_s: float) -> None:
+        """Ask the routes anew who is told of each alert."""
+        for id_ in book.lead_anew():
+            known, alert = book.known[id_], self._alert(id_)
+            if alert is None:
+                log.warning("alert %s is not there any more; nobody is told of its end", id_)
+                book.drop(id_)
+            else:
+                book.lead(known, self._ways(alert, known.severity, known.state, known.escalations > 0), now_s)
+
+    def _note(self, book: Groups, step: Transition, now_s: float) -> None:
+        alert, known = self._alert(step.alert), book.known.get(step.alert)
+        if alert is None:
+            log.warning("%s of alert %s is skipped: the alert is not there any more", step.event, step.alert)
+            book.drop(step.alert)
+            return
+        escalated = step.event == "escalated" or (known is not None and known.escalations > 0)
+        book.step(step, self._ways(alert, step.severity, step.state, escalated), now_s)
+
+    def _catch_up(self, book: Groups, views: Sequence[AlertView], now_s: float) -> None:
+        """Take note of how alerts stand where the log no longer had what they went through."""
+        for view in views:
+            self._note(book, view.transitions[-1], now_s)
+        for id_ in set(book.known) - {view.alert.id for view in views}:
+            view_of_id = self._store.view(id_)
+            if view_of_id is None:
+                book.drop(id_)
+            elif view_of_id.life.state == "resolved":
+                self._note(book, view_of_id.transitions[-1], now_s)
+        self._behind = False
+
+    def _due(self, book: Groups, now_s: float, wall_s: float) -> list[Delivery]:
+        """Return the deliveries of what groups are due to tell now."""
+        found = []
+        for key in book.due(now_s):
+            told = book.tell(
+                key,
+                now_s,
+                silenced=lambda known: self._silenced(known, now_s),
+                quiet=lambda way: (
+                    self._rules is not None and self._rules.routes.quiet(way.branch, int(now_s) // 60) != ""
+                ),
+            )
+            found += [made for each in told if (made := self._delivery(each, now_s, wall_s)) is not None]
+        return found
+
+    def _silenced(self, known: Known, now_s: float) -> bool:
+        at = datetime.fromtimestamp(now_s, UTC)
+        if self._holding is None:
+            self._holding = [silence for silence in self._silences.all() if silence.holds(at)]
+        alert = self._alert(known.alert)
+        return alert is not None and silence_over(self._holding, alert, at) != ""
+
+    def _ways(self, alert: Alert, severity: str, state: str, escalated: bool) -> dict[str, Way]:
+        labels = labels_of(alert, state=state) | {"severity": severity}
+        return self._rules.told(alert, labels, escalated=escalated) if self._rules is not None else {}
+
+    def _alert(self, id_: str) -> Alert | None:
+        """Return an alert's last revision, as it stood in this step."""
+        if id_ not in self._alerts:
+            self._alerts[id_] = self._store.get(id_)
+        return self._alerts[id_]
+
+    def _delivery(self, told: Telling, now_s: float, wall_s: float) -> Delivery | None:
+        """Return the delivery of a telling, None when none of its alerts is there any more."""
+        alerts = [as_told(alert, known) for known in told.alerts if (alert := self._alert(known.alert)) is not None]
+        if not alerts:
+            return None
+        notification = Notification(
+            id=told.id,
+            receiver=told.receiver,
+            event=told.event,
+            group=told.group if told.labels else "",
+            group_labels=told.labels,
+            alerts=tuple(alerts),
+            at=datetime.fromtimestamp(now_s, UTC),
+            desk_url=self._desk_url,
+            why=f"the route in line {told.line}" if told.line else "",
+        )
+        return delivery_of(notification, wall_s, after=told.after)
+
+    def _commit(self, book: Groups, before: str, deliveries: Iterable[Delivery], wall_s: float) -> None:
+        keys = [FENCE, CURSOR, ALERTS, GROUPS]
+        arguments: list[Any] = [self._token(), before, self._cursor, repr(wall_s)]
+        for changed, there in ((book.changed_alerts, book.known), (book.changed_groups, book.groups)):
+            kept = [key for key in changed if key in there]
+            pairs = [part for key in kept for part in (key, msgspec.json.encode(there[key]).decode())]
+            gone = [key for key in changed if key not in there]
+            arguments += [msgspec.msgpack.encode(pairs), msgspec.msgpack.encode(gone)]
+        for delivery in deliveries:
+            keys += [due_key(delivery.receiver), delivery_key(delivery.id)]
+            arguments.append(msgspec.json.encode(delivery))
+        try:
+            moved = self._script(keys=keys, args=arguments)
+        except ResponseError as exc:
+            raise fenced(exc) from exc
+        if not moved:
+            raise MovedError("another process has moved the dispatcher's cursor")
+        book.changed_alerts.clear()
+        book.changed_groups.clear()
+
+
+def as_told(alert: Alert, known: Known) -> Alert:
+    """Return an alert as it stood at the transition that is told, where it has gone on since or people ended it."""
+    resolved = known.state == "resolved"
+    if (
+        alert.revision == known.revision
+        and (alert.status == "resolved") == resolved
+        and alert.severity == known.severity
+    ):
+        return alert
+    at = datetime.fromtimestamp(known.at_s, UTC)
+    same = alert.revision == known.revision
+    return msgspec.structs.replace(
+        alert,
+        revision=known.revision,
+        status="resolved" if resolved else "firing",
+        severity=known.severity,
+        summary=alert.summary if same else known.summary,
+        updated_at=alert.updated_at if same else at,
+        resolved_at=(alert.resolved_at or at) if resolved else None,
+    )
+
+
+def _number(entry: str) -> tuple[int, int]:
+    """Return an id of the log's entries as what can be compared."""
+    first, _, second = entry.partition("-")
+    return int(first), int(second or 0)
