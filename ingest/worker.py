@@ -18,7 +18,7 @@ from ingest.cursor import PositionError, Positions
 from ingest.metrics import IngestMetrics
 from ingest.publish import Publisher, PublishError
 from ingest.settings import IngestSettings
-from ingest.sources import Fetched, Source, SourceError, SourceGoneError, build_sources
+from ingest.sources import Fetched, Source, SourceError, SourceGoneError, SourceSettingsError, build_sources
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,10 @@ class IngestError(Exception):
     """No source is left, and not because all came to their end."""
 
 
+class IngestSettingsError(IngestError):
+    """The same, because of what the settings say: starting again cannot help."""
+
+
 class _StoppedError(Exception):
     """A stop came while something was tried again."""
 
@@ -45,6 +49,7 @@ class _Runner:
     state: str = "running"
     reason: str = ""
     since: float = 0.0
+    misset: bool = False
     thread: threading.Thread | None = None
 
     @property
@@ -95,7 +100,8 @@ class IngestWorker:
         Waits at the start until Kafka, the topic and Redis are there.
 
         Raises:
-            IngestError: there is no source, or the last ones are gone for good.
+            IngestError: there is no source, or the last ones are gone for good; `IngestSettingsError` when the
+                settings are to blame.
         """
         if not self._runners:
             raise IngestError("no source is switched on: enable rss, bluesky or replay in the settings of ingest")
@@ -120,7 +126,8 @@ class IngestWorker:
             self._positions.close()
         gone = [runner for runner in self._runners if runner.state == "gone"]
         if gone and not stop.is_set():
-            raise IngestError("; ".join(f"{runner.source.name}: {runner.reason}" for runner in gone))
+            error = IngestSettingsError if any(runner.misset for runner in gone) else IngestError
+            raise error("; ".join(f"{runner.source.name}: {runner.reason}" for runner in gone))
         logger.info("Ingest has ended: %s.", _summary(self._runners))
 
     def health(self) -> tuple[list[str], list[str]]:
@@ -165,6 +172,7 @@ class IngestWorker:
                 _note(runner, "finished")
                 return
             except SourceGoneError as exc:
+                runner.misset = isinstance(exc, SourceSettingsError)
                 _note(runner, "gone", str(exc))
                 logger.error("%s stops: %s.", source.name, exc)
                 return

@@ -39,11 +39,13 @@ def format_of(name: str) -> Format:
 
 
 def score_stream(source: IO[bytes], out: IO[bytes], scorer: Scorer, kind: Format, column: str = "text") -> Summary:
-    r"""Score each record of `source` and write `{"sentiment": …, "topic": …, …, "model": …}` a record to `out`.
+    r"""Score each record of `source` and write `{"number": …, "text": …, "sentiment": …, …, "model": …}` to `out`.
 
     A record is a line (an empty one too), a row of CSV under a header, or a line with a JSON object; `column` names
-    the CSV column or the object's key. A record that cannot be read gives `{"error": …}` in its place. Invalid UTF-8
-    becomes U+FFFD. Raises `DataError` when CSV has no such column, `ModelError` as `Scorer.score` does.
+    the CSV column or the object's key. `number` counts records from 1. A record that cannot be read gives
+    `{"number": …, "error": …}` in its place. Invalid UTF-8 becomes U+FFFD.
+
+    Raises `DataError` when CSV has no such column, `ModelError` as `Scorer.score` does.
     """
     readers = {"lines": lambda file, _: read_lines(file), "csv": _read_csv, "jsonl": _read_jsonl}
     records = readers[kind](source, column)
@@ -51,9 +53,9 @@ def score_stream(source: IO[bytes], out: IO[bytes], scorer: Scorer, kind: Format
     while chunk := list(islice(records, _CHUNK)):
         texts = [record for record in chunk if isinstance(record, str)]
         answers = _answers(scorer, texts)
-        for record in chunk:
-            answer = {"error": record.reason} if isinstance(record, Unreadable) else next(answers)
-            out.write(msgspec.json.encode(answer) + b"\n")
+        for number, record in enumerate(chunk, scored + unreadable + 1):
+            answer = {"error": record.reason} if isinstance(record, Unreadable) else {"text": record, **next(answers)}
+            out.write(msgspec.json.encode({"number": number, **answer}) + b"\n")
         out.flush()
         scored += len(texts)
         unreadable += len(chunk) - len(texts)

@@ -19,6 +19,7 @@ from deploy.local.checks import Line, guarded
 from deploy.local.feeds import check_feeds
 from deploy.local.output import escape
 from deploy.local.state import holder
+from deploy.local.trouble import check_trouble
 from deploy.settings import Settings, SettingsError
 
 _STYLES = {"ok": "green", "off": "dim", "warning": "yellow", "wrong": "bold red"}
@@ -67,6 +68,7 @@ def _all(settings: Settings, feeds: bool) -> list[Line]:
         local_url = f"redis://127.0.0.1:{settings.local.redis_port}/0"
         lines += guarded("redis", lambda: checks.check_redis(url or local_url))
     lines += guarded("processes", lambda: checks.check_processes(settings, expected=bool(named or runs)))
+    lines += guarded("trouble", lambda: check_trouble(settings))
     if feeds:
         lines += guarded("feeds", lambda: _feeds(settings))
     return lines

@@ -126,9 +126,9 @@ def _sample(config: Settings, file: Path | None, start: datetime, end: datetime)
 
     from deploy.scored_history import scored_rows
 
-    if config.kafka.bootstrap_servers is None:
-        raise SettingsError("kafka.bootstrap_servers is not set: set it, or give FILE and --reference")
-    rows = scored_rows(config.kafka.bootstrap_servers, config.kafka, start, end)
+    from deploy.servers import servers
+
+    rows = scored_rows(servers(config).bootstrap, config.kafka, start, end)
     return f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC", choose(rows, config.drift.items)
 
 

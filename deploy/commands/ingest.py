@@ -15,7 +15,7 @@ from deploy.kafka_client import client_options
 @click.option("--until-done", is_flag=True, help="End when all sources have, as a replayed file does, not on a signal.")
 def ingest(port: int | None, until_done: bool) -> None:
     """Read the sources and publish their items to Kafka."""
-    from ingest.worker import IngestError, IngestWorker
+    from ingest.worker import IngestError, IngestSettingsError, IngestWorker
 
     config = settings.load()
     bootstrap_servers, redis_url = settings.require(config)
@@ -35,5 +35,7 @@ def ingest(port: int | None, until_done: bool) -> None:
     try:
         http_port = config.http.ingest_port if port is None else port
         _service.run(worker, registry, config.http, http_port, until_done=until_done)
+    except IngestSettingsError as exc:
+        raise settings.SettingsError(f"ingest: {exc}") from exc
     except IngestError as exc:
         raise click.ClickException(str(exc)) from exc

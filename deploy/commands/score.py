@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 def score(file: str, kind: Format | None, column: str) -> None:
     """Score the texts of FILE (`-` for standard input) and print a line of JSON a text, in the order given.
 
-    FILE holds a text a line, CSV with a header (.csv) or JSON objects (.jsonl). A record that cannot be read gives a
-    line {"error": ...} in its place. Exit code 0: all were scored; 1: some could not be read; 2: nothing could be done.
+    FILE holds a text a line, CSV with a header (.csv) or JSON objects (.jsonl). Each line has the record's number and
+    text; a record that cannot be read gives {"number": ..., "error": ...} in its place.
+
+    Exit code 0: all were scored; 1: some could not be read; 2: nothing could be done.
     """
     config = settings.load()
 

@@ -35,6 +35,10 @@ class SourceGoneError(Exception):
     """A source cannot go on at all, in this process: its file is missing, its address is gone for good."""
 
 
+class SourceSettingsError(SourceGoneError):
+    """What the settings say of a source is wrong: only another setting helps."""
+
+
 class Fetched(NamedTuple):
     """Some documents, at most a few thousand, and the position after them.
 

@@ -23,7 +23,7 @@ from ingest.document import Document
 from ingest.item import ItemError, compose
 from ingest.metrics import IngestMetrics
 from ingest.settings import IngestSettings, ReplaySettings
-from ingest.sources import Fetched, Source, SourceGoneError
+from ingest.sources import Fetched, Source, SourceGoneError, SourceSettingsError
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +83,8 @@ class ReplaySource:
                     self.name,
                     self._file,
                 )
+        except FileNotFoundError as exc:
+            raise SourceSettingsError(f"there is no file {self._file} (setting ingest.replay.file)") from exc
         except (OSError, EOFError, zlib.error) as exc:
             raise SourceGoneError(f"{self._file} cannot be read to its end: {exc}") from exc
         if self._bad_rows:
@@ -101,6 +103,8 @@ class ReplaySource:
                         yield number, row if isinstance(row, RowError) else self._compose(row)
                     except (RowError, ItemError) as exc:
                         yield number, exc
+        except FileNotFoundError as exc:
+            raise SourceSettingsError(f"there is no file {self._file} (setting ingest.replay.file)") from exc
         except (OSError, EOFError, zlib.error) as exc:
             raise SourceGoneError(f"{self._file} cannot be read to its end: {exc}") from exc
 
@@ -160,10 +164,10 @@ class ReplaySource:
         return _after(_csv(source, self._check) if kind == "csv" else _jsonl(source), skip)
 
     def _check(self, names: list[str]) -> None:
-        """Raise `SourceGoneError` when the columns cannot give documents: better than refusing every row."""
+        """Raise `SourceSettingsError` when the columns cannot give documents: better than refusing every row."""
         columns = self._columns
         if columns.time not in names or not {columns.title, columns.text} & set(names):
-            raise SourceGoneError(
+            raise SourceSettingsError(
                 f"{self._file} has the columns {', '.join(names)[:500]}; needed are {columns.time!r} for the time and "
                 f"{columns.title!r} or {columns.text!r} for the words (settings ingest.replay.columns)"
             )

@@ -14,7 +14,7 @@ import pytest
 from ingest.document import Document, decode, encode
 from ingest.metrics import IngestMetrics
 from ingest.settings import ReplaySettings
-from ingest.sources import Fetched, SourceGoneError
+from ingest.sources import Fetched, SourceGoneError, SourceSettingsError
 from ingest.sources.replay import ReplaySource, RowError, parse_time
 
 COLUMNS = {"time": "at", "title": "", "text": "words", "id": "n", "publisher": "who", "ticker": "symbol"}
@@ -153,8 +153,10 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, replay: Any) -> Non
     for path in (tmp_path / "missing.csv", cut, tmp_path / "no.parquet", tmp_path / "no.csv.gz", tmp_path):
         with pytest.raises(SourceGoneError, match=path.name):
             all_of(replay(path))
-    with pytest.raises(SourceGoneError, match="'time'"):
+    with pytest.raises(SourceSettingsError, match="'time'"):
         all_of(replay(write(tmp_path / "a.csv", rows(1)), {"time": "time"}))
+    with pytest.raises(SourceSettingsError, match="no file"):
+        all_of(replay(tmp_path / "missing.csv"))
 
 
 class Clock:

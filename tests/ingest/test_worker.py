@@ -13,8 +13,8 @@ from ingest.document import Document
 from ingest.item import compose
 from ingest.publish import PublishError, Refused
 from ingest.settings import IngestSettings
-from ingest.sources import Fetched, SourceError, SourceGoneError
-from ingest.worker import IngestError, IngestWorker
+from ingest.sources import Fetched, SourceError, SourceGoneError, SourceSettingsError
+from ingest.worker import IngestError, IngestSettingsError, IngestWorker
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -185,6 +185,15 @@ def test_a_source_that_is_gone_ends_alone_and_is_told_at_the_end(make: Any, publ
     with pytest.raises(IngestError, match="file x is missing"):
         worker.run(threading.Event())
     assert [t for t in publisher.titles if t.startswith("b ")] == expected("b")
+
+
+def test_wrong_settings_of_a_source_are_told_apart_from_bad_luck(make: Any) -> None:
+    """Under a supervisor the one must not be tried again and again, the other must."""
+    with pytest.raises(IngestSettingsError, match="no such column"):
+        make(Steps("a", fail_at={0: SourceSettingsError("no such column")}), Steps("b")).run(threading.Event())
+    with pytest.raises(IngestError) as caught:
+        make(Steps("a", fail_at={0: SourceGoneError("410")})).run(threading.Event())
+    assert not isinstance(caught.value, IngestSettingsError)
 
 
 def test_stop_while_waiting_for_kafka_at_the_start(make: Any, publisher: FakePublisher) -> None:

@@ -25,6 +25,7 @@ def test_a_line_of_json_a_text_in_the_order_given(tiny_scorer: Scorer) -> None:
     assert (len(answers), unreadable) == (1_200, 0)
     answer = answers[700]
     expected = tiny_scorer.score([texts[700]])
+    assert (answer["number"], answer["text"]) == (701, texts[700])
     assert answer["model"] == tiny_scorer.version
     sentiments, topics = answer["sentiment_probabilities"], answer["topic_probabilities"]
     assert tuple(sentiments) == tiny_scorer.sentiment_labels
@@ -53,7 +54,7 @@ def test_csv_rows_by_column(tiny_scorer: Scorer) -> None:
     content = b'id,headline\n1,"bank, ""fraud""\nin two lines"\n2\n3,\n'
     answers, unreadable = _run(tiny_scorer, content, "csv", "headline")
     assert unreadable == 1
-    assert answers[1] == {"error": "line 4: 1 columns, 'headline' is number 2"}
+    assert answers[1] == {"number": 2, "error": "line 4: 1 columns, 'headline' is number 2"}
     single, _ = _run(tiny_scorer, b"text\na\n\nb\n", "csv")
     assert len(single) == 3
 

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploy.local.state import StateLock
+from deploy.servers import servers
+from deploy.settings import KafkaSettings, LocalSettings, Settings, SettingsError
+
+
+def test_commands_find_the_servers_of_the_newsquake_up_that_runs_here(tmp_path: Path) -> None:
+    settings = Settings(local=LocalSettings(state_dir=tmp_path, kafka_port=29_092, redis_port=26_379))
+    with pytest.raises(SettingsError, match="newsquake up"):
+        servers(settings)
+    with StateLock(tmp_path):
+        assert servers(settings) == ("127.0.0.1:29092", "redis://127.0.0.1:26379/0")
+        named = settings.model_copy(update={"kafka": KafkaSettings(bootstrap_servers="broker:9092")})
+        assert servers(named).bootstrap == "broker:9092"
+    with StateLock(tmp_path / "demo"):
+        assert servers(settings).bootstrap == "127.0.0.1:29092"
