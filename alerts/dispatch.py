@@ -12,13 +12,15 @@ that follows from what it is told, so that even a dispatcher that lost its state
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from alerts.alert import Alert
 from alerts.groups import Group, Groups, Known, Telling
@@ -30,7 +32,7 @@ from alerts.outbox import Delivery, delivery_key, delivery_of, due_key
 from alerts.routes import Way
 from alerts.rules import Rules
 from alerts.silences import Silence, Silences, silence_over
-from alerts.store import FENCE, LOG, PREFIX, AlertStore, fenced, line_of
+from alerts.store import FENCE, LOG, PREFIX, AlertStore, FencedError, fenced, line_of
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -79,6 +81,29 @@ class Dispatcher:
         self._holding: list[Silence] | None = None
         self._cursor, self._behind = "", False
         self._alerts: dict[str, Alert | None] = {}
+
+    def run(self, stop: threading.Event, now: Callable[[], float], *, poll_s: float = 0.2) -> None:
+        """Dispatch until `stop` is set or another process leads. `now` is the time that alerting goes by (Unix).
+
+        While Redis cannot answer, wait and try again.
+        """
+        wait_s = poll_s
+        while not stop.is_set():
+            try:
+                if self.step(now(), time.time()):
+                    continue
+                wait_s = poll_s
+            except FencedError:
+                log.warning("another process leads alerting; what this one was about to dispatch was refused")
+                return
+            except (RedisError, MovedError) as exc:
+                wait_s = min(wait_s * 2, 30.0)
+                self._metrics.redis_errors.inc()
+                log.warning("dispatching failed (%s); trying again in %.1f s", exc, wait_s)
+            except Exception:  # a thread that ends silently would stop all alerts
+                wait_s = 30.0
+                log.exception("dispatching: unexpected failure; trying again in 30 s")
+            stop.wait(wait_s)
 
     def step(self, now_s: float, wall_s: float) -> bool:
         """Take note of what is new in the log, and tell what is due at `now_s`; return whether more waits.

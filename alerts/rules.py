@@ -122,10 +122,11 @@ class Rules:
         return found
 
     def _holding(self, minute: int) -> frozenset[str]:
-        """The time intervals that hold at a minute."""
-        if self._now[0] != minute:
-            self._now = minute, frozenset(each.name for each in self._found.time_intervals if each.holds(minute))
-        return self._now[1]
+        """The time intervals that hold at a minute. Detector and dispatcher ask at the same time, each of its minute."""
+        now = self._now
+        if now[0] != minute:
+            now = self._now = minute, frozenset(each.name for each in self._found.time_intervals if each.holds(minute))
+        return now[1]
 
     def _match(self, series: str) -> tuple[bool, tuple[int, ...]]:
         """Return whether a series is a theme, and the numbers of the rules that match it at some time."""
