@@ -125,7 +125,6 @@ def _sample(config: Settings, file: Path | None, start: datetime, end: datetime)
         return str(file), choose(file_rows(file), config.drift.items)
 
     from deploy.scored_history import scored_rows
-
     from deploy.servers import servers
 
     rows = scored_rows(servers(config).bootstrap, config.kafka, start, end)

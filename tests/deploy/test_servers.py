@@ -6,11 +6,12 @@ import pytest
 
 from deploy.local.state import StateLock
 from deploy.servers import servers
-from deploy.settings import KafkaSettings, LocalSettings, Settings, SettingsError
+from deploy.settings import KafkaSettings, LocalSettings, RedisSettings, Settings, SettingsError
 
 
 def test_commands_find_the_servers_of_the_newsquake_up_that_runs_here(tmp_path: Path) -> None:
-    settings = Settings(local=LocalSettings(state_dir=tmp_path, kafka_port=29_092, redis_port=26_379))
+    local = LocalSettings(state_dir=tmp_path, kafka_port=29_092, redis_port=26_379)
+    settings = Settings.model_construct(kafka=KafkaSettings(), redis=RedisSettings(), local=local)
     with pytest.raises(SettingsError, match="newsquake up"):
         servers(settings)
     with StateLock(tmp_path):
