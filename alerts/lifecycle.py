@@ -52,6 +52,7 @@ class Lifecycle:
         self._settings = settings
         self._detector = detector
         self._metrics = metrics
+        self.discovery = discovery
         self._book = Book(settings, detector, discovery, metrics)
 
     @property

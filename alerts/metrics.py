@@ -12,6 +12,9 @@ class AlertsMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         name = "newsquake_alerts_"
+        self.leader = Gauge(
+            f"{name}leader", "1 in the process that leads alerting, 0 where it stands by.", registry=registry
+        )
         self.series = Gauge(f"{name}series", "Series tracked by the detector.", registry=registry)
         self.refused = Counter(
             f"{name}series_refused", "Counts left out because max_series were tracked.", registry=registry

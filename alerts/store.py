@@ -52,7 +52,10 @@ class AlertStore:
     def __init__(self, redis: Redis, token: Callable[[], str] = str) -> None:
         self._redis = redis
         self._token = token
-        self._write = redis.register_script(files("alerts").joinpath("store.lua").read_text("utf-8"))
+        self._write, self._set = (
+            redis.register_script(files("alerts").joinpath(name).read_text("utf-8"))
+            for name in ("store.lua", "fenced.lua")
+        )
 
     def put(
         self,
@@ -199,8 +202,15 @@ class AlertStore:
         return [line_of(fields) for _, fields in entries]
 
     def save_state(self, state: bytes) -> None:
-        """Replace the engine's snapshot."""
-        self._redis.set(_STATE, state)
+        """Replace the engine's snapshot.
+
+        Raises:
+            FencedError: another process leads.
+        """
+        try:
+            self._set(keys=[FENCE, _STATE], args=[self._token(), state])
+        except ResponseError as exc:
+            raise fenced(exc) from exc
 
     def load_state(self) -> bytes | None:
         """Return the engine's snapshot, None when there is none."""

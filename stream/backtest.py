@@ -7,7 +7,6 @@ event clock. So the same items give the same alerts; tests/integration/test_back
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
@@ -142,9 +141,7 @@ async def backtest(
         found = server.alerts()
     finally:
         await async_redis.aclose()
-        stopped = threading.Event()
-        stopped.set()
-        engine.run(stopped)  # closes what it holds
+        engine.close()
         redis.close()
     outcomes = {
         sample.labels["outcome"]: int(sample.value)

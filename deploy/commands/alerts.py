@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of /metrics and /healthz, for http.alerts_port.")
 def alerts(port: int | None) -> None:
     """Watch the windows, raise alerts and deliver them."""
-    from alerts.engine import AlertEngine
     from alerts.rules_file import RulesError
+    from alerts.service import Alerting
     from deploy.explainer import explainer_of
 
     config = settings.load()
@@ -27,7 +27,7 @@ def alerts(port: int | None) -> None:
     _check_partitions(bootstrap, config.kafka)
     registry = CollectorRegistry()
     try:
-        engine = AlertEngine(
+        alerting = Alerting(
             config.alerts,
             redis_url=redis_url,
             documents_topic=config.kafka.documents_topic,
@@ -37,7 +37,7 @@ def alerts(port: int | None) -> None:
         )
     except RulesError as exc:
         raise settings.SettingsError(f"these rules are wrong (see docs/rules.md):\n{exc}") from exc
-    _service.run(engine, registry, config.http, config.http.alerts_port if port is None else port)
+    _service.run(alerting, registry, config.http, config.http.alerts_port if port is None else port)
 
 
 def _check_partitions(bootstrap: str, kafka: settings.KafkaSettings) -> None:

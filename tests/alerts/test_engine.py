@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from alerts.buckets import Buckets
 from alerts.engine import AlertEngine
 from alerts.outbox import Outbox
+from alerts.service import Alerting
 from alerts.settings import AlertsSettings, SurgeSettings, WebhookSettings
 from alerts.store import AlertStore
 from alerts.webhook import Endpoint
@@ -110,7 +111,7 @@ def test_one_alert_an_episode_with_its_evidence(store: redis.Redis, item: Make, 
     _write(store, _history(item, 44, surges=(30, 40)))
     engine = _finish(_engine(store, secret))
     log, stored, deliveries = _outcome(store, secret)
-    assert [line[2] for line in reversed(log)] == ["firing", "resolved", "firing", "resolved"]
+    assert [line[2] for line in reversed(log)] == ["firing", "escalated", "resolved"] * 2
     assert [event for _, event, _, _ in deliveries].count("alert.firing") == 2
     for alert in stored.values():
         related = {"company=SIVB", "topic=Liquidity", "company=SIVB;topic=Liquidity", "market"}
@@ -122,7 +123,7 @@ def test_one_alert_an_episode_with_its_evidence(store: redis.Redis, item: Make, 
         assert alert.peak.z > alert.figures.z
         assert alert.started_at < alert.resolved_at
     assert AlertStore(store).open() == []
-    assert engine.health() == ([], [])
+    assert engine.waiting == []
 
 
 def test_two_companies_in_trouble_are_two_alerts(store: redis.Redis, item: Make, secret: str) -> None:
@@ -231,8 +232,6 @@ def test_crashes_at_any_command_lose_and_double_nothing(
                 left[0] = rng.randrange(20, 120)  # enough for a tick, or it would never end
                 if fault is _Killed:
                     engine = _engine(store, secret)
-                else:
-                    engine._loaded = False  # what `run` does
     assert kills > 3
     assert _outcome(store, secret) == expected
 
@@ -248,7 +247,7 @@ def test_a_crash_before_the_first_snapshot_begins_at_the_beginning(
             _finish(engine)
     assert AlertStore(store).log() == []
     _finish(_engine(store, secret))
-    assert [line.event for line in AlertStore(store).log()] == ["resolved", "firing"]
+    assert [line.event for line in AlertStore(store).log()] == ["resolved", "escalated", "firing"]
 
 
 def test_what_is_not_sealed_is_not_judged(store: redis.Redis, item: Make, secret: str) -> None:
@@ -270,16 +269,16 @@ def test_a_partition_nobody_reads_holds_time_back_and_is_named(
     store.hset("nq:{documents-0}:progress", "idle_at_ms", int((WALL + 10) * 1000))
     engine = _finish(_engine(store, secret, clock=clock))
     assert Buckets(store, TOPIC, PARTITIONS).progress()[0].sealed is None
-    assert engine.health()[1]
+    assert engine.waiting
 
 
 def test_a_rebuild_holds_alerting_back(store: redis.Redis, item: Make, secret: str) -> None:
     _write(store, _history(item, 2))
     store.hset("nq:{documents-1}:progress", "rebuilding", 1)
     engine = _finish(_engine(store, secret))
-    assert engine.health()[1] == ["partition 1: its windows are being rebuilt"]
+    assert engine.waiting == ["partition 1: its windows are being rebuilt"]
     store.hdel("nq:{documents-1}:progress", "rebuilding")
-    assert _finish(engine).health() == ([], [])
+    assert _finish(engine).waiting == []
     assert Buckets(store, TOPIC, PARTITIONS).progress()[0].sealed is not None
 
 
@@ -288,7 +287,7 @@ def test_the_wall_clock_seals_what_idle_workers_have_read(store: redis.Redis, it
     _write(store, _history(item, 1.9), idle_ms=int((now - 1) * 1000))
     engine = _finish(_engine(store, secret, clock="wall", grace_s=15, now=lambda: now))
     assert Buckets(store, TOPIC, PARTITIONS).progress()[1].sealed == (now - 16) // 60 - 1
-    assert engine.health() == ([], [])
+    assert engine.waiting == []
 
 
 def test_a_clock_from_the_future_does_not_stand_for_what_was_read(store: redis.Redis, item: Make, secret: str) -> None:
@@ -297,7 +296,7 @@ def test_a_clock_from_the_future_does_not_stand_for_what_was_read(store: redis.R
     store.hset("nq:{documents-1}:progress", "clock_ms", int((now + 3000) * 1000))
     engine = _finish(_engine(store, secret, clock="wall", now=lambda: now))
     assert Buckets(store, TOPIC, PARTITIONS).progress()[1].sealed * 60 < now - 1800
-    assert "partition 1" in str(engine.health()[1])
+    assert "partition 1" in str(engine.waiting)
 
 
 def test_an_item_from_the_future_does_not_end_time(store: redis.Redis, item: Make, secret: str) -> None:
@@ -318,7 +317,7 @@ def test_months_without_items_are_skipped(store: redis.Redis, item: Make, secret
     while engine.tick():
         ticks += 1
     assert ticks < 100  # 288,000 minutes would be 4,800
-    assert engine.health() == ([], [])
+    assert engine.waiting == []
 
 
 def test_a_lost_snapshot_alerts_nobody_of_the_past(store: redis.Redis, item: Make, secret: str) -> None:
@@ -376,7 +375,7 @@ def test_what_opens_after_the_past_was_learnt_is_told_even_when_the_engine_dies(
     for _ in range(4):  # each is as one that died before
         _engine(store, secret, clock="wall", snapshot_s=1e9, now=lambda: later).tick()
     _finish(_engine(store, secret, clock="wall", now=lambda: later))
-    assert [line.event for line in AlertStore(store).log()] == ["firing"]
+    assert [line.event for line in AlertStore(store).log()] == ["escalated", "firing"]
 
 
 def test_changed_settings_close_what_they_would_not_have_opened(store: redis.Redis, item: Make, secret: str) -> None:
@@ -390,10 +389,17 @@ def test_changed_settings_close_what_they_would_not_have_opened(store: redis.Red
 
 
 def test_run_survives_a_server_that_is_away_and_stops_when_told(
-    store: redis.Redis, item: Make, secret: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    store: redis.Redis, item: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     _write(store, _history(item, 2))
-    engine = _engine(store, secret, poll_s=0.01, webhooks=())
+    engine = Alerting(
+        AlertsSettings(clock="event", poll_s=0.01),
+        redis_url=_url(store),
+        documents_topic=TOPIC,
+        partitions=PARTITIONS,
+        registry=CollectorRegistry(),
+        clock=lambda: WALL,
+    )
     real, failing = Buckets.progress, [True]
 
     def flaky(self: Buckets) -> Any:

@@ -1,0 +1,174 @@
+"""Alerting as a process: stand by, lead, work, and give way. Here its parts are put together.
+
+Any number of processes may run. One leads (`alerts.leader`): it judges, tells and sends. The others stand by and are
+ready; when the leader is gone, one of them goes on from what it left in Redis, within seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry
+from redis import RedisError
+
+from alerts.engine import AlertEngine
+from alerts.explain import Explainer
+from alerts.leader import TTL_S, Leader
+from alerts.outbox import Outbox
+from alerts.rules import Rules
+from alerts.sender import Sender
+from alerts.settings import AlertsSettings
+from alerts.store import FencedError
+from alerts.webhook import Endpoint
+
+log = logging.getLogger(__name__)
+
+_STUCK_S = 60.0
+_STAND_S = 1.0
+_WATCH_S = 1.0
+
+
+class Alerting:
+    """Runs the engine and all that follows it, in the process that leads."""
+
+    def __init__(
+        self,
+        settings: AlertsSettings,
+        *,
+        redis_url: str,
+        documents_topic: str,
+        partitions: int,
+        registry: CollectorRegistry,
+        explainer: Explainer | None = None,
+        rules: Rules | None = None,
+        clock: Callable[[], float] = time.time,
+        lead_s: float = TTL_S,
+    ) -> None:
+        """Take what `AlertEngine` takes. A leader that says nothing for `lead_s` leads no more.
+
+        Raises:
+            RulesError: the file of rules cannot be used.
+        """
+        self._settings = settings
+        self._engine = AlertEngine(
+            settings,
+            redis_url=redis_url,
+            documents_topic=documents_topic,
+            partitions=partitions,
+            registry=registry,
+            explainer=explainer,
+            rules=rules,
+            clock=clock,
+            token=lambda: self._leader.token(),  # noqa: PLW0108 - it comes after the engine, whose metrics it takes
+        )
+        self._redis = self._engine.redis
+        self._metrics = self._engine.metrics
+        self._leader = Leader(redis_url, self._metrics, ttl_s=lead_s)
+        self._outbox = Outbox(self._redis)
+        self._endpoints = [Endpoint(webhook) for webhook in settings.webhooks]
+        self._last_look = time.monotonic()
+        self._last_error = ""
+        self.standing_by = False
+
+    def run(self, stop: threading.Event) -> None:
+        """Work, or stand by, until `stop` is set. While Redis cannot answer, wait and try again."""
+        wait_s = _STAND_S
+        while not stop.is_set():
+            try:
+                if self._leader.stand():
+                    self._lead(stop)
+                elif not self.standing_by:
+                    self.standing_by = True
+                    log.info("standing by: another process leads alerting")
+                wait_s, self._last_error = _STAND_S, ""
+            except RedisError as exc:
+                wait_s = self._failed(exc, wait_s)
+            self._last_look = time.monotonic()
+            stop.wait(wait_s)
+        self._leader.close()
+        self._engine.close()
+
+    def health(self) -> tuple[list[str], list[str]]:
+        """Return why it is not live and why it is not ready; both empty when all is well, standing by too."""
+        silent_s = time.monotonic() - self._last_look
+        stuck = f"no look at the windows has succeeded for {silent_s:.0f} s; {self._last_error or 'one is under way'}"
+        unready = [self._last_error] if self._last_error else []
+        waiting = [] if self.standing_by else self._engine.waiting
+        return ([stuck] if silent_s > _STUCK_S else []), unready + waiting
+
+    def notes(self) -> list[str]:
+        """Return what one should know of it though nothing is wrong."""
+        return ["standing by: another process leads alerting"] if self.standing_by else []
+
+    def _lead(self, stop: threading.Event) -> None:
+        """Work until `stop` is set or the lead is lost."""
+        self.standing_by = False
+        resigned, over = threading.Event(), threading.Event()
+        keeper = threading.Thread(target=self._leader.keep, args=(resigned,), name="leader", daemon=True)
+        keeper.start()
+        threads = [threading.Thread(target=run, args=(over,), name=name, daemon=True) for name, run in self._parts()]
+        try:
+            if dropped := self._outbox.drop_unknown([endpoint.id for endpoint in self._endpoints]):
+                log.warning("%d deliveries are in the dead list: their endpoints are configured no more", dropped)
+            for thread in threads:
+                thread.start()
+            self._work(stop)
+        except FencedError:
+            log.warning("another process leads alerting; what this one was about to write was refused")
+        finally:
+            over.set()
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join(timeout=2)  # a daemon: an attempt under way may be cut, and is repeated
+            resigned.set()
+            keeper.join(timeout=10)
+
+    def _parts(self) -> list[tuple[str, Callable[[threading.Event], None]]]:
+        """What runs beside the engine, each in a thread of its own."""
+        return [
+            (f"webhook-{endpoint.id}", Sender(endpoint, self._outbox, self._metrics, time.time).run)
+            for endpoint in self._endpoints
+        ]
+
+    def _work(self, stop: threading.Event) -> None:
+        wait_s = self._settings.poll_s
+        watched = 0.0
+        while not (stop.is_set() or self._leader.lost.is_set()):
+            try:
+                more = self._engine.tick()
+                if time.monotonic() - watched >= _WATCH_S:
+                    self._watch()
+                    watched = time.monotonic()
+            except RedisError as exc:
+                wait_s = self._failed(exc, wait_s)
+                stop.wait(wait_s)
+            else:
+                self._last_look, self._last_error = time.monotonic(), ""
+                wait_s = self._settings.poll_s
+                if not more:
+                    stop.wait(wait_s)
+        if not self._leader.lost.is_set():
+            try:
+                self._engine.save()
+            except RedisError as exc:
+                log.warning("the state could not be saved at the end (%s); it is worked out again at the start", exc)
+
+    def _failed(self, exc: RedisError, wait_s: float) -> float:
+        """Note a failure of Redis; return how long to wait."""
+        wait_s = min(max(wait_s, 0.5) * 2, 30.0)
+        self._last_error = f"Redis: {exc}"
+        self._metrics.redis_errors.inc()
+        log.warning("Redis failed (%s); going back to the last snapshot in %.0f s", exc, wait_s)
+        return wait_s
+
+    def _watch(self) -> None:
+        """Set the metrics of the outbox."""
+        metrics = self._metrics
+        waiting = [self._outbox.waiting(endpoint.id) for endpoint in self._endpoints]
+        metrics.outbox_depth.set(sum(count for count, _ in waiting))
+        now_s = time.time()
+        metrics.oldest_due_seconds.set(max((now_s - due for _, due in waiting if due is not None), default=0.0))
+        metrics.dead_deliveries.set(self._outbox.dead_count())
