@@ -122,7 +122,7 @@ class Rules:
         return found
 
     def _holding(self, minute: int) -> frozenset[str]:
-        """The time intervals that hold at a minute. Detector and dispatcher ask at the same time, each of its minute."""
+        """The time intervals that hold at a minute. Two threads may ask at the same time, each of its minute."""
         now = self._now
         if now[0] != minute:
             now = self._now = minute, frozenset(each.name for each in self._found.time_intervals if each.holds(minute))
