@@ -3,8 +3,9 @@
 When a negative story arrives, each of its terms (`alerts.terms`) is tested; nothing is scanned. k of the stories of
 the last 24 h have the term. Expected are m = (b + ½)·max(N / (N_b + 50), X / (X_b + 10)): b the stories that had it
 before (fading over 60 days, up to a guard of 12 h before the window), N and N_b the items of the market now and then,
-X and X_b the negative ones. So neither a busy day nor a day on which everything is bad makes a theme. k is negative
-binomial with 1/size = 1/(b + ½) + 0.05. Copies do not count (`alerts.recent`).
+X and X_b the negative ones; N and X without the k and with ½ more, or of three items a day the k themselves would be
+what explains them. So neither a busy day nor a day on which everything is bad makes a theme. k is negative binomial
+with 1/size = 1/(b + ½) + 0.05. Copies do not count (`alerts.recent`).
 
 * A theme is new when p is below the threshold, with three stories of two publishers at least. Names, phrases and
   cashtags are trusted at that; a common word needs a p fifty times smaller, and four stories.
@@ -175,15 +176,14 @@ class Emerging:
             for term in entry.terms:
                 self._memory.add(term)
 
-    def _ratio(self) -> float:
-        """The market of the window over that of the baseline: by items or by negatives, whichever is more."""
-        now = self._recent
-        return max(now.items / (self._items + _PRIOR_ITEMS), now.negatives / (self._negatives + _PRIOR_NEGATIVES))
+    def _ratio(self, k: int = 0) -> float:
+        """The market of the window, `k` negatives left out, over the baseline's; by items or negatives, the larger."""
+        items, negatives = max(0, self._recent.items - k) + 0.5, max(0, self._recent.negatives - k) + 0.5
+        return max(items / (self._items + _PRIOR_ITEMS), negatives / (self._negatives + _PRIOR_NEGATIVES))
 
     def _judge(self, its: tuple[str, ...]) -> list[Theme]:
         """Test the terms of the story that was just added."""
         settings = self._settings
-        ratio = self._ratio()
         a_day = self._recent.stories * DAY_MIN / self._recent.window_min
         limit = settings.threshold_p * min(1.0, _USUAL_STORIES / a_day)
         shown: list[tuple[float, str, int, float, float]] = []
@@ -192,7 +192,7 @@ class Emerging:
             if k < settings.minimum_count:
                 continue
             b = self._memory.count(term)
-            m = (b + 0.5) * ratio
+            m = (b + 0.5) * self._ratio(k)
             if k <= 2 * m:
                 continue
             behind = b

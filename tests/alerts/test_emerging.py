@@ -106,6 +106,15 @@ def test_what_is_no_theme(stream: Stream, titles: Sequence[str], publishers: int
     assert _feed(Emerging(), stream.days(0, 63, _run(60.3, titles, publishers))) == []
 
 
+def test_three_items_a_day_are_enough(item: Make) -> None:
+    found = []
+    for seed in range(8):
+        themes = _feed(Emerging(), Stream(item, seed).days(0, 120, _run(100.3, RUN[:3]), factor=1 / 60))
+        found.append([(theme.phrase, theme.observed) for theme in themes if theme.event == "opened"])
+    assert found.count([("Lumen Harbour", 3)]) >= 7
+    assert all(each in ([], [("Lumen Harbour", 3)]) for each in found)
+
+
 def test_a_common_word_needs_more_than_a_name(stream: Stream, item: Make) -> None:
     rest = [tuple(_word(random.Random(n * 10 + m)) for m in range(6)) for n in range(12)]
     small = [f"{a} {b} {c} flood {d} {e} {f}" for a, b, c, d, e, f in rest]
