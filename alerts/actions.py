@@ -12,13 +12,11 @@ import msgspec
 
 from alerts.life import SYSTEM, AlertView, Event, Life, State, Transition, changed
 from alerts.silences import Silence, Silences, silence_over
-from alerts.store import PREFIX, AlertStore, BusyError
+from alerts.store import NOW, AlertStore, BusyError
 
 if TYPE_CHECKING:
     from redis import Redis
 
-NOW_KEY = f"{PREFIX}now_s"
-"""What time it is, in Unix seconds, where alerting goes by its items' time (`clock = "event"`); unset elsewhere."""
 MAX_TRANSITIONS = 500
 _MAX_TEXT, _MAX_ID = 2_000, 200
 
@@ -42,7 +40,7 @@ class Actions:
 
     def now(self) -> datetime:
         """Return the time that alerting goes by."""
-        raw: Any = self._redis.get(NOW_KEY)
+        raw: Any = self._redis.get(NOW)
         return datetime.fromtimestamp(float(raw) if raw else self._clock(), UTC)
 
     def acknowledge(self, alert_id: str, actor: str, reason: str = "", key: str | None = None) -> Transition:
@@ -155,23 +153,26 @@ def lay_silences(
     """
     known = {silence.id: silence for silence in silences}
     holding = [silence for silence in silences if silence.holds(now)]
-    made = []
+    made: list[Transition] = []
 
     def change(view: AlertView) -> Transition | None:
-        over = silence_over(holding, view.alert, now)
-        if view.life.state == "resolved" or bool(over) == bool(view.life.silence):
+        begins = silence_over(holding, view.alert, now)
+        if view.life.state == "resolved" or bool(begins) == bool(view.life.silence):
             return None
-        id_ = over or view.life.silence
+        id_ = begins or view.life.silence
         silence = known.get(id_)
-        event: Event = "silenced" if over else "unsilenced"
-        usual = (silence.author, silence.reason) if over and silence else (SYSTEM, "the silence has ended")
+        event: Event = "silenced" if begins else "unsilenced"
+        usual = (silence.author, silence.reason) if begins and silence else (SYSTEM, "the silence has ended")
         actor, reason = (by or {}).get(id_, usual)
         state = view.life.state
         return changed(view.life, view.alert, event, state, at=now, actor=actor, reason=reason, silence=id_)
 
-    for life in store.lives():
-        if (holding or life.silence) and (step := store.step(life.alert, change)[1]) is not None:
-            made.append(step)
+    lives = store.lives()
+    over = {alert.id: silence_over(holding, alert, now) for alert in store.open()} if holding else {}
+    for life in lives:
+        if bool(over.get(life.alert)) != bool(life.silence):
+            step = store.step(life.alert, change)[1]
+            made += [step] if step else []
     return tuple(made)
 
 

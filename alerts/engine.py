@@ -11,12 +11,13 @@ import logging
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 
 import msgspec
 from prometheus_client import CollectorRegistry
 from redis import Redis
 
-from alerts.alert import Alert, Event
+from alerts.alert import Alert, Event, at_end_of
 from alerts.buckets import Buckets
 from alerts.explain import Explainer
 from alerts.frontier import BEHIND_MIN, Frontier
@@ -28,8 +29,10 @@ from alerts.rules import Rules
 from alerts.rules_watch import RulesWatch
 from alerts.series import kind
 from alerts.settings import AlertsSettings
+from alerts.silences import Silences, silence_over
 from alerts.store import AlertStore
 from alerts.surge import SnapshotError
+from alerts.timers import Timers
 from alerts.webhook import Endpoint
 from alerts.windows import Count, WindowItem
 
@@ -38,6 +41,7 @@ log = logging.getLogger(__name__)
 _CHUNK_MIN = 60
 _EMPTY_MIN = 1_500  # after so many empty minutes all windows are empty and all alerts can be closed
 _GAP_MIN = 600
+_TIMERS_S = 1.0
 
 
 class _State(Memory, frozen=True, kw_only=True):
@@ -79,11 +83,15 @@ class AlertEngine:
         self._buckets = Buckets(self.redis, documents_topic, partitions)
         self._store = AlertStore(self.redis, token)
         self._now = Now(self.redis)
+        self._silences = Silences(self.redis)
+        self._timers = Timers(self.redis, self._store, lambda: self.watch.rules)
+        self._clock = clock
         self._judging = Judging(settings, self._buckets, self.metrics, explainer)
         self._endpoints = [Endpoint(webhook) for webhook in settings.webhooks]
         self._minute: int | None = None
         self._quiet_until: int | None = None  # nobody is told of what was up to this minute
         self._reconcile_at: int | None = None  # when this minute is judged, open alerts and episodes are made one
+        self._timed = 0.0  # when timers were asked last
         self._loaded = False
         self.waiting = ["has not started"]
         """Why what it says is not of now; empty when it is."""
@@ -115,6 +123,7 @@ class AlertEngine:
         if not self._loaded:
             self._load()
         self._judging.renew(self.watch.renew())
+        self._tell_time()
         reached = self._frontier.reached(self._buckets.progress())
         frontier, waiting = reached.minute, reached.waiting
         if frontier is None:
@@ -144,6 +153,20 @@ class AlertEngine:
             self._save()
         return behind_min > 0
 
+    def now(self) -> float:
+        """Return the time that alerting goes by, in Unix seconds: the wall's, or the end of the last minute judged."""
+        if self._settings.clock == "event" and self._minute is not None:
+            return (self._minute + 1) * 60.0
+        return self._clock()
+
+    def _tell_time(self) -> None:
+        """Make the transitions that are due by the wall, or say which time it is by the items."""
+        if self._settings.clock == "event":
+            self._store.save_time(self.now())
+        elif time.monotonic() - self._timed >= _TIMERS_S:
+            self._timers.step(datetime.fromtimestamp(self.now(), UTC))
+            self._timed = time.monotonic()
+
     def _begin(self) -> None:
         self._judging.begin()
         self._minute = self._quiet_until = self._reconcile_at = None
@@ -171,6 +194,8 @@ class AlertEngine:
             log.info("alerting starts without a history; it learns before it judges")
         else:
             log.info("alerting goes on after minute %d, with %d series", self._minute, self._judging.detector.tracked)
+        if self._settings.clock == "wall":
+            self._store.save_time(None)
         self._loaded = True
 
     def _save(self) -> None:
@@ -214,6 +239,8 @@ class AlertEngine:
             explained = self._judging.explain([change.alert for change in changes if change.event == "alert.firing"])
             for change in changes:
                 self._put(explained(change.alert), change.event, change.receivers)
+            if self._settings.clock == "event" and self._judging.lifecycle.episodes:
+                self._timers.step(at_end_of(minute))
 
     def _put(self, alert: Alert, event: Event | None, receivers: tuple[str, ...] | None) -> None:
         now_s = time.time()  # retries follow the wall clock, whatever the windows do
@@ -223,7 +250,9 @@ class AlertEngine:
             if receivers is None or webhook.name in receivers
         ]
         messages = deliveries(event, alert, told, now_s) if event else []
-        for step in self._store.put(alert, deliveries=messages, now_s=now_s) or ():
+        now = datetime.fromtimestamp(self._clock(), UTC) if self._settings.clock == "wall" else alert.updated_at
+        silence = silence_over(self._silences.all(), alert, now) if event == "alert.firing" else ""
+        for step in self._store.put(alert, silence=silence, deliveries=messages, now_s=now_s) or ():
             log.info("%s %s: %s", step.event, alert.id, alert.summary)
             if step.event in ("firing", "resolved"):
                 counter = self.metrics.opened if step.event == "firing" else self.metrics.resolved

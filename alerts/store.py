@@ -26,6 +26,8 @@ LOG = f"{PREFIX}log"
 """A stream with one field, `line`: a `Transition` as JSON."""
 FENCE = f"{PREFIX}fence"
 """The token of the last process that came to lead; see `alerts.leader`."""
+NOW = f"{PREFIX}now_s"
+"""What time it is, in Unix seconds, where alerting goes by its items' time (`clock = "event"`); unset elsewhere."""
 KEEP_S = 90 * 86_400
 _STATE, _OPEN, _RECENT = f"{PREFIX}state", f"{PREFIX}open", f"{PREFIX}recent"
 _LOG_LENGTH = 100_000
@@ -207,8 +209,24 @@ class AlertStore:
         Raises:
             FencedError: another process leads.
         """
+        self.set(_STATE, state)
+
+    def save_time(self, now_s: float | None) -> None:
+        """Say what time alerting goes by, None for that of the wall.
+
+        Raises:
+            FencedError: another process leads.
+        """
+        self.set(NOW, "" if now_s is None else repr(now_s))
+
+    def set(self, key: str, value: bytes | str) -> None:
+        """Set a key of the leader's.
+
+        Raises:
+            FencedError: another process leads.
+        """
         try:
-            self._set(keys=[FENCE, _STATE], args=[self._token(), state])
+            self._set(keys=[FENCE, key], args=[self._token(), value])
         except ResponseError as exc:
             raise fenced(exc) from exc
 

@@ -1,0 +1,157 @@
+"""Time alone: silences begin and end on it, and what nobody acknowledges escalates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+import redis
+
+from alerts.actions import Actions
+from alerts.alert import Alert
+from alerts.matchers import parse
+from alerts.rules import Rules
+from alerts.rules_file import parse as parse_rules
+from alerts.settings import AlertsSettings
+from alerts.silences import Silence
+from alerts.store import AlertStore
+from alerts.timers import Timers
+
+MINUTE = timedelta(minutes=1)
+
+
+class Clockwork:
+    """Timers over a store, and a clock that tests move, in minutes since the alert fired."""
+
+    def __init__(self, store: redis.Redis, alert: Alert, rules: Rules) -> None:
+        self.began = alert.updated_at
+        self.alerts = AlertStore(store)
+        self.actions = Actions(store, self._now_s)
+        self.timers = Timers(store, self.alerts, lambda: rules)
+        self.now = self.began
+
+    def _now_s(self) -> float:
+        return self.now.timestamp()
+
+    def at(self, minutes: float) -> list[tuple[str, str, str]]:
+        self.now = self.began + minutes * MINUTE
+        return [(step.event, step.cause, step.state) for step in self.timers.step(self.now)]
+
+    def silence(self, first: float, last: float, matchers: str = "company=SIVB", id_: str = "s1") -> None:
+        made = Silence(
+            id=id_, matchers=parse(matchers), starts_at=self.began + first * MINUTE, ends_at=self.began + last * MINUTE,
+            author="anna", reason="known", created_at=self.now,
+        )  # fmt: skip
+        self.actions.silence(made, "anna")
+
+
+@pytest.fixture
+def clockwork(store: redis.Redis, alert: Alert, tmp_path: Path) -> Callable[..., Clockwork]:
+    def make(route: str = "") -> Clockwork:
+        settings = AlertsSettings()
+        rules = Rules(settings)
+        if route:
+            file = tmp_path / "rules.yaml"
+            file.write_text(f"route: {route}\n")
+            rules = Rules(settings, parse_rules(file.read_bytes(), file, receivers=["boss"]))
+        return Clockwork(store, alert, rules)
+
+    return make
+
+
+ESCALATES = (
+    "{escalate_after: 15m, escalate_to: [boss], routes: [{matchers: ['severity=critical'], escalate_after: 5m}]}"
+)
+
+
+def test_a_silence_begins_and_ends_by_itself(clockwork: Callable[..., Clockwork], alert: Alert) -> None:
+    time = clockwork()
+    time.alerts.put(alert)
+    time.silence(10, 20)
+    assert time.at(9) == []
+    assert time.at(10) == [("silenced", "", "firing")]
+    assert time.at(19.9) == []
+    assert time.at(20) == [("unsilenced", "", "firing")]
+    assert time.at(21) == []
+    steps = time.alerts.view(alert.id).transitions  # type: ignore[union-attr]
+    assert [(step.actor, step.reason) for step in steps[1:]] == [
+        ("anna", "known"), ("newsquake", "the silence has ended"),
+    ]  # fmt: skip
+
+
+def test_a_silence_that_ends_over_a_resolved_alert_is_no_news(
+    clockwork: Callable[..., Clockwork], alert: Alert
+) -> None:
+    time = clockwork()
+    time.alerts.put(alert)
+    time.silence(0, 20)
+    time.actions.resolve(alert.id, "anna")
+    assert time.at(21) == []
+
+
+def test_an_alert_that_grows_out_of_a_silence_is_told(clockwork: Callable[..., Clockwork], alert: Alert) -> None:
+    time = clockwork()
+    warning = msgspec.structs.replace(alert, severity="warning")
+    time.alerts.put(warning)
+    time.silence(0, 60, "company=SIVB, severity=warning")
+    time.alerts.put(msgspec.structs.replace(warning, revision=2, severity="critical"))
+    assert time.at(1) == [("unsilenced", "", "firing")]
+
+
+@pytest.mark.parametrize(("severity", "minutes"), [("warning", 15), ("critical", 5)])
+def test_what_nobody_acknowledges_escalates_once(
+    clockwork: Callable[..., Clockwork], alert: Alert, severity: str, minutes: float
+) -> None:
+    time = clockwork(ESCALATES)
+    time.alerts.put(msgspec.structs.replace(alert, severity=severity))
+    assert time.at(minutes - 0.1) == []
+    assert time.at(minutes) == [("escalated", "time", "firing")]
+    assert time.at(10 * minutes) == []
+
+
+def test_who_acknowledges_stops_the_clock_and_who_takes_it_back_starts_it_anew(
+    clockwork: Callable[..., Clockwork], alert: Alert
+) -> None:
+    time = clockwork(ESCALATES)
+    time.alerts.put(alert)
+    assert time.at(4) == []
+    time.actions.acknowledge(alert.id, "anna")
+    assert time.at(30) == []
+    time.actions.unacknowledge(alert.id, "anna")
+    assert time.at(34.9) == []
+    assert time.at(35) == [("escalated", "time", "firing")]
+
+
+def test_the_clock_stands_under_a_silence(clockwork: Callable[..., Clockwork], alert: Alert) -> None:
+    time = clockwork(ESCALATES)
+    time.alerts.put(alert)
+    time.silence(0, 60)
+    assert time.at(59) == []
+    assert time.at(60) == [("unsilenced", "", "firing")]
+    assert time.at(64.9) == []
+    assert time.at(65) == [("escalated", "time", "firing")]
+
+
+def test_without_routes_nothing_escalates(clockwork: Callable[..., Clockwork], alert: Alert) -> None:
+    time = clockwork()
+    time.alerts.put(alert)
+    assert time.at(10_000) == []
+
+
+def test_a_silence_is_forgotten_long_after_its_end(clockwork: Callable[..., Clockwork], store: redis.Redis) -> None:
+    time = clockwork()
+    time.silence(0, 20)
+    time.at(21)
+    assert store.hlen("nq:{alerts}:silences") == 1
+    time.at(91 * 1_440)
+    assert store.hlen("nq:{alerts}:silences") == 0
+
+
+def test_times_are_aware(clockwork: Callable[..., Clockwork], alert: Alert) -> None:
+    time = clockwork(ESCALATES)
+    time.alerts.put(alert)
+    (step,) = time.timers.step(datetime(2030, 1, 1, tzinfo=UTC))
+    assert step.at == datetime(2030, 1, 1, tzinfo=UTC)
