@@ -1,18 +1,23 @@
 """Many series at once: how rare an hour's largest strength is, and how rare it must be before an alert opens.
 
-* p-values: the largest strength of a series in a clock's hour, against a table of such hours in which nothing was open
-  (`Table`), one for each of three levels of negatives a day: a series that is looked at sixty times an hour reaches
-  what one looked at once does not. Strengths are tested as they rise, so p is valid at any moment of the hour.
+* p-values: how often a quiet series comes to such a strength anew in a clock's hour, against a table of hours in which
+  nothing was open (`Table`), one for each of three levels of negatives a day: a series that is looked at sixty times an
+  hour reaches what one looked at once does not. An excursion counts once, however many hours it lasts (runs
+  declustering; Leadbetter, Lindgren and Rootzén, Extremes, 1983): it would open one alert. Strengths are tested as
+  they rise, so p is valid at any moment of the hour.
 * false discoveries: online control with a decaying memory (Rebjock, Kurt, Januschowski and Callot, Online false
   discovery rate control for anomaly detection in time series, NeurIPS 2021), with the step-up of Benjamini and Hochberg
-  (1995) within the hour: open when p <= q·max(1, R, k)/n. n and R are the tests and the alerts of the past, each
-  fading with a half-life; k is how many series of this hour pass at once, a part not beside what contains it.
+  (1995) within the hour: open when p <= (q·max(1, R, k) + t)/n. n and R are the tests and the alerts of the past, each
+  fading with a half-life; k is how many series of this hour pass at once, a part not beside what contains it; t is how
+  many false alerts are tolerated in the time of those tests though nothing else surges: the expected number of false
+  ones is at most q·R + t (the marginal rate of Foster and Stine, JRSS B 2008, whose eta is t/q).
 
 An hour of a series is one test when the series had enough negatives to be judged; what an open alert is about, or
-contains, is neither tested nor learnt from. Time is the arrival minute, so that live and backtest agree to the bit.
+contains, is neither tested nor learnt from, but that it came to the threshold. Time is the arrival minute, so that live
+and backtest agree to the bit.
 
 What it assumes: hours of quiet series of one level are alike; surges that nobody was told of are few (they make p
-larger, never smaller). Hours are not independent: a slow surge is tested again each hour it lasts.
+larger, never smaller); the tail beyond the threshold falls as that of the series simulated in tests/bench/many.py.
 """
 
 from __future__ import annotations
@@ -26,20 +31,22 @@ from alerts.settings import DiscoverySettings
 
 LEVELS = (15, 50)
 """Negatives in a day from which a series belongs to the second and third table."""
-KNOTS = (2.0, 2.5, 3.0, 3.5, 4.0, 4.5)
+KNOTS = (1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0)
 SHIPPED = (
-    (0.030, 0.009, 0.0030, 0.0010, 0.0003, 0.0001),
-    (0.160, 0.050, 0.0150, 0.0040, 0.0010, 0.00025),
-    (0.470, 0.210, 0.0840, 0.0350, 0.0090, 0.0023),
+    (0.067, 0.022, 0.0073, 0.0021, 0.00026, 0.00003, 3e-6, 3e-7),
+    (0.110, 0.062, 0.0222, 0.0070, 0.00180, 0.00050, 4e-5, 3e-6),
+    (0.072, 0.072, 0.0484, 0.0193, 0.00690, 0.00360, 1.5e-4, 9e-6),
 )
-"""Share of quiet hours whose largest strength reaches each of `KNOTS`, by level; made by tests/bench/many.py."""
+"""How often a quiet hour comes to each of `KNOTS` anew, by level; made by `python -m tests.bench.many --table`."""
 _SHIPPED_HOURS, _GIVE_WAY_HOURS = 5_000.0, 1_000.0
 _WIDTH, _BINS = 0.125, 64
-_EDGES = np.arange(_BINS + 1) * _WIDTH
-_TAIL_HOURS, _TAIL_MOST, _TAIL_LEAST, _TAIL_BINS = 100.0, 0.01, 0.001, 6
+_EDGES = np.arange(_BINS) * _WIDTH
+_SINKS = np.float32(_WIDTH)
+_TAIL_HOURS = 50.0
+_SLOPE = -3.0  # of ln(p) beyond the last knot, where nothing was seen: less steep than up to there
 _TABLE_HALF_LIFE_H = 30 * 24.0
-_EXCLUDED = np.float32(-1)
-_VERSION = 1
+_EXCLUDED, _OPENED = np.float32(-1), np.float32(-2)
+_VERSION = 2
 
 
 class DiscoverySnapshotError(ValueError):
@@ -47,37 +54,39 @@ class DiscoverySnapshotError(ValueError):
 
 
 class Table:
-    """Hours by largest strength, of one level: fading counts, beside what ships, which gives way to them.
+    """Hours of one level that came to each strength anew: fading counts, beside what ships, which gives way to them.
 
-    Above the strength that a hundred hours reach (of all, 1 % at most and 0.1 % at least) the tail is exponential. Its
-    scale comes from the next 0.75 (censored maximum likelihood): a surge that slipped in counts once, however strong.
+    Of what reaches the detector's threshold much opens alerts and is not learnt, and what is learnt may be surges that
+    nobody was told of. So the tail beyond it, or beyond what fifty hours came to, falls as the shipped one does.
 
-    >>> table = Table(SHIPPED[0])
+    >>> table = Table(SHIPPED[0], 3.5)
     >>> [float(p.round(5)) for p in table.p(np.array([0.0, 2.0, 2.5]))]
-    [1.0, 0.03, 0.009]
+    [1.0, 0.022, 0.0073]
     """
 
-    def __init__(self, shipped: tuple[float, ...]) -> None:
+    def __init__(self, shipped: tuple[float, ...], threshold: float) -> None:
         knots = np.array([0.0, *KNOTS])
         logs = np.log([1.0, *shipped])
-        slope = (logs[-1] - logs[-2]) / (knots[-1] - knots[-2])
-        beyond = logs[-1] + slope * (_EDGES - knots[-1])
-        survival = np.exp(np.where(knots[-1] < _EDGES, beyond, np.interp(_EDGES, knots, logs)))
-        self._shipped: Floats = _SHIPPED_HOURS * (survival[:-1] - np.append(survival[1:-1], 0.0))
-        self.counts: Floats = np.zeros(_BINS)
+        self._shipped: Floats = np.where(
+            knots[-1] < _EDGES, logs[-1] + _SLOPE * (_EDGES - knots[-1]), np.interp(_EDGES, knots, logs)
+        )
+        self._last = int(threshold / _WIDTH)
+        self.counts: Floats = np.zeros(_BINS)  # hours that came to each edge; to the first, all
         self._refresh()
 
-    def learn(self, strengths: Floats) -> None:
-        """Take in an hour's largest strengths [series]."""
-        bins = np.clip(strengths / _WIDTH, 0, _BINS - 1).astype(np.int64)
-        self.counts = self.counts * 0.5 ** (1 / _TABLE_HALF_LIFE_H) + np.bincount(bins, minlength=_BINS)
+    def learn(self, peaks: Floats, before: Floats) -> None:
+        """Take in an hour's largest strengths [series], and what each series had come to shortly before."""
+        top, known = (np.clip(values / _WIDTH, 0, _BINS - 1).astype(np.int64) for values in (peaks, before))
+        anew = top > known
+        steps = np.bincount(top[anew], minlength=_BINS) - np.bincount(known[anew], minlength=_BINS)
+        self.counts = self.counts * 0.5 ** (1 / _TABLE_HALF_LIFE_H) + np.cumsum(steps[::-1])[::-1]
+        self.counts[0] += peaks.size
         self._refresh()
 
     def p(self, strengths: Floats) -> Floats:
-        """Return the share of quiet hours [n] whose largest strength is at least that."""
-        body = np.interp(strengths, _EDGES[: self._start + 1], self._logs[: self._start + 1])
-        tail = self._logs[self._start] + (strengths - _EDGES[self._start]) * self._slope
-        p: Floats = np.exp(np.where(strengths > _EDGES[self._start], tail, body))
+        """Return the share of quiet hours [n] that come to at least that strength anew."""
+        beyond = self._logs[-1] + (strengths - _EDGES[-1]) * _SLOPE
+        p: Floats = np.exp(np.where(strengths > _EDGES[-1], beyond, np.interp(strengths, _EDGES, self._logs)))
         return p
 
     def restore(self, counts: Floats) -> None:
@@ -86,26 +95,25 @@ class Table:
         self._refresh()
 
     def _refresh(self) -> None:
-        counts = self.counts + self._shipped / (1 + self.counts.sum() / _GIVE_WAY_HOURS)
-        least: Floats = np.append(np.cumsum(counts[::-1])[::-1], 0.0)  # hours that reach each edge
-        beyond = np.clip(_TAIL_HOURS / least[0], _TAIL_LEAST, _TAIL_MOST)
-        self._start = min(int(np.argmax(least <= beyond * least[0])), _BINS - _TAIL_BINS - 1)
-        entered = least[self._start : self._start + _TAIL_BINS].sum()
-        stayed = least[self._start + 1 : self._start + _TAIL_BINS + 1].sum()
-        self._slope = float(np.log(stayed / entered) / _WIDTH)
-        with np.errstate(divide="ignore"):
-            self._logs: Floats = np.log(least / least[0])
+        hours = _SHIPPED_HOURS / (1 + self.counts[0] / _GIVE_WAY_HOURS)
+        counts = np.maximum(self.counts, 0.0) + hours * np.exp(self._shipped)
+        counts = np.maximum.accumulate(counts[::-1])[::-1]  # little comes anew to where many are
+        start = max(1, min(self._last, int((counts >= _TAIL_HOURS).sum()) - 1))
+        body = np.log(counts[: start + 1] / counts[0])
+        self._logs: Floats = np.append(body, body[-1] + self._shipped[start + 1 :] - self._shipped[start])
 
 
 class _Snapshot(msgspec.Struct, frozen=True):
     version: int
     hour: int
+    span_h: float
     tests: float
     alerts: float
     false: float
     tables: list[list[float]]
     peaks: bytes
     levels: bytes
+    before: bytes
 
 
 class Discovery:
@@ -115,11 +123,12 @@ class Discovery:
         """`threshold` is the strength below which no alert opens, whatever its p."""
         self._settings = settings or DiscoverySettings()
         self._threshold = threshold
-        self._tables = [Table(shipped) for shipped in SHIPPED]
+        self._tables = [Table(shipped, threshold) for shipped in SHIPPED]
         self._hour = 0
-        self._tests = self._alerts = self._false = 0.0
+        self._tests = self._alerts = self._false = self._span_h = 0.0
         self._peaks: NDArray[np.float32] = np.zeros(0, dtype=np.float32)  # 0: not tested in this hour
         self._levels: NDArray[np.uint8] = np.zeros(0, dtype=np.uint8)
+        self._before: NDArray[np.float32] = np.zeros(0, dtype=np.float32)  # what earlier hours came to, sinking
 
     @property
     def expected_false_share(self) -> float:
@@ -136,24 +145,25 @@ class Discovery:
         """
         if minute // 60 != self._hour:
             self._end_hours(minute // 60 - self._hour, learn=learn)
+            if minute // 1_440 != self._hour // 24:
+                self._before = np.zeros(0, dtype=np.float32)  # columns move at midnight
             self._hour = minute // 60
-            self._peaks = np.zeros(excluded.size, dtype=np.float32)
-            self._levels = np.zeros(excluded.size, dtype=np.uint8)
-        elif excluded.size > self._peaks.size:
-            more = excluded.size - self._peaks.size
-            self._peaks = np.concatenate([self._peaks, np.zeros(more, dtype=np.float32)])
-            self._levels = np.concatenate([self._levels, np.zeros(more, dtype=np.uint8)])
+            self._peaks, self._levels = np.zeros_like(self._before), np.zeros(self._before.size, dtype=np.uint8)
+        if more := excluded.size - self._peaks.size:
+            self._peaks, self._before = np.pad(self._peaks, (0, more)), np.pad(self._before, (0, more))
+            self._levels = np.pad(self._levels, (0, more))
         judged = np.isfinite(strengths)
         columns, negatives = columns[judged], negatives[judged]
         strengths = np.maximum(strengths[judged], _WIDTH / 2)  # however calm: tested
-        rises = (strengths > self._peaks[columns]) & (self._peaks[columns] != _EXCLUDED)
+        rises = (strengths > self._peaks[columns]) & (self._peaks[columns] >= 0) & ~excluded[columns]
         columns, strengths = columns[rises], strengths[rises]
         self._peaks[columns] = strengths
         self._levels[columns] = _level(negatives[rises])
-        self._peaks[excluded] = _EXCLUDED
+        surged = (self._peaks >= self._threshold) | (self._peaks == _OPENED)
+        self._peaks[excluded] = np.where(surged[excluded], _OPENED, _EXCLUDED)
 
     def p_value(self, strength: float, negatives: int) -> float:
-        """Return the share of quiet hours of such a series, by its negatives of a day, with a strength as high."""
+        """Return how often a quiet series with so many negatives a day comes to such a strength anew in an hour."""
         return float(self.p_values(np.array([strength]), np.array([negatives]))[0])
 
     def p_values(self, strengths: Floats, negatives: Counts | Ints) -> Floats:
@@ -165,7 +175,7 @@ class Discovery:
 
         `parents` [series] holds the column of what contains each series, -1 where there is none.
         """
-        return self._settings.share * self._passing(parents) / self._tested() if self._settings.on else 1.0
+        return self._allowed(self._passing(parents))
 
     def false_share(self, p: float, parents: NDArray[np.integer]) -> float:
         """Return the share expected to be false of alerts as surprising as one of this p-value, or more so."""
@@ -178,8 +188,9 @@ class Discovery:
     def snapshot(self) -> bytes:
         """Return all state."""
         tables = [table.counts.tolist() for table in self._tables]
-        state = (_VERSION, self._hour, self._tests, self._alerts, self._false, tables)
-        return msgspec.msgpack.encode(_Snapshot(*state, self._peaks.tobytes(), self._levels.tobytes()))
+        state = (_VERSION, self._hour, self._span_h, self._tests, self._alerts, self._false, tables)
+        columns = (self._peaks.tobytes(), self._levels.tobytes(), self._before.tobytes())
+        return msgspec.msgpack.encode(_Snapshot(*state, *columns))
 
     def restore(self, snapshot: bytes) -> None:
         """Take over what `snapshot` returned, to the bit.
@@ -191,17 +202,29 @@ class Discovery:
             state = msgspec.msgpack.decode(snapshot, type=_Snapshot)
             tables = np.array(state.tables, dtype=np.float64)
             peaks, levels = np.frombuffer(state.peaks, np.float32), np.frombuffer(state.levels, np.uint8)
+            before = np.frombuffer(state.before, np.float32)
         except (msgspec.MsgspecError, ValueError) as exc:
             raise DiscoverySnapshotError(f"not a snapshot: {exc}") from exc
-        if state.version != _VERSION or tables.shape != (len(SHIPPED), _BINS) or peaks.size != levels.size:
+        if (
+            state.version != _VERSION
+            or tables.shape != (len(SHIPPED), _BINS)
+            or not peaks.size == levels.size == before.size
+        ):
             raise DiscoverySnapshotError(f"the snapshot has version {state.version}, this one is {_VERSION}")
         for table, counts in zip(self._tables, tables, strict=True):
             table.restore(counts)
-        self._hour, self._tests, self._alerts, self._false = state.hour, state.tests, state.alerts, state.false
-        self._peaks, self._levels = peaks.copy(), levels.copy()
+        self._hour, self._span_h, self._tests = state.hour, state.span_h, state.tests
+        self._alerts, self._false = state.alerts, state.false
+        self._peaks, self._levels, self._before = peaks.copy(), levels.copy(), before.copy()
 
     def _tested(self) -> float:
         return max(1.0, self._tests + float((self._peaks > 0).sum()))
+
+    def _allowed(self, alerts: float) -> float:
+        """Return the p-value up to which an alert may open when so many alerts are found."""
+        settings = self._settings
+        tolerated = settings.tolerated_a_day * (self._span_h + 1) / 24
+        return min(1.0, (settings.share * alerts + tolerated) / self._tested()) if settings.on else 1.0
 
     def _p(self, strengths: Floats, levels: NDArray[np.uint8]) -> Floats:
         p = np.empty(strengths.size)
@@ -212,14 +235,14 @@ class Discovery:
 
     def _passing(self, parents: NDArray[np.integer]) -> float:
         """max(1, R, k): k by the step-up, without series whose parent passes too."""
-        at = np.flatnonzero(self._peaks > 0)
+        at = np.flatnonzero(self._peaks >= self._threshold)
         p = self._p(self._peaks[at].astype(np.float64), self._levels[at])
-        unit = self._settings.share / self._tested()
-        ordered = np.sort(p)
-        k = int(np.max(np.flatnonzero(ordered <= unit * np.arange(1, p.size + 1)), initial=-1)) + 1
+        first, second = self._allowed(1.0), self._allowed(2.0)
+        allowed = first + (second - first) * np.arange(p.size)
+        k = int(np.max(np.flatnonzero(np.sort(p) <= allowed), initial=-1)) + 1
         while k > max(1.0, self._alerts):
             passing = np.zeros(parents.size + 1, dtype=np.bool_)  # the last entry answers for "no parent"
-            passing[at[p <= unit * k]] = True
+            passing[at[p <= allowed[k - 1]]] = True
             roots = int((passing[:-1] & ~passing[parents]).sum())
             if roots >= k:
                 break
@@ -228,16 +251,22 @@ class Discovery:
 
     def _end_hours(self, hours: int, *, learn: bool) -> None:
         """Learn from the hour that has ended and let `hours` pass."""
-        tested = self._peaks > 0
-        limit = self._settings.share * max(1.0, self._alerts) / self._tested() if self._settings.on else 1.0
+        opened = self._peaks == _OPENED
+        # What it came to beyond the threshold is not learnt; that it came to it is, for many that do are quiet series.
+        tested = (self._peaks > 0) | opened
+        peaks = np.where(opened, self._threshold, self._peaks).astype(np.float64)
+        limit = self._allowed(max(1.0, self._alerts))
         fade = 0.5 ** (hours / self._settings.half_life_h)
         self._tests = (self._tests + float(tested.sum())) * fade
+        self._span_h = (self._span_h + float(tested.any())) * fade
         for level, table in enumerate(self._tables):
-            peaks = self._peaks[tested & (self._levels == level)].astype(np.float64)
+            mine = tested & (self._levels == level)
             by_chance = float(table.p(np.array([self._threshold]))[0])
-            self._false += peaks.size * min(limit, by_chance)
+            self._false += float(mine.sum()) * min(limit, by_chance)
             if learn:
-                table.learn(peaks)
+                table.learn(peaks[mine], self._before[mine].astype(np.float64))
+        self._before = np.maximum(self._before - hours * _SINKS, np.maximum(self._peaks, 0))
+        self._before[self._peaks < 0] = 0
         self._false *= fade
         self._alerts *= fade
 

@@ -76,8 +76,15 @@ class DiscoverySettings(BaseModel, frozen=True, extra="forbid"):
         default=0.1,
         gt=0,
         le=0.5,
-        description="Share of false alerts aimed at, q: an alert opens when p is at most q times the alerts of late "
-        "over the tests of late. Smaller is calmer and finds less.",
+        description="Share of false alerts aimed at, q: an alert opens when p is at most (q times the alerts of late, "
+        "plus the false ones tolerated) over the tests of late. Smaller is calmer and finds less.",
+    )
+    tolerated_a_day: float = Field(
+        default=2,
+        ge=0,
+        le=1_000,
+        description="False alerts a day that are tolerated beside that share, so that on a quiet day a single surge is "
+        "found. With few series there are fewer: the thresholds alone keep them out.",
     )
     half_life_h: float = Field(
         default=24, ge=1, le=720, description="Hours after which a test or an alert counts half in what is of late."

@@ -1,4 +1,4 @@
-"""p-values hold on quiet streams down to 1e-4; of many series few alerts are false; state survives to the bit."""
+"""p-values hold on quiet streams; of many series few alerts are false; state survives to the bit."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from alerts.columns import Floats, Ints
-from alerts.discovery import Discovery, DiscoverySnapshotError
-from alerts.negbin import signed_root
+from alerts.discovery import KNOTS, LEVELS, SHIPPED, Discovery, DiscoverySnapshotError
 from alerts.settings import DiscoverySettings
+from tests.bench.many import run
 
 SERIES = 1_000
 NO_PARENT = np.full(SERIES, -1, dtype=np.int32)
@@ -16,47 +16,58 @@ NOTHING_OPEN = np.zeros(SERIES, dtype=np.bool_)
 
 
 class Quiet:
-    """Hours of series with 6 to 1,000 negatives a day, which scatter more than counts do: the largest z of an hour."""
+    """Hours of quiet series: the largest strength of each, `often` times as often as the shipped table has it."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, often: float = 1.0) -> None:
         self._rng = np.random.default_rng(seed)
-        self._rate = np.exp(self._rng.uniform(np.log(6), np.log(1_000), SERIES)) / 288  # in five minutes
-        self._dispersion = self._rng.uniform(0.01, 0.05, SERIES)
+        self.negatives = self._rng.choice([10, 30, 200], SERIES)
+        self._logs = np.log(np.array(SHIPPED) * often)[np.searchsorted(LEVELS, self.negatives, side="right")]
 
     def hour(self) -> tuple[Floats, Ints]:
         """Return the strengths and the negatives of a day, [series]."""
-        shape = self._rng.gamma(1 / self._dispersion, self._dispersion)  # the scatter of these hours
-        counts = self._rng.poisson(self._rate * shape, (24, SERIES))
-        strength = np.full(SERIES, -np.inf)
-        for width in (1, 3, 12):
-            total = np.cumsum(counts, axis=0)
-            sums = (total[12:] - total[12 - width : -width]).astype(np.float64)
-            z = signed_root(sums, np.broadcast_to(self._rate * width, sums.shape), 1 / self._dispersion)
-            strength = np.maximum(strength, np.where(sums >= 5, z, -np.inf).max(axis=0))
-        return strength, np.rint(self._rate * 288).astype(np.int64)
+        knots, log = np.append(KNOTS, KNOTS[-1] + 10), np.log(self._rng.random(SERIES))
+        last = 2 * (self._logs[:, -1] - self._logs[:, -2])
+        falling = -np.column_stack([self._logs, self._logs[:, -1] + 10 * last])
+        strengths = np.array([np.interp(-u, each, knots, left=1.0) for u, each in zip(log, falling, strict=True)])
+        return strengths, self.negatives
 
 
-def test_p_values_hold_on_quiet_hours_down_to_one_in_ten_thousand() -> None:
-    quiet, discovery = Quiet(1), Discovery()
+def test_p_values_of_the_detector_hold_on_quiet_streams() -> None:
+    _, _, excursions = run(400, 1, 0.0, {"on": DiscoverySettings()}, seed=2)
+    assert excursions.hours.sum() > 5_000  # python -m tests.bench.many --planted 0 looks at more, down to 1e-4
+    over = excursions.over_nominal()
+    assert 0.5 < over[1e-2] < 1.4
+    assert over[1e-3] < 2.5
+
+
+def test_p_values_are_learnt_down_to_one_in_ten_thousand() -> None:
+    quiet, discovery = Quiet(1, often=2.5), Discovery()
     columns = np.arange(SERIES)
-    for hour in range(100):
+    for hour in range(240):
         strengths, negatives = quiet.hour()
         discovery.observe(hour * 60, columns, strengths, negatives.astype(np.int32), NOTHING_OPEN)
-    found = []
-    for _ in range(240):
-        strengths, negatives = quiet.hour()
-        tested = strengths > -np.inf
-        found += [discovery.p_values(strengths[tested], negatives[tested])]
-    p = np.concatenate(found)
-    assert p.size > 100_000
-    for nominal, least, most in ((0.1, 0.9, 1.1), (0.01, 0.85, 1.15), (1e-3, 0.65, 1.3), (1e-4, 0.2, 1.7)):
+    hours = [quiet.hour() for _ in range(240)]
+    p = np.concatenate([discovery.p_values(strengths, negatives) for strengths, negatives in hours])
+    for nominal, least, most in ((0.01, 0.85, 1.2), (1e-3, 0.7, 1.35), (1e-4, 0.5, 1.7)):
         assert least < (p <= nominal).mean() / nominal < most, nominal
+
+
+def test_an_excursion_of_many_hours_counts_once() -> None:
+    columns, calm = np.arange(SERIES), np.full(SERIES, 0.5)
+    negatives = np.full(SERIES, 200, dtype=np.int32)
+    long, short = Discovery(), Discovery()
+    for hour in range(22):
+        for discovery, lasts in ((long, 12), (short, 1)):
+            strengths = calm.copy()
+            strengths[:40] = 3.0 if 4 <= hour < 4 + lasts else 0.5
+            discovery.observe(hour * 60, columns, strengths, negatives, NOTHING_OPEN)
+    assert long.p_value(2.9, 200) == pytest.approx(short.p_value(2.9, 200), rel=0.05)
 
 
 @pytest.mark.parametrize("on", [True, False])
 def test_of_many_series_few_alerts_are_false_and_strong_surges_are_found(on: bool) -> None:
     rng = np.random.default_rng(3)
-    quiet, discovery = Quiet(4), Discovery(DiscoverySettings(on=on))
+    quiet, discovery = Quiet(4), Discovery(DiscoverySettings(on=on, tolerated_a_day=0))
     columns = np.arange(SERIES)
     true, false, planted = 0, 0, 0
     claimed = []
@@ -82,12 +93,26 @@ def test_of_many_series_few_alerts_are_false_and_strong_surges_are_found(on: boo
         assert true >= 0.95 * planted
         assert share - 0.06 <= np.mean(claimed) <= 0.13  # it is a bound as much as an estimate
     else:
-        assert share > 0.5  # what it is for
-        assert np.mean(claimed) > 0.4
+        assert share > 0.4  # what it is for
+        assert np.mean(claimed) == pytest.approx(share, abs=0.15)
+
+
+def test_false_alerts_tolerated_a_day_are_as_many_where_nothing_surges() -> None:
+    quiet, discovery = Quiet(5), Discovery(DiscoverySettings(share=0.01, tolerated_a_day=4))
+    opened = 0
+    for hour in range(8 * 24):
+        strengths, negatives = quiet.hour()
+        discovery.observe(hour * 60, np.arange(SERIES), strengths, negatives.astype(np.int32), NOTHING_OPEN)
+        for column in np.flatnonzero(strengths >= 3.5):
+            if discovery.p_value(float(strengths[column]), int(negatives[column])) <= discovery.limit(NO_PARENT):
+                discovery.opened()
+                opened += hour >= 72
+    assert 2 < opened / 5 < 6
+    assert discovery.expected_false_share > 0.6
 
 
 def test_what_is_open_is_neither_tested_nor_learnt_from_and_memory_fades() -> None:
-    discovery = Discovery(DiscoverySettings(half_life_h=24))
+    discovery = Discovery(DiscoverySettings(half_life_h=24, tolerated_a_day=0))
     columns = np.arange(SERIES)
     strengths, negatives = np.full(SERIES, 2.0), np.full(SERIES, 20, dtype=np.int32)
     everything = np.ones(SERIES, dtype=np.bool_)
@@ -109,7 +134,7 @@ def test_a_whole_and_its_parts_count_once() -> None:
     strengths[:4] = 9.0
     together, apart = NO_PARENT.copy(), NO_PARENT
     together[1:4] = 0
-    discovery = Discovery()
+    discovery = Discovery(DiscoverySettings(tolerated_a_day=0))
     discovery.observe(0, columns, strengths, negatives, NOTHING_OPEN)
     assert discovery.limit(together) == pytest.approx(0.1 / SERIES)
     assert discovery.limit(apart) == pytest.approx(4 * 0.1 / SERIES)
