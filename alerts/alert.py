@@ -138,7 +138,6 @@ class AlertError(ValueError):
 
 _encoder = msgspec.json.Encoder()
 _alert = msgspec.json.Decoder(Alert)
-_message = msgspec.json.Decoder(Message)
 
 
 def encode(alert: Alert) -> bytes:
@@ -156,18 +155,6 @@ def decode(raw: bytes) -> Alert:
         return _alert.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise AlertError(f"not an alert: {exc}") from exc
-
-
-def decode_message(raw: bytes) -> Message:
-    """Return the message in a webhook's body.
-
-    Raises:
-        AlertError: it is none.
-    """
-    try:
-        return _message.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-        raise AlertError(f"not a message of newsquake: {exc}") from exc
 
 
 def message_body(event: Event, alert: Alert) -> bytes:

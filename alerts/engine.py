@@ -19,6 +19,7 @@ from redis import Redis
 
 from alerts.alert import Alert, Event, at_end_of
 from alerts.buckets import Buckets
+from alerts.channels.table import channel_of
 from alerts.explain import Explainer
 from alerts.frontier import BEHIND_MIN, Frontier
 from alerts.judging import Judging, Memory
@@ -33,7 +34,6 @@ from alerts.silences import Silences, silence_over
 from alerts.store import AlertStore
 from alerts.surge import SnapshotError
 from alerts.timers import Timers
-from alerts.webhook import Endpoint
 from alerts.windows import Count, WindowItem
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class AlertEngine:
         self._timers = Timers(self.redis, self._store, lambda: self.watch.rules)
         self._clock = clock
         self._judging = Judging(settings, self._buckets, self.metrics, explainer)
-        self._endpoints = [Endpoint(webhook) for webhook in settings.webhooks]
+        self._channels = [channel_of(receiver) for receiver in settings.receivers]
         self._minute: int | None = None
         self._quiet_until: int | None = None  # nobody is told of what was up to this minute
         self._reconcile_at: int | None = None  # when this minute is judged, open alerts and episodes are made one
@@ -244,11 +244,7 @@ class AlertEngine:
 
     def _put(self, alert: Alert, event: Event | None, receivers: tuple[str, ...] | None) -> None:
         now_s = time.time()  # retries follow the wall clock, whatever the windows do
-        told = [
-            endpoint.id
-            for endpoint, webhook in zip(self._endpoints, self._settings.webhooks, strict=True)
-            if receivers is None or webhook.name in receivers
-        ]
+        told = [channel.name for channel in self._channels if receivers is None or channel.name in receivers]
         messages = deliveries(event, alert, told, now_s) if event else []
         now = datetime.fromtimestamp(self._clock(), UTC) if self._settings.clock == "wall" else alert.updated_at
         silence = silence_over(self._silences.all(), alert, now) if event == "alert.firing" else ""

@@ -35,7 +35,7 @@ _BREADTH = ("market", "topic", "company", "company_topic")
 class Change(msgspec.Struct, frozen=True):
     """A new revision of an alert; `event` is None when nobody needs to be told.
 
-    `receivers` are names of webhooks; None stands for all.
+    `receivers` are names of receivers; None stands for all.
     """
 
     alert: Alert

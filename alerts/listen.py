@@ -16,9 +16,10 @@ from rich.console import Console
 from rich.text import Text
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from alerts.alert import Alert, AlertError, Also, Child, Message, decode_message
+from alerts.alert import Alert, AlertError, Also, Child, Event, Message
+from alerts.message import GroupMessage, decode_message
+from alerts.receivers import check_secret
 from alerts.series import THEME, kind, label
-from alerts.settings import check_secret
 
 log = logging.getLogger(__name__)
 
@@ -112,19 +113,42 @@ def plain(text: str) -> str:
     return " ".join("".join(kept).split())
 
 
-def render(message: Message) -> Text:
+def render(message: Message | GroupMessage) -> Text:
     """Return the message as an analyst reads it. Every text in it came from outside and is made plain."""
-    alert = message.data
+    if isinstance(message, Message):
+        return _alert(message.type, message.data)
     text = Text()
-    if message.type == "alert.resolved":
+    for alert in message.data.alerts:
+        event: Event = "alert.resolved" if alert.status == "resolved" else _EVENTS.get(message.type, "alert.firing")
+        text.append_text(_alert(event, alert))
+    for held in message.data.held:
+        text.append(f"  · {_time(held.at)}  {plain(held.event)}: {plain(held.summary)}\n", style="dim")
+    if left_out := message.data.more_alerts + message.data.more_held:
+        text.append(f"  and {left_out} more\n", style="dim")
+    return text
+
+
+_EVENTS: dict[str, Event] = {
+    "group.escalated": "alert.escalated",
+    "group.acknowledged": "alert.acknowledged",
+    "group.repeated": "alert.repeated",
+}
+
+
+def _alert(event: Event, alert: Alert) -> Text:
+    text = Text()
+    if event == "alert.resolved":
         text.append("✓ RESOLVED", style="bold green")
+    elif event == "alert.acknowledged":
+        text.append("● ACKNOWLEDGED", style="bold blue")
     else:
         critical = alert.severity == "critical"
-        text.append(f"▲ {alert.severity.upper()}", style="bold white on red" if critical else "bold yellow")
+        word = {"alert.escalated": "ESCALATED, ", "alert.repeated": "STILL "}.get(event, "")
+        text.append(f"▲ {word}{alert.severity.upper()}", style="bold white on red" if critical else "bold yellow")
     text.append(f"  {plain(alert.name)}", style="bold")
     text.append(f"  {_time(alert.resolved_at or alert.started_at)}\n")
     text.append(f"  {plain(alert.summary)}\n")
-    if message.type == "alert.firing":
+    if event in ("alert.firing", "alert.escalated"):
         _append_reasons(text, alert)
     return text
 

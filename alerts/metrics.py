@@ -68,8 +68,27 @@ class AlertsMetrics:
         )
         self.deliveries = Counter(
             f"{name}deliveries",
-            "Attempts to deliver, by outcome: delivered, failed, dead.",
-            ["outcome"],
+            "Attempts to deliver, by receiver and outcome: delivered, failed, dead.",
+            ["receiver", "outcome"],
+            registry=registry,
+        )
+        self.delivery_seconds = Histogram(
+            f"{name}delivery_seconds",
+            "Seconds from the moment a message was made until its receiver had taken it, by receiver.",
+            ["receiver"],
+            buckets=(0.1, 0.3, 1, 3, 10, 30, 100, 300, 1_000, 10_000, 100_000),
+            registry=registry,
+        )
+        self.receiver_up = Gauge(
+            f"{name}receiver_up",
+            "0 while a receiver takes nothing: it failed three times in a row, and one delivery at a time is tried.",
+            ["receiver"],
+            registry=registry,
+        )
+        self.held_back = Counter(
+            f"{name}deliveries_held_back",
+            "Messages that a receiver got as lines of a digest, because its limit a minute was reached.",
+            ["receiver"],
             registry=registry,
         )
         self.explained = Counter(
@@ -117,7 +136,13 @@ class AlertsMetrics:
             self.notifications.labels(event=f"alert.{event}")
         for reason in ("warming_up", "publishers", "discovery", "muted"):
             self.held.labels(reason=reason)
-        for outcome in ("delivered", "failed", "dead"):
-            self.deliveries.labels(outcome=outcome)
         for outcome in ("explained", "failed", "late", "busy"):
             self.explained.labels(outcome=outcome)
+
+    def receiver(self, name: str) -> None:
+        """Let a receiver's metrics be 0 from the start, not missing."""
+        for outcome in ("delivered", "failed", "dead"):
+            self.deliveries.labels(receiver=name, outcome=outcome)
+        self.receiver_up.labels(receiver=name).set(1)
+        self.held_back.labels(receiver=name)
+        self.delivery_seconds.labels(receiver=name)

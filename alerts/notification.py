@@ -27,8 +27,8 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
 
     `id` is the same whenever it is made again. `group` is the key of the dispatcher's group, empty without routes;
     `group_labels` are those that its alerts share. `why` says in words which route or rule led here. `desk_url` is
-    where the desk is reached, empty when unknown. A digest (`alert.digest`) lists what a limit `held`, the oldest first, and
-    how much `more` there was; its `alerts` are as they stood last.
+    where the desk is reached, empty when unknown. A digest (`alert.digest`) lists what a limit `held`, the oldest
+    first, and how much `more` there was; its `alerts` are as they stood last.
     """
 
     id: str

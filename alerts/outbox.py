@@ -1,25 +1,29 @@
 """The outbox: deliveries that wait in Redis until the receiver has taken them or they are given up.
 
-A delivery is stored together with its alert (`alerts.store`) and leaves the outbox after the receiver's answer, so a
-crash at any moment repeats it at most: with the same id, by which receivers know it again.
+A delivery is stored in the same call as what it tells of and leaves the outbox after the receiver's answer, so a crash
+at any moment repeats it at most: with the same id, by which receivers know it again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from alerts.alert import Alert, Event
-from alerts.notification import Notification, encode_notification, notification_id
+from alerts.alert import Alert, AlertError, Event
+from alerts.breaker import Down
+from alerts.notification import Notification, decode_notification, encode_notification, notification_id
 
 if TYPE_CHECKING:
     from redis import Redis
 
 _PREFIX = "nq:{alerts}:"
-_DEAD, _DISABLED = f"{_PREFIX}dead", f"{_PREFIX}disabled"
+_DEAD, _DISABLED, _DOWN = f"{_PREFIX}dead", f"{_PREFIX}disabled", f"{_PREFIX}down"
 _DEAD_LENGTH = 10_000
+_LIFE_S = 90 * 86_400
+_CHUNK = 500
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +44,28 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class Queued(msgspec.Struct, frozen=True):
+    """A delivery that waits, and when its next attempt is due (Unix seconds)."""
+
+    due_s: float
+    delivery: Delivery
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of an alert's history of deliveries: what became of the delivery `id` at its last attempt."""
+
+    id: str
+    receiver: str
+    event: Event
+    status: Literal["delivered", "failed", "dead"]
+    at_s: float
+    attempts: int
+    reason: str = ""
+
+
 _delivery = msgspec.json.Decoder(Delivery)
+_told = msgspec.json.Decoder(Told)
+_down = msgspec.json.Decoder(Down)
 
 
 def due_key(receiver: str) -> str:
@@ -51,6 +76,15 @@ def due_key(receiver: str) -> str:
 def delivery_key(delivery_id: str) -> str:
     """Return the key under which a delivery waits."""
     return f"{_PREFIX}delivery:{delivery_id}"
+
+
+def _held_key(receiver: str) -> str:
+    """The key of a receiver's deliveries that digests stand for: id of the delivery → id of the digest."""
+    return f"{_PREFIX}held:{receiver}"
+
+
+def _told_key(alert: str) -> str:
+    return f"{_PREFIX}told:{alert}"
 
 
 def delivery_of(notification: Notification, now_s: float, *, after: Iterable[str] = ()) -> Delivery:
@@ -66,7 +100,7 @@ def delivery_of(notification: Notification, now_s: float, *, after: Iterable[str
     )
 
 
-def deliveries(event: Event, alert: Alert, receivers: list[str], now_s: float) -> list[Delivery]:
+def deliveries(event: Event, alert: Alert, receivers: Sequence[str], now_s: float) -> list[Delivery]:
     """Return the deliveries of a transition to these receivers; ids are the same whenever it is made again."""
     found = []
     for receiver in receivers:
@@ -87,46 +121,143 @@ class Outbox:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._settle = redis.register_script(files("alerts").joinpath("outbox.lua").read_text("utf-8"))
+        self._fold = redis.register_script(files("alerts").joinpath("fold.lua").read_text("utf-8"))
 
-    def next_due(self, endpoint: str, now_s: float) -> Delivery | None:
-        """Return the delivery to try now; one that waits for another is put behind it. None when none is due."""
-        while True:
-            found: Any = self._redis.zrange(due_key(endpoint), "-inf", repr(now_s), byscore=True, offset=0, num=1)
-            if not found:
-                return None
-            raw: Any = self._redis.get(found[0])
-            if raw is None:  # expired or removed by hand
-                self._redis.zrem(due_key(endpoint), found[0])
-                continue
-            delivery = _delivery.decode(raw)
-            before = [self._redis.zscore(due_key(endpoint), delivery_key(other)) for other in delivery.after]
-            waiting: list[Any] = [score for score in before if score is not None]
-            if not waiting:
-                return delivery
-            self._redis.zadd(due_key(endpoint), {delivery_key(delivery.id): max([now_s, *map(float, waiting)]) + 0.001})
+    def due(self, receiver: str, now_s: float, count: int = 1) -> list[Delivery]:
+        """Return up to `count` deliveries to try now, in their order; one that waits for another is put behind it."""
+        ready: dict[str, Delivery] = {}
+        moved = True
+        while moved:
+            ready, moved = {}, False
+            for queued in self._read(receiver, now_s, count):
+                delivery = queued.delivery
+                blocked_s = self._blocked_until(receiver, delivery, ready)
+                if blocked_s is None:
+                    ready[delivery.id] = delivery
+                else:
+                    behind_s = max(blocked_s, now_s) + 0.001
+                    self._redis.zadd(due_key(receiver), {delivery_key(delivery.id): behind_s}, xx=True)
+                    moved = True
+            if len(ready) >= count:
+                break
+        return list(ready.values())
 
-    def done(self, delivery: Delivery) -> None:
-        """The receiver has it."""
-        with self._redis.pipeline(transaction=True) as pipe:
-            pipe.zrem(due_key(delivery.receiver), delivery_key(delivery.id))
-            pipe.delete(delivery_key(delivery.id))
-            pipe.execute()
+    def queued(self, receiver: str, count: int = 100) -> list[Queued]:
+        """Return up to `count` deliveries that wait, those due first, first."""
+        return self._read(receiver, float("inf"), count)
 
-    def retry(self, delivery: Delivery, due_s: float) -> None:
+    def can_go(self, delivery: Delivery) -> bool:
+        """Say whether nothing that must be gone before a delivery still waits."""
+        return self._blocked_until(delivery.receiver, delivery, {}) is None
+
+    def _read(self, receiver: str, upto_s: float, count: int) -> list[Queued]:
+        found: Any = self._redis.zrange(
+            due_key(receiver), "-inf", repr(upto_s), byscore=True, offset=0, num=count, withscores=True
+        )
+        if not found:
+            return []
+        bodies: Any = self._redis.mget([key for key, _ in found])
+        gone = [key for (key, _), raw in zip(found, bodies, strict=True) if raw is None]
+        if gone:  # removed by hand
+            self._redis.zrem(due_key(receiver), *gone)
+        pairs = zip(found, bodies, strict=True)
+        return [Queued(float(due_s), _delivery.decode(raw)) for (_, due_s), raw in pairs if raw is not None]
+
+    def _blocked_until(self, receiver: str, delivery: Delivery, ready: dict[str, Delivery]) -> float | None:
+        """When the last of what must go before is due, None when nothing waits but what is `ready` to go before."""
+        before = [other for other in delivery.after if other not in ready]
+        if not before:
+            return None
+        digests: Any = self._redis.hmget(_held_key(receiver), before)
+        ids = set(before) | {raw.decode() for raw in digests if raw is not None}
+        scores: Any = self._redis.zmscore(due_key(receiver), [delivery_key(other) for other in ids - set(ready)])
+        return max((float(score) for score in scores if score is not None), default=None)
+
+    def done(self, delivery: Delivery, now_s: float) -> bool:
+        """The receiver has it. Returns False when it was queued no more, here as in `retry` and `give_up`."""
+        return self._move("done", delivery, "delivered", now_s)
+
+    def retry(self, delivery: Delivery, due_s: float, now_s: float) -> bool:
         """Keep the delivery, with its new count of attempts, for `due_s` (Unix)."""
-        with self._redis.pipeline(transaction=True) as pipe:
-            pipe.set(delivery_key(delivery.id), msgspec.json.encode(delivery))
-            pipe.zadd(due_key(delivery.receiver), {delivery_key(delivery.id): due_s})
-            pipe.execute()
+        return self._move("retry", delivery, "failed", now_s, due_s)
 
-    def give_up(self, delivery: Delivery) -> None:
+    def give_up(self, delivery: Delivery, now_s: float) -> bool:
         """Move the delivery, with its reason, to the dead list (the last 10,000 are kept)."""
-        with self._redis.pipeline(transaction=True) as pipe:
-            pipe.zrem(due_key(delivery.receiver), delivery_key(delivery.id))
-            pipe.delete(delivery_key(delivery.id))
-            pipe.lpush(_DEAD, msgspec.json.encode(delivery))
-            pipe.ltrim(_DEAD, 0, _DEAD_LENGTH - 1)
-            pipe.execute()
+        return self._move("dead", delivery, "dead", now_s)
+
+    def _move(
+        self,
+        what: str,
+        delivery: Delivery,
+        status: Literal["delivered", "failed", "dead"],
+        now_s: float,
+        due_s: float = 0.0,
+    ) -> bool:
+        try:
+            told = decode_notification(delivery.body)
+        except AlertError:
+            alerts, members = [delivery.alert], list[str]()
+        else:
+            alerts, members = [alert.id for alert in told.alerts], [held.id for held in told.held]
+        line = Told(
+            id=delivery.id,
+            receiver=delivery.receiver,
+            event=delivery.event,
+            status=status,
+            at_s=now_s,
+            attempts=delivery.attempts,
+            reason=delivery.reason,
+        )
+        keys = [due_key(delivery.receiver), delivery_key(delivery.id), _DEAD, _held_key(delivery.receiver)]
+        keys += [_told_key(alert) for alert in alerts]
+        args: list[Any] = [what, delivery.id, msgspec.json.encode(delivery), repr(due_s), _DEAD_LENGTH]
+        return bool(self._settle(keys=keys, args=[*args, msgspec.json.encode(line), _LIFE_S, *members]))
+
+    def fold(self, digest: Delivery, members: Sequence[Delivery], now_s: float) -> bool:
+        """Put a digest in the place of those it stands for; False, and nothing done, when one is queued no more."""
+        keys = [due_key(digest.receiver), delivery_key(digest.id), _held_key(digest.receiver)]
+        keys += [delivery_key(member.id) for member in members]
+        args: list[Any] = [msgspec.json.encode(digest), digest.id, repr(now_s), *(member.id for member in members)]
+        return bool(self._fold(keys=keys, args=args))
+
+    def hasten(self, receiver: str) -> int:
+        """Make all that waits for a receiver due, in the order in which it was made; return how many."""
+        waiting = self.queued(receiver, _DEAD_LENGTH)
+        for first in range(0, len(waiting), _CHUNK):
+            scores = {delivery_key(q.delivery.id): q.delivery.created_s for q in waiting[first : first + _CHUNK]}
+            self._redis.zadd(due_key(receiver), scores, xx=True)
+        return len(waiting)
+
+    def drop_unknown(self, receivers: Sequence[str], now_s: float) -> int:
+        """Give up what waits for receivers that are configured no more; return how many deliveries that were."""
+        dropped = 0
+        for key in list(self._redis.scan_iter(match=due_key("*").replace("{", "\\{"), count=1_000)):
+            receiver = key.decode().removeprefix(due_key(""))
+            while receiver not in receivers and (waiting := self.queued(receiver, _CHUNK)):
+                for queued in waiting:
+                    reason = "its receiver is configured no more"
+                    self.give_up(msgspec.structs.replace(queued.delivery, reason=reason), now_s)
+                dropped += len(waiting)
+        return dropped
+
+    def waiting(self, receiver: str) -> tuple[int, float | None]:
+        """Return how many deliveries wait for a receiver, and when the first is due (Unix seconds)."""
+        first: Any = self._redis.zrange(due_key(receiver), 0, 0, withscores=True)
+        count: Any = self._redis.zcard(due_key(receiver))
+        return int(count), float(first[0][1]) if first else None
+
+    def get(self, delivery_id: str) -> Delivery | None:
+        """Return a delivery that waits or is dead, None when there is none."""
+        raw: Any = self._redis.get(delivery_key(delivery_id))
+        if raw is not None:
+            return _delivery.decode(raw)
+        return next((dead for dead in self.dead(_DEAD_LENGTH) if dead.id == delivery_id), None)
+
+    def told(self, alert: str) -> list[Told]:
+        """Return what was tried of an alert's deliveries in the last 90 days, the oldest first."""
+        lines: Any = self._redis.hvals(_told_key(alert))
+        return sorted((_told.decode(raw) for raw in lines), key=lambda line: line.at_s)
 
     def dead(self, count: int = 100) -> list[Delivery]:
         """Return the last `count` deliveries given up, the newest first."""
@@ -138,43 +269,39 @@ class Outbox:
         answer: Any = self._redis.llen(_DEAD)
         return int(answer)
 
-    def revive(self, endpoint: str) -> int:
-        """Queue the dead deliveries of an endpoint again, with all their attempts before them; return how many."""
-        mine = [delivery for delivery in self.dead(_DEAD_LENGTH) if delivery.receiver == endpoint]
+    def revive(self, wanted: Callable[[Delivery], bool]) -> int:
+        """Queue the dead deliveries that are wanted again, with all their attempts before them; return how many."""
+        mine = [delivery for delivery in self.dead(_DEAD_LENGTH) if wanted(delivery)]
         for delivery in mine:
             fresh = msgspec.structs.replace(delivery, attempts=0, reason="")
             with self._redis.pipeline(transaction=True) as pipe:
                 pipe.lrem(_DEAD, 1, msgspec.json.encode(delivery).decode())
                 pipe.set(delivery_key(delivery.id), msgspec.json.encode(fresh))
-                pipe.zadd(due_key(endpoint), {delivery_key(delivery.id): delivery.created_s})
+                pipe.zadd(due_key(delivery.receiver), {delivery_key(delivery.id): delivery.created_s})
                 pipe.execute()
         return len(mine)
 
-    def drop_unknown(self, endpoints: list[str]) -> int:
-        """Give up what waits for endpoints that are configured no more; return how many deliveries that were."""
-        dropped = 0
-        for key in list(self._redis.scan_iter(match=due_key("*").replace("{", "\\{"), count=1_000)):
-            endpoint = key.decode().removeprefix(due_key(""))
-            while endpoint not in endpoints and (delivery := self.next_due(endpoint, float("inf"))):
-                self.give_up(msgspec.structs.replace(delivery, reason="its endpoint is configured no more"))
-                dropped += 1
-        return dropped
+    def disable(self, receiver: str, reason: str) -> None:
+        """Send nothing to this receiver until it is enabled again."""
+        self._redis.hset(_DISABLED, receiver, reason)
 
-    def waiting(self, endpoint: str) -> tuple[int, float | None]:
-        """Return how many deliveries wait for an endpoint, and when the first is due (Unix seconds)."""
-        first: Any = self._redis.zrange(due_key(endpoint), 0, 0, withscores=True)
-        count: Any = self._redis.zcard(due_key(endpoint))
-        return int(count), float(first[0][1]) if first else None
+    def enable(self, receiver: str) -> bool:
+        """Send to this receiver again; return whether it was disabled."""
+        return bool(self._redis.hdel(_DISABLED, receiver))
 
-    def disable(self, endpoint: str, reason: str) -> None:
-        """Send nothing to this endpoint until it is enabled again."""
-        self._redis.hset(_DISABLED, endpoint, reason)
-
-    def enable(self, endpoint: str) -> None:
-        """Send to this endpoint again."""
-        self._redis.hdel(_DISABLED, endpoint)
-
-    def disabled(self, endpoint: str) -> str | None:
-        """Return why an endpoint is disabled; None when it is not."""
-        raw: Any = self._redis.hget(_DISABLED, endpoint)
+    def disabled(self, receiver: str) -> str | None:
+        """Return why a receiver is disabled; None when it is not."""
+        raw: Any = self._redis.hget(_DISABLED, receiver)
         return None if raw is None else str(raw.decode())
+
+    def set_down(self, receiver: str, down: Down | None) -> None:
+        """Write down that a receiver takes nothing, or, with None, that it does."""
+        if down is None:
+            self._redis.hdel(_DOWN, receiver)
+        else:
+            self._redis.hset(_DOWN, receiver, msgspec.json.encode(down))
+
+    def down(self, receiver: str) -> Down | None:
+        """Return since when and why a receiver takes nothing; None when it does."""
+        raw: Any = self._redis.hget(_DOWN, receiver)
+        return None if raw is None else _down.decode(raw)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry
 from redis import RedisError
 
+from alerts.channels.table import channel_of
 from alerts.engine import AlertEngine
 from alerts.explain import Explainer
 from alerts.leader import TTL_S, Leader
@@ -22,7 +23,6 @@ from alerts.rules import Rules
 from alerts.sender import Sender
 from alerts.settings import AlertsSettings
 from alerts.store import FencedError
-from alerts.webhook import Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Alerting:
         self._metrics = self._engine.metrics
         self._leader = Leader(redis_url, self._metrics, ttl_s=lead_s)
         self._outbox = Outbox(self._redis)
-        self._endpoints = [Endpoint(webhook) for webhook in settings.webhooks]
+        self._channels = [channel_of(receiver) for receiver in settings.receivers]
         self._last_look = time.monotonic()
         self._last_error = ""
         self.standing_by = False
@@ -111,8 +111,8 @@ class Alerting:
         keeper.start()
         threads = [threading.Thread(target=run, args=(over,), name=name, daemon=True) for name, run in self._parts()]
         try:
-            if dropped := self._outbox.drop_unknown([endpoint.id for endpoint in self._endpoints]):
-                log.warning("%d deliveries are in the dead list: their endpoints are configured no more", dropped)
+            if dropped := self._outbox.drop_unknown([channel.name for channel in self._channels], time.time()):
+                log.warning("%d deliveries are in the dead list: their receivers are configured no more", dropped)
             for thread in threads:
                 thread.start()
             self._work(stop)
@@ -129,8 +129,8 @@ class Alerting:
     def _parts(self) -> list[tuple[str, Callable[[threading.Event], None]]]:
         """What runs beside the engine, each in a thread of its own."""
         return [
-            (f"webhook-{endpoint.id}", Sender(endpoint, self._outbox, self._metrics, time.time).run)
-            for endpoint in self._endpoints
+            (f"sender-{channel.name}", Sender(channel, self._outbox, self._metrics, time.time).run)
+            for channel in self._channels
         ]
 
     def _work(self, stop: threading.Event) -> None:
@@ -167,7 +167,7 @@ class Alerting:
     def _watch(self) -> None:
         """Set the metrics of the outbox."""
         metrics = self._metrics
-        waiting = [self._outbox.waiting(endpoint.id) for endpoint in self._endpoints]
+        waiting = [self._outbox.waiting(channel.name) for channel in self._channels]
         metrics.outbox_depth.set(sum(count for count, _ in waiting))
         now_s = time.time()
         metrics.oldest_due_seconds.set(max((now_s - due for _, due in waiting if due is not None), default=0.0))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
-import httpx
-from pydantic import BaseModel, Field, SecretStr, field_validator
-from standardwebhooks import Webhook
+from pydantic import BaseModel, Field, field_validator
+
+from alerts.receivers import Receiver
 
 
 class WindowsSettings(BaseModel, frozen=True, extra="forbid"):
@@ -117,58 +115,6 @@ class ThemesSettings(BaseModel, frozen=True, extra="forbid"):
     )
 
 
-class WebhookSettings(BaseModel, frozen=True, extra="forbid"):
-    """One receiver of alerts."""
-
-    url: SecretStr = Field(description="Where alerts are posted, http or https. Kept secret: it may hold a token.")
-    secret: SecretStr = Field(description="Signing secret of Standard Webhooks: `whsec_` and base64 of 24-64 bytes.")
-    allow_private: bool = Field(
-        default=False, description="Allow addresses that are private or of this machine; otherwise they are refused."
-    )
-    name: str | None = Field(
-        default=None,
-        pattern=r"^[\w.-]{1,64}$",
-        description="By which rules speak of it: letters, digits, `.`, `-`, `_`; one no other has.",
-    )
-
-    @field_validator("url")
-    @classmethod
-    def _is_http(cls, value: SecretStr) -> SecretStr:
-        raw = value.get_secret_value()
-        try:
-            url = httpx.URL(raw)  # by which it will be called
-            good = url.scheme in ("http", "https") and url.host and urlsplit(raw).port != 0
-        except (httpx.InvalidURL, ValueError):
-            good = False
-        if not good or any(char.isspace() for char in raw):
-            raise ValueError("must be an http:// or https:// URL with a host, and its port, if any, from 1 to 65535")
-        return value
-
-    @field_validator("secret")
-    @classmethod
-    def _is_secret(cls, value: SecretStr) -> SecretStr:
-        check_secret(value.get_secret_value())
-        return value
-
-
-def check_secret(secret: str) -> Webhook:
-    """Return the signer that belongs to a secret.
-
-    Raises:
-        ValueError: it is not `whsec_` and the base64 of 24 to 64 bytes; the message does not repeat it.
-    """
-    problem = "must be `whsec_` and the base64 of 24-64 bytes"
-    if not secret.startswith("whsec_"):
-        raise ValueError(problem)
-    try:
-        size = len(b64decode(secret.removeprefix("whsec_"), validate=True))
-    except ValueError:
-        raise ValueError(problem) from None
-    if not 24 <= size <= 64:
-        raise ValueError(problem)
-    return Webhook(secret)
-
-
 class AlertsSettings(BaseModel, frozen=True, extra="forbid"):
     """Alerting: windows, detector, evidence and delivery."""
 
@@ -199,17 +145,19 @@ class AlertsSettings(BaseModel, frozen=True, extra="forbid"):
     critical_z: float = Field(
         default=6, ge=2, description="z from which an alert is `critical`, below it is `warning`."
     )
-    webhooks: tuple[WebhookSettings, ...] = Field(default=(), description="Receivers of alerts.")
+    receivers: tuple[Receiver, ...] = Field(
+        default=(), description="Receivers of alerts, each with its `type`; see docs/receivers.md."
+    )
     rules: Path | None = Field(
         default=None,
         description="File of rules (YAML): limits and receivers by topic, company, group and time. Unset: the settings "
         'here hold for everything. Read anew when it changes, but for `clock = "event"`.',
     )
 
-    @field_validator("webhooks")
+    @field_validator("receivers")
     @classmethod
-    def _names_differ(cls, value: tuple[WebhookSettings, ...]) -> tuple[WebhookSettings, ...]:
-        names = [webhook.name for webhook in value if webhook.name is not None]
+    def _names_differ(cls, value: tuple[Receiver, ...]) -> tuple[Receiver, ...]:
+        names = [receiver.name for receiver in value]
         if len(set(names)) < len(names):
-            raise ValueError("two webhooks have the same name")
+            raise ValueError("two receivers have the same name")
         return value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import types
 import typing
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,8 +14,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from alerts.desk.metrics import DeskMetrics
 
+from alerts.desk.metrics import DeskMetrics
 from alerts.metrics import AlertsMetrics
 from deploy.metrics import ProcessMetrics
 from deploy.settings import DEFAULT_FILE, FILE_VARIABLE, Settings
@@ -66,7 +65,7 @@ def settings_page() -> str:
     """Return docs/settings.md: each setting with its variable, default and description."""
     parts = [_SETTINGS]
     for section, field in Settings.model_fields.items():
-        model = _model(field)
+        model = next(iter(_models(field.annotation)), None)
         if model is None:
             raise TypeError(f"the section {section} is no pydantic model")
         about = (model.__doc__ or "").strip()
@@ -82,8 +81,8 @@ def metrics_page() -> str:
     for title, metrics in (
         ("newsquake ingest", IngestMetrics(CollectorRegistry())),
         ("newsquake stream", StreamMetrics(CollectorRegistry())),
-        ("newsquake desk", DeskMetrics(CollectorRegistry())),
         ("newsquake alerts", AlertsMetrics(CollectorRegistry())),
+        ("newsquake desk", DeskMetrics(CollectorRegistry())),
         ("newsquake drift", DriftMetrics(CollectorRegistry())),
         ("Every process", ProcessMetrics(CollectorRegistry(), lambda: ([], []))),
     ):
@@ -103,21 +102,31 @@ def metrics_page() -> str:
 def _walk(model: type[BaseModel], prefix: str) -> Iterator[_Setting]:
     for name, field in model.model_fields.items():
         path = f"{prefix}.{name}"
-        inner = _model(field)
-        if inner is not None and not _is_list(field):
-            yield from _walk(inner, path)
+        inner = _models(field.annotation)
+        if inner and not _is_list(field):
+            yield from _walk(inner[0], path)
             continue
         variable = "NEWSQUAKE_" + path.replace(".", "__").upper()
         yield _Setting(path, variable, _default(field), field.description or "")
-        if inner is not None:
-            for entry in _walk(inner, f"{path}[]"):
-                yield entry._replace(variable="")
+        common = set.intersection(*(set(_walk(each, f"{path}[]")) for each in inner)) if inner else set()
+        for number, each in enumerate(inner):
+            for entry in _walk(each, f"{path}[]"):
+                if entry not in common:
+                    kind = each.model_fields["type"].default
+                    yield entry._replace(name=entry.name.replace("[]", f"[{kind}]", 1), variable="")
+                elif number == 0:
+                    yield entry._replace(variable="")
 
 
-def _model(field: FieldInfo) -> type[BaseModel] | None:
-    """The model that a field, or each entry of its list, is; None for a plain value."""
-    kinds = typing.get_args(field.annotation) if typing.get_origin(field.annotation) else (field.annotation,)
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a value, or each entry of its list, may be, by `type` when there are several; none if plain."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for kind in typing.get_args(annotation) for model in _models(kind)]
+
+
+def _is_secret(annotation: Any) -> bool:
+    return annotation is SecretStr or any(_is_secret(kind) for kind in typing.get_args(annotation))
 
 
 def _is_list(field: FieldInfo) -> bool:
@@ -125,8 +134,7 @@ def _is_list(field: FieldInfo) -> bool:
 
 
 def _default(field: FieldInfo) -> str:
-    kinds = typing.get_args(field.annotation) if isinstance(field.annotation, types.UnionType) else (field.annotation,)
-    secret = "secret, " if SecretStr in kinds else ""
+    secret = "secret, " if _is_secret(field.annotation) else ""
     value: Any = field.default
     if value is PydanticUndefined or value is ...:
         return f"{secret}needed"

@@ -130,7 +130,12 @@ class Settings(BaseSettings):
     """Every setting of newsquake, a section a room."""
 
     model_config = SettingsConfigDict(
-        env_prefix="NEWSQUAKE_", env_nested_delimiter="__", extra="forbid", frozen=True, toml_file=DEFAULT_FILE
+        env_prefix="NEWSQUAKE_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        toml_file=DEFAULT_FILE,
     )
 
     kafka: KafkaSettings = KafkaSettings()
@@ -140,12 +145,12 @@ class Settings(BaseSettings):
     drift: DriftSettings = DriftSettings()
     stream: StreamSettings = StreamSettings()
     alerts: AlertsSettings = AlertsSettings()
+    desk: DeskSettings = DeskSettings()
     http: HttpSettings = HttpSettings()
     local: LocalSettings = LocalSettings()
     log: LogSettings = LogSettings()
 
     @classmethod
-    desk: DeskSettings = DeskSettings()
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
@@ -187,6 +192,8 @@ def load() -> Settings:
 
 def _said(error: Any) -> str:
     """What is wrong; of an unknown name, which known one was meant."""
+    if error["type"] == "union_tag_not_found":
+        return "needs a `type`; see docs/receivers.md"
     if error["type"] != "extra_forbidden":
         return str(error["msg"])
     section: Any = Settings

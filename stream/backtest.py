@@ -94,7 +94,7 @@ async def backtest(
         course: is given the counts that the detectors see.
         redis_url: an empty server of this run alone.
         partitions: of topic `documents` where the same is to come out live: copies and evidence are kept by partition.
-        alerts: its webhooks are not called, and its clock is the items'.
+        alerts: its receivers are told nothing, and its clock is the items'.
         stream: of the message path.
 
     Raises:
@@ -103,7 +103,7 @@ async def backtest(
         redis.RedisError: the server failed.
         Exception: the model fails on any text.
     """
-    settings = alerts.model_copy(update={"clock": "event", "webhooks": (), "explain": False})
+    settings = alerts.model_copy(update={"clock": "event", "receivers": (), "explain": False})
     registry = CollectorRegistry()
     metrics = StreamMetrics(registry)
     engine = AlertEngine(

@@ -145,7 +145,7 @@ def run(
                     file=file.name,
                     model=scorer.version,
                     columns=chosen.model_dump(),
-                    settings=_shown(alerts.model_dump(exclude={"webhooks"})),
+                    settings=_shown(alerts.model_dump(exclude={"receivers"})),
                     notes=notes,
                 )
                 report.write(

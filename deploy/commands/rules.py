@@ -1,4 +1,4 @@
-"""`newsquake rules`: is the file of rules right, and what does it say of a series."""
+"""`newsquake rules`: is the file of rules right, what does it say of a series, and who is told of an alert."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from deploy import settings
 from deploy.commands._options import fail
 
 if TYPE_CHECKING:
+    from alerts.alert import Alert
     from alerts.rules import Limits
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -21,7 +22,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.group()
 def rules() -> None:
-    """Check the file of rules, and say what holds for a series."""
+    """Check the file of rules, say what holds for a series, and who is told of an alert."""
 
 
 @rules.command()
@@ -29,7 +30,7 @@ def rules() -> None:
 def check(file: Path | None) -> None:
     """Say what is wrong in FILE, or in the one that the setting alerts.rules names, each with its line and column.
 
-    Names of receivers are looked up among the settings' webhooks, topics among those of the model.
+    Names of receivers are looked up among the settings, topics among those of the model.
 
     Exit code 0: nothing is wrong; 1: something is; 2: there is no file to look at.
     """
@@ -45,7 +46,8 @@ def check(file: Path | None) -> None:
     except RulesError as exc:
         click.echo(str(exc), err=True)
         sys.exit(1)
-    click.echo(f"{path}: {len(found)} rules, nothing is wrong")
+    routes = f" and {found.routes.count} routes" if found.routes.written else ""
+    click.echo(f"{path}: {len(found)} rules{routes}, nothing is wrong")
 
 
 @rules.command()
@@ -62,11 +64,7 @@ def show(series: str, when: str | None, file: Path | None) -> None:
     from alerts.series import SeriesError, check
 
     config = settings.load()
-    try:
-        at = datetime.now(UTC) if when is None else datetime.fromisoformat(when)
-    except ValueError as exc:
-        raise click.BadParameter(f"{when!r} is no time, such as 2026-03-10T14:31", param_hint="--at") from exc
-    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    at = _time(when)
     path = file or config.alerts.rules
     try:
         check(series)
@@ -85,11 +83,87 @@ def show(series: str, when: str | None, file: Path | None) -> None:
 
 
 @rules.command()
+@click.argument("alert")
+@click.option("--at", "when", help="Time, ISO 8601 (no zone: UTC). Now, when it is not given.")
+@click.option("--file", type=_FILE, help="File of rules, for alerts.rules.")
+def explain(alert: str, when: str | None, file: Path | None) -> None:
+    """Say who is told of ALERT and when, and the way through rules, routes, hours and silences that leads there.
+
+    ALERT is a file with an alert or the body of a webhook as JSON, `-` for standard input, or the id of an alert in
+    Redis. Of a file the silences are not known, unless Redis is reached.
+    """
+    from redis import Redis, RedisError
+
+    from alerts.rules import Rules
+    from alerts.rules_file import RulesError
+    from alerts.silences import Silences
+    from alerts.store import AlertStore
+    from alerts.why import explain as lines_of
+
+    config = settings.load()
+    at = _time(when)
+    path = file or config.alerts.rules
+    try:
+        found = Rules(config.alerts) if path is None else Rules.load(config.alerts, path)
+    except RulesError as exc:
+        fail(exc)
+    given = _given(alert)
+    url = config.redis.url
+    if given is None and url is None:
+        raise click.UsageError(f"{alert[:80]!r} is no file, and no Redis is set (redis.url) to look an id up in")
+    state, silences, unknown = "", [], "" if url else "silences are not known: redis.url is not set"
+    if url is not None:
+        try:
+            with Redis.from_url(url.get_secret_value(), socket_timeout=5, socket_connect_timeout=5) as client:
+                view = AlertStore(client).view(given.id if given else alert)
+                silences = Silences(client).all()
+        except RedisError as exc:
+            if given is None:
+                fail(exc)
+            unknown = f"silences are not known: {exc}"
+        else:
+            if view is None and given is None:
+                raise click.UsageError(f"{alert[:80]!r} is no file and no alert of the last 90 days")
+            if view is not None:
+                given, state = given or view.alert, view.life.state
+    if given is not None:
+        click.echo("\n".join(lines_of(found, given, at, state=state, silences=silences)))
+    if unknown:
+        click.echo(unknown)
+
+
+def _given(alert: str) -> Alert | None:
+    """The alert in a file or standard input; None when there is no file of that name."""
+    import msgspec
+
+    from alerts.alert import Alert, Message
+
+    if alert != "-" and not Path(alert).is_file():
+        if alert.endswith(".json"):
+            raise click.UsageError(f"there is no file {alert}")
+        return None
+    raw = click.get_binary_stream("stdin").read() if alert == "-" else Path(alert).read_bytes()
+    try:
+        found = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        return msgspec.json.decode(raw, type=Message).data if "data" in found else msgspec.json.decode(raw, type=Alert)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise click.UsageError(f"{alert}: neither an alert nor the body of a webhook about one: {exc}") from exc
+
+
+@rules.command()
 def example() -> None:
     """Print a file of rules to begin with."""
     import alerts
 
     click.echo((Path(alerts.__path__[0]) / "rules.yaml").read_text("utf-8"), nl=False)
+
+
+def _time(when: str | None) -> datetime:
+    try:
+        at = datetime.now(UTC) if when is None else datetime.fromisoformat(when)
+    except ValueError as exc:
+        raise click.BadParameter(f"{when!r} is no time, such as 2026-03-10T14:31", param_hint="--at") from exc
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def _shown(limits: Limits, *, theme: bool) -> dict[str, str]:
@@ -104,7 +178,7 @@ def _shown(limits: Limits, *, theme: bool) -> dict[str, str]:
         "windows": "24 h" if theme else " ".join(map(window_name, limits.windows_min)),
         "critical_from": "never" if math.isinf(critical) else f"{critical:.3g}" if critical else "always",
         "mute": "yes" if limits.muted else "no",
-        "receivers": "all" if limits.receivers is None else ", ".join(limits.receivers) or "nobody",
+        "receivers": "by the routes" if limits.receivers is None else ", ".join(limits.receivers) or "nobody",
     }
 
 

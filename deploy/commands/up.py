@@ -105,7 +105,7 @@ def _wipe(state_dir: Path) -> None:
 
 def _run(settings: Settings, state_dir: Path, demo: bool) -> None:
     started_at = time.monotonic()
-    secret = None if not demo and settings.alerts.webhooks else webhook_secret(state_dir)
+    secret = None if not demo and settings.alerts.receivers else webhook_secret(state_dir)
     plan = make_plan(settings, webhook_secret=secret, demo=demo)
     require_free(wanted_ports(settings, plan))
     log_dir = state_dir / "log"
@@ -155,7 +155,7 @@ def _run(settings: Settings, state_dir: Path, demo: bool) -> None:
             supervisor.start(service.child)
         stream.show(_table(plan, supervisor))
         listens = any(service.name == "listen" for service in plan.services)
-        stream.line("up", f"alerts are {'printed here by listen' if listens else 'sent to the webhooks configured'}")
+        stream.line("up", f"alerts are {'printed here by listen' if listens else 'sent to the receivers configured'}")
         stream.line("up", f"state is kept in {state_dir}, each process's whole output in {log_dir}")
         stream.line("up", "Ctrl-C ends all")
         _say_when_ready(supervisor, stream, plan, started_at)

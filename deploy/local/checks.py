@@ -232,7 +232,7 @@ def check_redis(url: str) -> list[Line]:
     policy = info.get("maxmemory_policy", "unknown")
     lines = [Line("redis", "ok", f"{name} {version}, {info.get('used_memory_human', '?')} used")]
     if not info.get("aof_enabled"):
-        mend = "set appendonly yes: a crash loses windows, alerts and undelivered webhooks otherwise"
+        mend = "set appendonly yes: a crash loses windows, alerts and undelivered messages otherwise"
         lines.append(Line("redis appendonly", "warning", "off", mend))
     if policy != "noeviction":
         mend = "set maxmemory-policy noeviction: evicted windows make false alerts"

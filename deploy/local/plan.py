@@ -133,8 +133,14 @@ def make_plan(settings: Settings, *, webhook_secret: str | None, demo: bool) -> 
 
 def _local_webhook(url: str, secret: str) -> dict[str, str]:
     """The environment that makes `newsquake alerts` send to `newsquake listen` here, and lets that one verify it."""
-    endpoint = {"url": url, "secret": secret, "allow_private": True}
-    return {"NEWSQUAKE_ALERTS__WEBHOOKS": json.dumps([endpoint]), "NEWSQUAKE_LISTEN_SECRET": secret}
+    receiver = {
+        "type": "webhook",
+        "name": "listen",
+        "url": url,
+        "secrets": [secret],
+        "allow_networks": ["0.0.0.0/0", "::/0"],  # the address is this machine's, by whatever name http.host gives it
+    }
+    return {"NEWSQUAKE_ALERTS__RECEIVERS": json.dumps([receiver]), "NEWSQUAKE_LISTEN_SECRET": secret}
 
 
 def loopback_of(host: str) -> str:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alerts.alert import Alert, AlertError, Also, decode, decode_message, encode, message_body
+from alerts.alert import Alert, AlertError, Also, decode, encode, message_body
 from alerts.evidence import publishers, stories
+from alerts.message import decode_message
 from alerts.windows import WindowItem
 
 

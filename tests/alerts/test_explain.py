@@ -10,9 +10,10 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from alerts.alert import Alert, decode, decode_message, encode, message_body
+from alerts.alert import Alert, decode, encode, message_body
 from alerts.explain import MAX_WORDS, Explainer, Explaining, Words
 from alerts.listen import render
+from alerts.message import decode_message
 from alerts.metrics import AlertsMetrics
 
 Ask = Callable[..., tuple[Explaining, Callable[[str], float]]]

@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
-from pydantic import SecretStr
 
 from alerts.alert import Alert
 from alerts.matchers import labels_of
@@ -125,8 +124,8 @@ def test_hours_follow_the_zone(alert: Alert) -> None:
 
 def settings(rules: Path | None = None) -> AlertsSettings:
     secret = "whsec_" + "A" * 32
-    hooks = [{"url": SecretStr(f"https://{name}.example"), "secret": SecretStr(secret), "name": name} for name in NAMES]
-    return AlertsSettings.model_validate({"webhooks": hooks, "rules": rules})
+    hooks = [{"type": "webhook", "name": name, "url": f"https://{name}.example", "secrets": [secret]} for name in NAMES]
+    return AlertsSettings.model_validate({"receivers": hooks, "rules": rules})
 
 
 def test_a_rule_that_names_receivers_has_the_last_word(tmp_path: Path, alert: Alert) -> None:

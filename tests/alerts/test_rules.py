@@ -12,14 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alerts.receivers import WebhookReceiver
 from alerts.rules import Limits, Rules
 from alerts.rules_file import RulesError, parse
-from alerts.settings import AlertsSettings, SurgeSettings, ThemesSettings, WebhookSettings
+from alerts.settings import AlertsSettings, SurgeSettings, ThemesSettings
 
 SETTINGS = AlertsSettings(
     surge=SurgeSettings(threshold_z=3.5, minimum_count=5),
-    webhooks=tuple(
-        WebhookSettings(url=f"https://{name}.example/", secret="whsec_" + "A" * 32, name=name)
+    receivers=tuple(
+        WebhookReceiver(name=name, url=f"https://{name}.example/", secrets=("whsec_" + "A" * 32,))
         for name in ("risk", "desk")
     ),
 )

@@ -76,7 +76,7 @@ def test_values_are_taken_by_the_settings(monkeypatch):
                 monkeypatch.setenv(variable, re.sub(r"\$\{\w+:\?.*\}", "risk team, risk@bank.example", filled))
     settings = Settings()
     assert settings.kafka.bootstrap_servers == "kafka:9092"
-    assert settings.alerts.webhooks == ()
+    assert settings.alerts.receivers == ()
 
 
 def test_services_start_in_order_on_healthy_servers_and_keep_their_data():

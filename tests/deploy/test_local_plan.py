@@ -30,8 +30,8 @@ def test_all_of_it_by_default(settings):
     plan = make_plan(settings(), webhook_secret=SECRET, demo=False)
     assert plan.names == ["kafka", "valkey", "ingest", "stream", "alerts", "listen"]
     assert plan.stop_order == ["ingest", "stream", "alerts", "listen", "valkey", "kafka"]
-    (webhook,) = json.loads(env_of(plan, "alerts")["NEWSQUAKE_ALERTS__WEBHOOKS"])
-    assert webhook == {"url": "http://127.0.0.1:9480/", "secret": SECRET, "allow_private": True}
+    (webhook,) = json.loads(env_of(plan, "alerts")["NEWSQUAKE_ALERTS__RECEIVERS"])
+    assert (webhook["type"], webhook["url"], webhook["secrets"]) == ("webhook", "http://127.0.0.1:9480/", [SECRET])
     assert not any(SECRET in part for service in plan.services for part in service.child.program.argv)
     assert "NEWSQUAKE_LISTEN_SECRET" not in env_of(plan, "stream")
 
@@ -39,7 +39,7 @@ def test_all_of_it_by_default(settings):
 def test_a_configured_webhook_needs_no_receiver(settings):
     plan = make_plan(settings(), webhook_secret=None, demo=False)
     assert "listen" not in plan.names
-    assert "NEWSQUAKE_ALERTS__WEBHOOKS" not in env_of(plan, "alerts")
+    assert "NEWSQUAKE_ALERTS__RECEIVERS" not in env_of(plan, "alerts")
 
 
 @pytest.fixture
@@ -81,5 +81,5 @@ def test_any_port_is_chosen_here(settings):
     ports = [service.port for service in plan.services]
     assert all(ports)
     assert len(set(ports)) == len(ports)
-    (webhook,) = json.loads(env_of(plan, "alerts")["NEWSQUAKE_ALERTS__WEBHOOKS"])
+    (webhook,) = json.loads(env_of(plan, "alerts")["NEWSQUAKE_ALERTS__RECEIVERS"])
     assert webhook["url"] == f"http://127.0.0.1:{env_of(plan, 'listen')['NEWSQUAKE_HTTP__LISTEN_PORT']}/"

@@ -29,8 +29,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "rules.yaml").write_text(RULES.replace("1d", "4h"))
     secret = "whsec_" + "A" * 32
     (tmp_path / "newsquake.toml").write_text(
-        '[alerts]\nrules = "rules.yaml"\n[[alerts.webhooks]]\nname = "desk"\nurl = "https://desk.example/token"\n'
-        f'secret = "{secret}"\n'
+        '[alerts]\nrules = "rules.yaml"\n[[alerts.receivers]]\ntype = "webhook"\nname = "desk"\nurl = "https://desk.example/token"\n'
+        f'secrets = ["{secret}"]\n'
     )
     return tmp_path
 
@@ -96,9 +96,9 @@ def test_the_example_can_be_used_as_it_is(folder: Path) -> None:
     assert newsquake("check", "mine.yaml").exit_code == 0
 
 
-def test_a_misspelt_webhook_name_is_refused(folder: Path) -> None:
+def test_a_misspelt_receiver_name_is_refused(folder: Path) -> None:
     toml = folder / "newsquake.toml"
     toml.write_text(toml.read_text().replace('"desk"', '"the desk"'))
     done = newsquake("check")
     assert done.exit_code == 1
-    assert "alerts.webhooks.0.name" in str(done.exception)
+    assert "alerts.receivers.0.webhook.name" in str(done.exception)

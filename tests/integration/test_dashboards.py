@@ -142,13 +142,19 @@ def prometheus(make_system, service_program, replay, feed, jetstream, tmp_path_f
     command += [f"--web.listen-address=127.0.0.1:{web}", "--log.level=warn"]
 
     secret = "whsec_" + b64encode(secrets.token_bytes(32)).decode()
-    webhook = {"url": f"http://127.0.0.1:{listen}/", "secret": secret, "allow_private": True}
+    webhook = {
+        "name": "listen",
+        "type": "webhook",
+        "url": f"http://127.0.0.1:{listen}/",
+        "secrets": [secret],
+        "allow_networks": ["127.0.0.0/8"],
+    }
     system = make_system()
     asked = Prometheus(web)
     system.supervisor.start(Child(Program("prometheus", command), stop_s=10))
     system.start("listen", "listen", "--port", str(listen), NEWSQUAKE_LISTEN_SECRET=secret)
     system.start_worker("stream", instant=False, port=served[2])
-    event_time = {"NEWSQUAKE_ALERTS__CLOCK": "event", "NEWSQUAKE_ALERTS__WEBHOOKS": json.dumps([webhook])}
+    event_time = {"NEWSQUAKE_ALERTS__CLOCK": "event", "NEWSQUAKE_ALERTS__RECEIVERS": json.dumps([webhook])}
     system.start("alerts", "alerts", "--port", str(served[3]), **event_time)
     system.wait(lambda: asked.lacks("newsquake_stream_partitions == 8"), 120)
 

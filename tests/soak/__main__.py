@@ -85,7 +85,13 @@ def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     secret = "whsec_" + b64encode(os.urandom(32)).decode()
     receiver = Counting(secret, folder / "alerts.log")
     threading.Thread(target=receiver.serve_forever, daemon=True).start()
-    hook = {"url": f"http://127.0.0.1:{receiver.server_port}/", "secret": secret, "allow_private": True}
+    hook = {
+        "name": "soak",
+        "type": "webhook",
+        "url": f"http://127.0.0.1:{receiver.server_port}/",
+        "secrets": [secret],
+        "allow_networks": ["127.0.0.0/8"],
+    }
     columns = {"time": "created_at_utc", "id": "tweet_id", "publisher": "user_id", "ticker": "ticker", "title": ""}
     replay = {f"NEWSQUAKE_INGEST__REPLAY__COLUMNS__{name.upper()}": value for name, value in columns.items()}
     env = {
@@ -93,7 +99,7 @@ def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "NEWSQUAKE_INGEST__REPLAY__FILE": str(file.absolute()),
         **replay,
         "NEWSQUAKE_ALERTS__CLOCK": "event",
-        "NEWSQUAKE_ALERTS__WEBHOOKS": json.dumps([hook]),
+        "NEWSQUAKE_ALERTS__RECEIVERS": json.dumps([hook]),
         "NEWSQUAKE_STREAM__SESSION_TIMEOUT_S": "6",
         "INSTANT_DELAY_S": str(options.delay_s),
     }

@@ -1,0 +1,75 @@
+"""Two guards of a receiver: one rests while it is down, the other keeps to its messages a minute.
+
+Not `pybreaker` and `limits`: both ask the system's clock, and the first has no say in which call is the probe.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+
+import msgspec
+
+_FAILURES = 3
+_FIRST_S, _LONGEST_S = 30.0, 300.0
+_MINUTE_S = 60.0
+
+
+class Down(msgspec.Struct, frozen=True, kw_only=True):
+    """A receiver that takes nothing: since when, the last reason, and when it is tried next (Unix seconds)."""
+
+    since_s: float
+    reason: str
+    wait_s: float
+    probe_s: float
+
+
+class Breaker:
+    """Opens after three failures in a row; then lets one attempt through after 30 s, growing to 5 min, with jitter."""
+
+    def __init__(self, down: Down | None = None) -> None:
+        self.down = down
+        self._failures: list[float] = []
+
+    def allows(self, now_s: float) -> bool:
+        """Say whether an attempt may be made now."""
+        return self.down is None or now_s >= self.down.probe_s
+
+    def succeeded(self) -> bool:
+        """Take note that the receiver took one; return whether it was down."""
+        was_down, self.down = self.down is not None, None
+        self._failures.clear()
+        return was_down
+
+    def failed(self, now_s: float, reason: str) -> bool:
+        """Take note of a failure; return whether the receiver is down."""
+        self._failures.append(now_s)
+        if self.down is None and len(self._failures) < _FAILURES:
+            return False
+        wait_s = min(self.down.wait_s * 2, _LONGEST_S) if self.down else _FIRST_S
+        self.down = Down(
+            since_s=self.down.since_s if self.down else self._failures[0],
+            reason=reason,
+            wait_s=wait_s,
+            probe_s=now_s + wait_s * random.uniform(0.8, 1.2),  # noqa: S311
+        )
+        self._failures.clear()
+        return True
+
+
+class Pace:
+    """Messages a minute, at most."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._sent: deque[float] = deque()
+
+    def room(self, now_s: float) -> int:
+        """Return how many messages may go out now."""
+        while self._sent and self._sent[0] <= now_s - _MINUTE_S:
+            self._sent.popleft()
+        return self._per_minute - len(self._sent)
+
+    def sent(self, now_s: float) -> None:
+        """Take note of a message."""
+        self._sent.append(now_s)

@@ -1,0 +1,1 @@
+"""Channels: one small file for each format in which receivers take alerts."""

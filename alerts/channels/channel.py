@@ -1,0 +1,190 @@
+"""What a channel is, and the part that all channels by HTTP have in common: one attempt, and what its answer means."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import ssl
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+from pydantic import SecretStr
+
+from alerts.addresses import RefusedError, checked_addresses
+from alerts.notification import Notification
+from alerts.receivers import BaseReceiver
+
+TIMEOUT_S = 15.0
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What came of an attempt.
+
+    `failed` is tried again; `limited` too, as soon as the receiver wants it, and so is all else for it; `gone` disables
+    the receiver; `refused` will never be sent.
+    """
+
+    outcome: Literal["delivered", "failed", "limited", "gone", "refused"]
+    reason: str = ""
+    retry_after_s: float = 0.0
+
+
+class Channel(Protocol):
+    """A way to a receiver. `shown` is its address without path and query, where tokens stand.
+
+    `digests` says whether many notifications can be told in one.
+    """
+
+    name: str
+    shown: str
+    per_minute: int
+    digests: bool
+
+    async def send(self, told: Notification, now: datetime) -> Result:
+        """Make one attempt at `now` (UTC); never raises for what a network or a receiver does."""
+        ...
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One POST. `query` is added to the receiver's own."""
+
+    body: bytes
+    headers: dict[str, str] = {}
+    query: dict[str, str] = {}
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a receiver said; `body` is empty where it is of no interest, and cut off at 16 kB."""
+
+    status: int
+    retry_after: str | None
+    body: bytes
+
+    def field(self, name: str) -> Any:
+        """Return a field of the JSON object that the body is, None when it is none or lacks it."""
+        try:
+            found = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+        return found.get(name) if isinstance(found, dict) else None
+
+
+class HttpChannel:
+    """Posts what a format makes of a notification, one request after the other. Formats derive from it."""
+
+    digests = True
+    reads_answer = False  # whether the body of an answer says more than its status
+
+    def __init__(self, settings: BaseReceiver, url: SecretStr) -> None:
+        parts = urlsplit(url.get_secret_value())
+        self.name, self.per_minute = settings.name, settings.per_minute
+        self.shown = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+        self._url = httpx.URL(url.get_secret_value())
+        self._allowed = settings.allow_networks
+        self._tls = tls_of(settings.ca_file)
+
+    def requests(self, told: Notification, now: datetime) -> Sequence[Request]:
+        """Return what is posted for a notification at `now` (UTC). Sent twice they must do no more than once."""
+        raise NotImplementedError
+
+    def meaning(self, answer: Answer, now: datetime) -> Result:
+        """Return what an answer means."""
+        return meaning_of_status(answer, now)
+
+    async def send(self, told: Notification, now: datetime) -> Result:
+        """Make one attempt, within `TIMEOUT_S` a request."""
+        try:
+            for request in self.requests(told, now):
+                async with asyncio.timeout(TIMEOUT_S):
+                    result = self.meaning(await self._post(request), now)
+                if result.outcome != "delivered":
+                    return result
+        except RefusedError as exc:
+            return Result("failed", str(exc))  # tried again as all else: a setting mended in time loses no alert
+        except TimeoutError:
+            return Result("failed", f"no answer within {TIMEOUT_S:.0f} s")
+        except (httpx.HTTPError, OSError, ValueError) as exc:
+            return Result("failed", self._brief(exc))
+        return Result("delivered")
+
+    async def _post(self, request: Request) -> Answer:
+        port = self._url.port or (443 if self._url.scheme == "https" else 80)
+        addresses = await checked_addresses(self._url.host, port, self._allowed)
+        query = {**self._url.params, **request.query}
+        url = self._url.copy_with(params=query) if request.query else self._url
+        # No proxy from the environment: the connection must go to the address that was checked.
+        async with httpx.AsyncClient(verify=self._tls, timeout=TIMEOUT_S, trust_env=False) as client:
+            for address in addresses:
+                made = client.build_request("POST", url.copy_with(host=address), content=request.body)
+                made.headers.update({"content-type": "application/json", "user-agent": "newsquake", **request.headers})
+                made.headers["host"] = self._url.netloc.decode()
+                made.extensions["sni_hostname"] = self._url.host
+                with contextlib.suppress(*(() if address == addresses[-1] else (httpx.ConnectError,))):
+                    return await _answer(client, made, 16 * 1024 if self.reads_answer else 0)
+        raise OSError("the name has no address")
+
+    def _brief(self, exc: Exception) -> str:
+        """What failed, without the URL's path and query."""
+        text = str(exc).replace(str(self._url), "(its URL)")
+        return f"{type(exc).__name__}: {text}"[:200]
+
+
+async def _answer(client: httpx.AsyncClient, request: httpx.Request, longest: int) -> Answer:
+    response = await client.send(request, stream=True)
+    body = b""
+    try:
+        if longest:
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) >= longest:
+                    break
+    finally:
+        await response.aclose()
+    return Answer(response.status_code, response.headers.get("retry-after"), body[:longest])
+
+
+def tls_of(ca_file: Path | None) -> ssl.SSLContext:
+    """Return what a connection by TLS is checked against: certificates of a file, or those of public authorities."""
+    return ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context()
+
+
+def meaning_of_status(answer: Answer, now: datetime) -> Result:
+    """Return what the HTTP status of an answer means."""
+    status = answer.status
+    if 200 <= status < 300:
+        return Result("delivered")
+    if status == 410:
+        return Result("gone", "the receiver answered 410 Gone: it wants no more")
+    if 300 <= status < 400:
+        return Result("failed", f"the receiver answered {status}, a redirect, which is not followed")
+    wait_s = retry_after_s(answer.retry_after, now)
+    if status == 429 or (status == 503 and wait_s > 0):
+        return Result("limited", f"the receiver answered {status}: not so fast", wait_s)
+    return Result("failed", f"the receiver answered {status}", wait_s)
+
+
+def retry_after_s(value: str | None, now: datetime) -> float:
+    """Return the seconds that a Retry-After asks for, at most a day; 0 for none or a senseless one."""
+    if not value:
+        return 0.0
+    if value.isascii() and value.isdigit():
+        wait_s = float(value)
+    else:
+        try:
+            when = parsedate_to_datetime(value)
+            wait_s = ((when if when.tzinfo else when.replace(tzinfo=UTC)) - now).total_seconds()
+        except (ValueError, TypeError, OverflowError):
+            return 0.0
+    return min(max(wait_s, 0.0), 86_400.0)
+
+
+def as_json(value: Any) -> bytes:
+    """Return a value as JSON in UTF-8."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

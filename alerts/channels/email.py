@@ -1,0 +1,119 @@
+"""Mail by SMTP: plain text and HTML, in one thread an alert."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from datetime import datetime
+from email.message import EmailMessage
+from email.policy import SMTP as SMTP_POLICY
+from email.utils import format_datetime
+from functools import cache
+
+import aiosmtplib
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
+
+from alerts.addresses import RefusedError, checked_addresses
+from alerts.channels.channel import Result, tls_of
+from alerts.channels.content import SIGNS, content_of
+from alerts.notification import Notification
+from alerts.receivers import EmailReceiver
+
+TIMEOUT_S = 30.0
+
+
+class EmailChannel:
+    """Sends one mail a notification; its `Message-ID` is the same whenever it is sent again."""
+
+    digests = True
+
+    def __init__(self, settings: EmailReceiver) -> None:
+        self.name, self.per_minute = settings.name, settings.per_minute
+        self.shown = f"{settings.host}:{settings.port}"
+        self._settings = settings
+        self._tls = tls_of(settings.ca_file)
+
+    async def send(self, told: Notification, now: datetime) -> Result:
+        """Hand the mail to the server, within `TIMEOUT_S`."""
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                return await self._send(self.mail(told, now))
+        except RefusedError as exc:
+            return Result("failed", str(exc))
+        except TimeoutError:
+            return Result("failed", f"no answer within {TIMEOUT_S:.0f} s")
+        except aiosmtplib.SMTPAuthenticationError:
+            return Result("failed", "the mail server does not take the user and password")
+        except (aiosmtplib.SMTPException, OSError, ValueError) as exc:
+            return Result("failed", f"{type(exc).__name__}: {exc}"[:200])
+
+    async def _send(self, mail: EmailMessage) -> Result:
+        given = self._settings
+        addresses = await checked_addresses(given.host, given.port, given.allow_networks)
+        client = aiosmtplib.SMTP(
+            hostname=given.host,  # by which the certificate is checked; the connection is made here
+            sock=await _connected(addresses, given.port),
+            use_tls=given.security == "tls",
+            start_tls=given.security == "starttls",
+            tls_context=self._tls if given.security != "none" else None,
+            timeout=TIMEOUT_S,
+        )
+        async with client:
+            if given.password is not None:
+                await client.login(given.username, given.password.get_secret_value())
+            refused, _ = await client.send_message(mail)
+        if refused:
+            return Result("delivered", f"{len(refused)} of {len(given.to)} addresses were refused by the server")
+        return Result("delivered")
+
+    def mail(self, told: Notification, now: datetime) -> EmailMessage:
+        """Return the mail, dated `now` (UTC)."""
+        content = content_of(told)
+        domain = self._settings.sender.rpartition("@")[2]
+        mail = EmailMessage(policy=SMTP_POLICY)
+        mail["Subject"] = content.title
+        mail["From"] = self._settings.sender
+        mail["To"] = ", ".join(self._settings.to)
+        mail["Date"] = format_datetime(now)
+        mail["Message-ID"] = f"<{told.id}@{domain}>"
+        if told.event != "alert.digest":  # mail programs show what refers to one message as one thread
+            mail["References"] = f"<{told.alerts[0].id}@{domain}>"
+        mail["Auto-Submitted"] = "auto-generated"
+        mail["X-Newsquake-Event"] = told.event
+        text, html = _templates()
+        mail.set_content(text.render(content=content), cte="base64")
+        mail.add_alternative(html.render(content=content, sign=SIGNS[content.mood]), subtype="html", cte="base64")
+        return mail
+
+
+@cache
+def _templates() -> tuple[Template, Template]:
+    found = Environment(
+        loader=PackageLoader("alerts", "channels"),
+        autoescape=select_autoescape(["html.j2"]),  # the plain text stays plain
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return found.get_template("mail.txt.j2"), found.get_template("mail.html.j2")
+
+
+async def _connected(addresses: Sequence[str], port: int) -> socket.socket:
+    """Return a connection to the first of the addresses that takes one."""
+    for address in addresses:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, (address, port))
+        except OSError:
+            sock.close()
+            if address == addresses[-1]:
+                raise
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise OSError("the name has no address")

@@ -1,0 +1,33 @@
+-- Settles an attempt: the delivery is done, tried again later, or dead; its alerts' histories say so. Nothing happens to
+-- one that is queued no more, so that a process that lost the lead cannot bring back what another has delivered.
+--
+-- KEYS  due, delivery, dead, held, then the history of each of its alerts. All carry one hash tag.
+-- ARGV  "done", "retry" or "dead"; id, delivery (JSON), due_s, longest dead list, line of the history (JSON, empty for
+--       none), life_s, then the ids that it, a digest, stands for.
+-- Returns 1 when it was settled, 0 when it was not queued.
+
+local what, id, delivery, due_s, longest, line, life_s = unpack(ARGV)
+if not redis.call('ZSCORE', KEYS[1], KEYS[2]) then
+  return 0
+end
+if what == 'retry' then
+  redis.call('SET', KEYS[2], delivery)
+  redis.call('ZADD', KEYS[1], due_s, KEYS[2])
+else
+  redis.call('ZREM', KEYS[1], KEYS[2])
+  redis.call('DEL', KEYS[2])
+  for n = 8, #ARGV do
+    redis.call('HDEL', KEYS[4], ARGV[n])
+  end
+  if what == 'dead' then
+    redis.call('LPUSH', KEYS[3], delivery)
+    redis.call('LTRIM', KEYS[3], 0, longest - 1)
+  end
+end
+if line ~= '' then
+  for n = 5, #KEYS do
+    redis.call('HSET', KEYS[n], id, line)
+    redis.call('EXPIRE', KEYS[n], life_s)
+  end
+end
+return 1
