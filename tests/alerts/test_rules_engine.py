@@ -17,9 +17,9 @@ from pydantic import SecretStr
 from alerts.alert import Alert
 from alerts.engine import AlertEngine
 from alerts.outbox import Outbox
-from alerts.settings import AlertsSettings, WebhookSettings
+from alerts.receivers import WebhookReceiver
+from alerts.settings import AlertsSettings
 from alerts.store import AlertStore
-from alerts.webhook import Endpoint
 from alerts.windows import WindowItem, Windows
 
 START = 1_678_060_800.0  # 2023-03-06 00:00 UTC
@@ -62,16 +62,14 @@ class Run:
             if key.startswith(b"nq:{alerts}:") or key.endswith(b":sealed"):
                 store.delete(key)
         hooks = [
-            WebhookSettings(
-                url=SecretStr(f"http://127.0.0.1:1/{name}"), secret=SecretStr(secret), name=name, allow_private=True
-            )
+            WebhookReceiver(name=name, url=SecretStr(f"http://127.0.0.1:1/{name}"), secrets=(SecretStr(secret),))
             for name in ("risk", "desk")
         ]
         self.registry = CollectorRegistry()
         pool = store.connection_pool.connection_kwargs
         engine = AlertEngine(
             AlertsSettings.model_validate(
-                {"clock": "event", "snapshot_s": 1e-9, "webhooks": hooks, "rules": file, "themes": {"on": False}}
+                {"clock": "event", "snapshot_s": 1e-9, "receivers": hooks, "rules": file, "themes": {"on": False}}
             ),
             redis_url=f"redis://{pool['host']}:{pool['port']}/0",
             documents_topic="documents",
@@ -86,9 +84,9 @@ class Run:
         self.told: dict[str | None, list[str]] = {}
         for hook in hooks:
             self.told[hook.name] = []
-            while delivery := outbox.next_due(Endpoint(hook).id, 1e12):
-                self.told[hook.name].append(delivery.event)
-                outbox.done(delivery)
+            while due := outbox.due(hook.name, 1e12):
+                self.told[hook.name].append(due[0].event)
+                outbox.done(due[0], 1e12)
         opened = [self.store.get(line.alert) for line in self.store.log() if line.event == "firing"]
         self.alerts: list[Alert] = [alert for alert in opened if alert is not None]
 
