@@ -80,7 +80,13 @@ class Routes:
         """`receivers` are all there are, for a root that names none. `line` is that of a path in the file."""
         self._intervals = {each.name: each for each in intervals}
         self.written = route is not None
-        self.root = _branch(route or Route(), {"receivers": tuple(receivers)}, "{}", ("route",), line)
+        place = line if self.written else lambda _: 0
+        self.root = _branch(route or Route(), {"receivers": tuple(receivers)}, "{}", ("route",), place)
+
+    @property
+    def count(self) -> int:
+        """How many routes there are, the root among them."""
+        return _count(self.root)
 
     def visits(self, labels: Mapping[str, str]) -> list[Visit]:
         """Return every route that is looked at for an alert with these labels, in order."""
@@ -143,6 +149,10 @@ def _walk(branch: Branch, labels: Mapping[str, str], depth: int, found: list[Vis
                 break
     found[at] = Visit(branch, depth, stays=not taken)
     return True
+
+
+def _count(branch: Branch) -> int:
+    return 1 + sum(map(_count, branch.below))
 
 
 def _branch(route: Route, given: Mapping[str, Any], key: str, path: Place, line: _Line) -> Branch:

@@ -98,12 +98,12 @@ class Rules:
 
         A rule that holds at the minute it fired (or moved to its series) and names receivers has the last word on who.
         """
-        return self.routes.told(labels, instead=self.receivers(alert), escalated=escalated)
+        return self.routes.told(labels, instead=self.opening_limits(alert).receivers, escalated=escalated)
 
-    def receivers(self, alert: Alert) -> tuple[str, ...] | None:
-        """Return the receivers that a rule names for an alert, None when it is left to the routes."""
+    def opening_limits(self, alert: Alert) -> Limits:
+        """Return what holds for an alert's series at the minute at which it fired, or moved to that series."""
         minute = int((alert.moved_at or alert.started_at).timestamp()) // 60 - 1  # times are those of a minute's end
-        return self.limits(alert.series, minute).receivers
+        return self.limits(alert.series, minute)
 
     def rule_line(self, name: str) -> int:
         """Return the line of the file in which a rule begins, 0 when there is none."""
