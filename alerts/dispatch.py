@@ -241,7 +241,7 @@ class Dispatcher:
             id=told.id,
             receiver=told.receiver,
             event=told.event,
-            group=told.group if told.labels else "",
+            group=told.group,
             group_labels=told.labels,
             alerts=tuple(alerts),
             at=datetime.fromtimestamp(now_s, UTC),

@@ -62,16 +62,23 @@ class Known(msgspec.Struct):
 
 
 class Group(msgspec.Struct):
-    """Alerts told together to one receiver. Times are Unix seconds; `told_s` is 0 before it was told of anything."""
+    """Alerts told together to one receiver. Times are Unix seconds; `told_s` is 0 before it was told of anything.
+
+    `alone` says that its route groups nothing: each alert has a group to itself.
+    """
 
     receiver: str
     labels: dict[str, str]
     first_s: float
+    alone: bool = False
     told_s: float = 0.0
 
 
 class Telling(msgspec.Struct, frozen=True, kw_only=True):
-    """One notification to make: `event` happened to `alerts`. Its `id` is the same whenever it is made again."""
+    """One notification to make: `event` happened to `alerts`. Its `id` is the same whenever it is made again.
+
+    `group` is empty where the alert is told alone; `line` is that of the route, 0 for none.
+    """
 
     id: str
     receiver: str
@@ -130,7 +137,7 @@ class Groups:
                 member.group = key
                 self._within.setdefault(key, set()).add(known.alert)
             if key not in self.groups:
-                self.groups[key] = Group(receiver, way.labels, now_s)
+                self.groups[key] = Group(receiver, way.labels, now_s, way.branch.group_by is None)
                 self.changed_groups.add(key)
             self._ways[key] = way
             member.routed, member.called = True, way.called
@@ -214,7 +221,7 @@ class Groups:
             id=notification_id(group.receiver, event, *again, *steps),
             receiver=group.receiver,
             event=event,
-            group=key,
+            group="" if group.alone else key,
             labels=group.labels,
             alerts=tuple(msgspec.structs.replace(known, members={}) for known, _ in of),
             after=after,

@@ -156,6 +156,25 @@ def test_hours_hold_back_until_they_begin(office: Office) -> None:
     assert office.news() == [("desk", "firing", "A")]
 
 
+def test_a_group_has_a_key_and_an_alert_alone_has_none(office: Office) -> None:
+    office.put("A")
+    office.step()
+    office.news()
+    assert {(told.group, tuple(told.group_labels)) for told in office.got} == {("", ())}
+    office.got.clear()
+    office.use(
+        "route: {receiver: desk, group_by: [], group_wait: 0s, routes: [{matchers: [name=~C], group_by: [name]}]}"
+    )
+    office.put("B")
+    office.put("C")
+    office.step()
+    office.news()
+    assert [(told.group, told.group_labels) for told in office.got] == [
+        ("desk:{}:{}", {}),
+        ("desk:{}/{name=~\"C\"}:{name='C'}", {"name": "C"}),
+    ]
+
+
 def test_rules_that_change_bring_in_others_and_forget_nobody(office: Office) -> None:
     office.use("route: {receiver: desk}")
     office.put("A")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -182,3 +183,22 @@ def test_what_is_wrong_is_said_with_its_place(text: str, problem: str) -> None:
     with pytest.raises(RulesError) as caught:
         routes(text)
     assert str(caught.value).startswith(f"rules.yaml:{problem}")
+
+
+def test_the_example_in_the_docs_is_right_and_does_what_it_says(alert: Alert) -> None:
+    text = (Path(__file__).parents[2] / "docs/rules.md").read_text("utf-8")
+    [example] = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "\nroute:" in block]
+    names = ("desk", "risk", "pager", "head-of-risk", "tech", "research")
+    found = parse(example.encode(), Path("rules.yaml"), receivers=names)
+    tree = Routes(names, found.time_intervals, found.route)
+
+    def told(series: str, escalated: bool = False, **fields: Any) -> set[str]:
+        return set(tree.told(labels(series, alert, **fields), escalated=escalated))
+
+    lent = {"rule": "counterparties", "severity": "critical"}
+    assert told("company=JPM", **lent) == {"risk", "pager", "desk"}
+    assert told("company=JPM", escalated=True, **lent) == {"risk", "pager", "desk", "head-of-risk"}
+    assert told("company=JPM", severity="warning") == {"desk"}
+    assert told("company=AAPL;topic=Earnings", severity="warning") == {"tech"}
+    assert told("theme=bank run", severity="warning") == {"research"}
+    assert tree.escalate_after_s(labels("company=JPM", alert, **lent)) == 600
