@@ -53,8 +53,6 @@ class Guard:
                     headers["cache-control"] = "no-store"
                 if cookie := scope.get("state", {}).get("cookie"):
                     headers.append("set-cookie", cookie)
-                if scope.get("scheme") == "https":
-                    headers["strict-transport-security"] = "max-age=31536000"
             await send(message)
 
         body = await _body(receive)

@@ -1,0 +1,210 @@
+"""The JSON API and the pages, on a real server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from redis import Redis
+
+from alerts.alert import Alert
+from alerts.course import Bin, encode_bin
+from alerts.now import Row, Table
+from alerts.store import LOG
+
+HOSTILE = "<script>alert(1)</script> \u202e'\"><img src=x onerror=alert(1)> {{7*7}} @channel"
+
+
+def _row(series: str, **fields: Any) -> Row:
+    plain: dict[str, Any] = {
+        "series": series, "name": series.partition("=")[2], "kind": series.partition("=")[0], "state": "normal",
+        "window_min": 60, "observed": 3, "others": 17, "expected": 3.1, "low": 0, "high": 7, "z": 0.1,
+        "strength": 0.1, "share": 0.15, "items_min": 0.3, "usual_min": 0.3, "bin_min": 60, "negatives": [1, 2],
+        "totals": [3, 4],
+    }  # fmt: skip
+    return Row(**{**plain, **fields})
+
+
+@pytest.fixture
+def table(store: Redis) -> None:
+    rows = [
+        _row("company=SIVB", state="firing", strength=7.0, observed=19, others=1),
+        _row("topic=Earnings", strength=2.0, items_min=9.0),
+        _row("company=JPM"),
+        _row(f"company={'A' * 100}", name=HOSTILE),
+    ]
+    minute = int(datetime.now(UTC).timestamp() // 60)
+    made = Table(minute=minute, written_at=minute * 60.0, series=4_000, warming_up="", missing=0, rows=rows)
+    store.set("nq:{alerts}:now", msgspec.msgpack.encode(made))
+
+
+def test_now_is_filtered_and_ordered(served: Any, table: None) -> None:
+    def names(query: str) -> list[str]:
+        found = served.client.get(f"/api/v1/now?{query}").json()
+        return [row["series"].partition("=")[2][:8] for row in found["rows"]]
+
+    assert names("limit=2") == ["SIVB", "Earnings"]
+    assert names("kind=topic") == ["Earnings"]
+    assert names("q=jp") == ["JPM"]
+    assert names("state=firing") == ["SIVB"]
+    assert names("order=volume&limit=1") == ["Earnings"]
+    assert served.client.get("/api/v1/now").json()["series"] == 4_000
+    page = served.client.get("/?q=sivb").text
+    assert "SIVB" in page
+    assert "JPM" not in page
+    assert "95 %" in page  # 19 of 20 are negative
+
+
+def test_without_a_table_the_page_says_why(served: Any) -> None:
+    assert served.client.get("/api/v1/now").json()["minute"] is None
+    assert "no minute yet" in served.client.get("/").text
+
+
+def test_what_is_done_is_found_in_the_api_in_redis_and_in_the_audit_log(
+    served: Any, put: Callable[..., Alert], store: Redis
+) -> None:
+    alert = put()
+    path = f"/api/v1/alerts/{alert.id}"
+    done = served.client.post(f"{path}/acknowledge", json={"reason": "mine"}).json()
+    assert (done["event"], done["actor"], done["reason"]) == ("acknowledged", "jo", "mine")
+    again = served.client.post(f"{path}/acknowledge", json={})
+    assert again.status_code == 409
+    assert "jo" in again.json()["detail"]
+    silence = served.client.post(f"{path}/silence", json={"minutes": 60, "reason": "known"}).json()
+    assert served.client.get("/api/v1/alerts?state=silenced").json()["alerts"][0]["silenced"] is True
+    assert served.client.delete(f"/api/v1/silences/{silence['id']}").status_code == 204
+    assert served.client.delete(f"/api/v1/silences/{silence['id']}").status_code == 409
+    assert served.client.post(f"{path}/unacknowledge", json={}).json()["state"] == "firing"
+    assert served.client.post(f"{path}/resolve", json={"reason": "over"}).json()["state"] == "resolved"
+    assert served.client.get("/api/v1/alerts").json()["alerts"] == []
+    assert [a["id"] for a in served.client.get("/api/v1/alerts?state=resolved").json()["alerts"]] == [alert.id]
+    events = [json.loads(fields[b"line"])["event"] for _, fields in store.xrange(LOG)]
+    assert events == ["firing", "acknowledged", "silenced", "unsilenced", "unacknowledged", "resolved"]
+    audit = [(e["who"], e["what"]) for e in served.client.get("/api/v1/audit").json()["entries"]]
+    expected = ["acknowledge", "silence", "expire_silence", "unacknowledge", "resolve"]
+    assert audit == [("jo", what) for what in reversed(expected)]
+    assert all(word in served.client.get("/audit").text for word in ("acknowledge", "mine", "127.0.0.1"))
+
+
+def test_verdicts_and_corrections_are_kept_shown_and_taken_back(
+    served: Any, put: Callable[..., Alert], store: Redis
+) -> None:
+    alert = put()
+    path = f"/api/v1/alerts/{alert.id}"
+    assert served.client.post(f"{path}/verdict", json={"verdict": "false_alarm"}).json()["value"] == "false_alarm"
+    body = {"story": 1, "about": "sentiment", "label": "neutral"}
+    said = served.client.post(f"{path}/correction", json=body).json()
+    assert (said["title"], said["given"], said["value"]) == (alert.stories[1].title, "negative", "neutral")
+    assert served.client.post(f"{path}/correction", json=body | {"label": "rubbish"}).status_code == 422
+    assert served.client.post(f"{path}/correction", json=body | {"story": 50}).status_code == 404
+    assert len(served.client.get(path).json()["said"]) == 2
+    page = served.client.get(f"/alerts/{alert.id}").text
+    assert "sentiment: neutral" in page
+    assert 'aria-pressed="true">False alarm' in page
+    assert served.client.post(f"{path}/verdict", json={"verdict": None}).json()["taken_back"] is True
+    assert [word["about"] for word in served.client.get(path).json()["said"]] == ["sentiment"]
+    assert store.xlen("nq:{desk}:feedback") == 3
+
+
+def test_an_alert_page_shows_the_course_and_marks_words(served: Any, put: Callable[..., Alert], store: Redis) -> None:
+    alert = put()
+    start = int(alert.started_at.timestamp() // 60 // 60 - 5) * 60
+    for hour in range(6):
+        each = Bin(start=start + 60 * hour, span_min=60, negatives=hour * 4, others=9, expected=2.5, low=0, high=6)
+        store.hset(f"nq:{{alerts}}:course:{alert.id}", f"60:{each.start}", encode_bin(each))
+    page = served.client.get(f"/alerts/{alert.id}").text
+    assert "fired" in page
+    assert page.count('<rect class="neg over"') == 4
+    assert len(served.client.get(f"/api/v1/alerts/{alert.id}").json()["course"]) == 6
+
+
+def test_hostile_text_stays_text(served: Any, put: Callable[..., Alert], alert: Alert, table: None) -> None:
+    story = msgspec.structs.replace(
+        alert.stories[0], title=HOSTILE, publisher=HOSTILE, topic=HOSTILE, source=HOSTILE,
+        url="javascript:alert(1)", companies=(HOSTILE,), words=(("<script>", 3.0), ("(", 2.0)),
+    )  # fmt: skip
+    made = put(name=HOSTILE, summary=HOSTILE, stories=(story,), parent="company=<b>")
+    served.client.post(f"/api/v1/alerts/{made.id}/acknowledge", json={"reason": HOSTILE})
+    for path in ("/", "/alerts", f"/alerts/{made.id}", "/audit", "/?q=%3Cscript%3E", "/alerts?q=%22%3E%3Cimg%3E"):
+        page = served.client.get(path).text
+        assert "<script>alert" not in page
+        assert "<img" not in page
+        assert "javascript:" not in page
+        assert " style=" not in page
+        assert "49" not in page or "{{7*7}}" in page
+
+
+def test_rubbish_is_refused_as_a_problem_not_an_error(served: Any, put: Callable[..., Alert]) -> None:
+    alert = put()
+    client, path = served.client, f"/api/v1/alerts/{alert.id}"
+    json_ = {"content-type": "application/json"}
+    answers = [
+        client.get("/api/v1/alerts/xyz"),
+        client.get(f"/api/v1/alerts/{'0' * 32}"),
+        client.get("/api/v1/nowhere"),
+        client.get("/api/v1/now?limit=-1"),
+        client.get("/api/v1/alerts?state=%00"),
+        client.post(f"{path}/acknowledge", content=b"{", headers=json_),
+        client.post(f"{path}/acknowledge", content=b'{"reason": "\\ud800"}', headers=json_),
+        client.post(f"{path}/acknowledge", content=b"[" * 50_000, headers=json_),
+        client.post(f"{path}/acknowledge", content=b"x" * 100_000, headers=json_),
+        client.post(f"{path}/acknowledge", json={"reason": "x" * 501}),
+        client.post(f"{path}/silence", json={"minutes": 10**30, "reason": "x"}),
+        client.post(f"{path}/silence", json={"minutes": 5, "reason": "  "}),
+        client.post("/api/v1/silences", json={"matchers": "((", "minutes": 5, "reason": "x"}),
+        client.post("/api/v1/silences", json={"matchers": 'company=~"("', "minutes": 5, "reason": "x"}),
+        client.delete("/api/v1/silences/none"),
+        client.put("/api/v1/now"),
+    ]
+    for answer in answers:
+        assert 400 <= answer.status_code < 500, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert set(answer.json()) == {"title", "status", "detail"}
+    assert client.get("/alerts/xyz").status_code == 404
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    assert client.post("/signin", content=b"\xff=%ff&" * 99, headers=form).status_code < 500
+
+
+def test_events_tell_of_transitions_and_of_a_new_table(served: Any, put: Callable[..., Alert], store: Redis) -> None:
+    with served.client.stream("GET", "/api/v1/events", timeout=20) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        lines = answer.iter_lines()
+        assert next(lines).startswith("retry")
+        alert = put()
+        event = next(line for line in lines if line.startswith("event"))
+        data = json.loads(next(lines).removeprefix("data: "))
+        assert (event, data["alert"], data["event"]) == ("event: transition", alert.id, "firing")
+        store.set("nq:{alerts}:now:minute", 77)
+        assert next(line for line in lines if line.startswith("event")) == "event: now"
+        assert next(lines) == 'data: {"minute":77}'
+
+
+def test_more_viewers_than_allowed_are_refused(serve: Callable[..., Any]) -> None:
+    served = serve(viewers=1)
+    with served.client.stream("GET", "/api/v1/events", timeout=20) as first:
+        lines = first.iter_lines()
+        assert next(lines).startswith("retry")
+        assert served.reader.get("/api/v1/events").status_code == 503
+
+
+def test_a_redis_that_fails_is_said_and_survived(served: Any, put: Callable[..., Alert], store: Redis) -> None:
+    put()
+    store.set("nq:{alerts}:open2", 1)
+    store.delete("nq:{alerts}:open")
+    store.set("nq:{alerts}:open", "not a set")
+    answer = served.client.get("/api/v1/alerts")
+    assert (answer.status_code, answer.json()["title"]) == (503, "Service Unavailable")
+    store.delete("nq:{alerts}:open")
+    assert served.client.get("/api/v1/alerts").status_code == 200
+
+
+def test_the_openapi_description_names_every_type_it_uses(served: Any) -> None:
+    described = served.client.get("/api/openapi.json").json()
+    raw = json.dumps(described)
+    names = {part.partition('"')[0] for part in raw.split("#/components/schemas/")[1:]}
+    assert names <= set(described["components"]["schemas"])
+    assert all(path.startswith("/api/v1/") for path in described["paths"])
