@@ -151,15 +151,29 @@ def _run(settings: Settings, state_dir: Path, demo: bool) -> None:
         ):
             return
         ensure_topics(plan.bootstrap, kafka)
+        token = _first_token(plan.redis_url)
         for service in plan.services:
             supervisor.start(service.child)
         stream.show(_table(plan, supervisor))
         listens = any(service.name == "listen" for service in plan.services)
         stream.line("up", f"alerts are {'printed here by listen' if listens else 'sent to the receivers configured'}")
+        stream.line("up", f"the desk, where analysts work, is at {plan.desk_url}")
+        if token:
+            stream.line("up", f"sign in there with this token, which is shown only now: {token}")
         stream.line("up", f"state is kept in {state_dir}, each process's whole output in {log_dir}")
         stream.line("up", "Ctrl-C ends all")
         _say_when_ready(supervisor, stream, plan, started_at)
         supervisor.run()
+
+
+def _first_token(redis_url: str) -> str | None:
+    """Make the desk's first token here: what the desk itself prints is kept in its log."""
+    from redis import Redis
+
+    from alerts.desk.auth import Tokens
+
+    with Redis.from_url(redis_url, socket_timeout=10, socket_connect_timeout=5) as redis:
+        return Tokens(redis).first()
 
 
 def _table(plan: Plan, supervisor: Supervisor) -> Table:

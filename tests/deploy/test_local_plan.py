@@ -28,8 +28,8 @@ def env_of(plan, name):
 
 def test_all_of_it_by_default(settings):
     plan = make_plan(settings(), webhook_secret=SECRET, demo=False)
-    assert plan.names == ["kafka", "valkey", "ingest", "stream", "alerts", "listen"]
-    assert plan.stop_order == ["ingest", "stream", "alerts", "listen", "valkey", "kafka"]
+    assert plan.names == ["kafka", "valkey", "ingest", "stream", "alerts", "desk", "listen"]
+    assert plan.stop_order == ["ingest", "stream", "alerts", "desk", "listen", "valkey", "kafka"]
     (webhook,) = json.loads(env_of(plan, "alerts")["NEWSQUAKE_ALERTS__RECEIVERS"])
     assert (webhook["type"], webhook["url"], webhook["secrets"]) == ("webhook", "http://127.0.0.1:9480/", [SECRET])
     assert not any(SECRET in part for service in plan.services for part in service.child.program.argv)

@@ -15,6 +15,7 @@ import pytest
 import redis
 from kafka import KafkaAdminClient
 
+from alerts.desk.auth import Tokens
 from deploy.local.ports import free_ports
 
 pytestmark = pytest.mark.integration
@@ -45,6 +46,7 @@ UP = textwrap.dedent("""
 @pytest.fixture
 def settings(tmp_path):
     names = ("LOCAL__KAFKA", "LOCAL__KAFKA_CONTROLLER", "LOCAL__REDIS", "HTTP__INGEST", "HTTP__ALERTS", "HTTP__LISTEN")
+    names += ("HTTP__DESK", "DESK_")
     *ports, stream = free_ports(len(names) + 1)
     env = {f"NEWSQUAKE_{name}_PORT": str(port) for name, port in zip(names, ports, strict=True)}
     return env | {"NEWSQUAKE_HTTP__STREAM_PORT": str(stream), "NEWSQUAKE_LOCAL__STATE_DIR": str(tmp_path / "state")}
@@ -122,7 +124,7 @@ def test_up_starts_all_serves_is_killed_comes_back_and_ends_in_order(run_up, set
     url = f"redis://127.0.0.1:{settings['NEWSQUAKE_LOCAL__REDIS_PORT']}/0"
 
     first = run_up(settings).read_until("all is up")
-    for name in ("kafka", "valkey", "ingest", "stream", "alerts", "listen"):
+    for name in ("kafka", "valkey", "ingest", "stream", "alerts", "desk", "listen"):
         assert re.search(rf"│ {name} +│ \d+ ", first.output), f"{name} is not in the table"
     assert f"kafka is {bootstrap}" in first.output
     assert "secret given: True" in first.output
@@ -131,6 +133,7 @@ def test_up_starts_all_serves_is_killed_comes_back_and_ends_in_order(run_up, set
     secret = (tmp_path / "state" / "webhook.secret").read_text().strip()
     assert secret not in first.output
     assert not any(secret in part for pid in first.children() for part in psutil.Process(pid).cmdline())
+    (token,) = re.findall(r"nqd_\S+", first.output)
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     topics = {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics()}
     admin.close()
@@ -152,19 +155,21 @@ def test_up_starts_all_serves_is_killed_comes_back_and_ends_in_order(run_up, set
 
     time.sleep(1.5)  # the append-only file is written to disk once a second
     children = first.children()
-    assert len(children) == 6
+    assert len(children) == 7
     first.process.kill()
     wait_until_gone(children)
 
     third = run_up(settings).read_until("all is up")
     client = redis.Redis.from_url(url)
     assert client.get("kept") == b"over a crash"
+    assert Tokens(client).check(token) is not None
+    assert "nqd_" not in third.output, "the first token is shown once"
     client.close()
     children = third.children()
     assert third.end(signal.SIGINT) == 0
     assert alive(children) == set()
     ended = re.findall(r" up +(\w+) ended ", third.output)
-    assert ended == ["ingest", "stream", "alerts", "listen", "valkey", "kafka"]
+    assert ended == ["ingest", "stream", "alerts", "desk", "listen", "valkey", "kafka"]
 
 
 def test_servers_named_by_settings_are_used(run_up, settings, elsewhere):
@@ -172,7 +177,7 @@ def test_servers_named_by_settings_are_used(run_up, settings, elsewhere):
     env |= {"NEWSQUAKE_LOCAL__STREAM_WORKERS": "2"}
     up = run_up(env).read_until("all is up")
     assert f"kafka is {elsewhere['NEWSQUAKE_KAFKA__BOOTSTRAP_SERVERS']}" in up.output
-    assert len(up.children()) == 5
+    assert len(up.children()) == 6
     assert "stream-2" in up.output
     assert up.end() == 0
 

@@ -1,0 +1,155 @@
+"""An analyst at work, in a real browser: what they see without reloading, what they do, and whether all can use it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from redis import Redis
+
+from alerts.alert import Alert
+from alerts.store import LOG
+
+_FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+_PAGES = ("/", "/alerts", "/stream", "/silences", "/health", "/audit")
+
+
+@pytest.fixture(scope="module")
+def browser(service_program: Callable[[str, str], str]) -> Iterator[Browser]:
+    program = service_program("chromium", "chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=list(_FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def sign_in(browser: Browser, served: Any) -> Iterator[Callable[..., Page]]:
+    """Opens the desk, signed in; what goes wrong in the page, and requests elsewhere, fail the test."""
+    wrong: list[str] = []
+    contexts = []
+
+    def open_(width: int = 1000, scheme: str = "light") -> Page:
+        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: None if request.url.startswith(served.url) else wrong.append(request.url))
+        page.goto(f"{served.url}/alerts")
+        page.get_by_label("Token").fill(served.token)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("heading", name="Alerts")).to_be_visible()
+        expect(page.locator("#link")).to_have_text("live")
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert not wrong
+
+
+def test_an_alert_appears_by_itself_and_is_worked_through(
+    sign_in: Callable[..., Page], served: Any, put: Callable[..., Alert], store: Redis
+) -> None:
+    page = sign_in()
+    expect(page.get_by_text("Nothing is surging")).to_be_visible()
+    alert = put()
+    row = page.locator("[data-row]")
+    expect(row).to_contain_text("SIVB")
+    expect(page.get_by_text("SIVB: new alert (critical)")).to_be_visible()
+    page.keyboard.press("j")
+    expect(row).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="SIVB", exact=True)).to_be_visible()
+
+    page.get_by_role("button", name="Acknowledge").click()
+    expect(page.locator("#status")).to_contain_text("jo is on it")
+    expect(page.locator("#history")).to_contain_text("acknowledged by jo")
+    page.get_by_text("Silence …").click()
+    page.get_by_label("Why").first.fill("known problem")
+    page.get_by_role("button", name="Silence SIVB").click()
+    expect(page.locator("#status")).to_contain_text("known problem (jo)")
+    page.get_by_role("button", name="False alarm").click()
+    expect(page.get_by_role("button", name="False alarm")).to_have_attribute("aria-pressed", "true")
+    page.get_by_text("Wrong sentiment").first.click()
+    page.get_by_label("It is").first.select_option("neutral")
+    page.get_by_role("button", name="Say so").first.click()
+    expect(page.get_by_role("button", name="sentiment: neutral").first).to_be_visible()
+    page.get_by_text("Resolve …").click()
+    page.locator("form[action$=resolve]").get_by_label("Why").fill("over")
+    page.get_by_role("button", name="Resolve: it is over for us").click()
+    expect(page.locator("#status")).to_contain_text("resolved")
+
+    events = [json.loads(fields[b"line"])["event"] for _, fields in store.xrange(LOG)]
+    assert events == ["firing", "acknowledged", "silenced", "resolved"]
+    assert served.client.get(f"/api/v1/alerts/{alert.id}").json()["life"]["state"] == "resolved"
+    page.goto(f"{served.url}/audit")
+    for what in ("sign in", "acknowledge", "silence", "false_alarm", "neutral", "resolve"):
+        expect(page.get_by_role("table")).to_contain_text(what)
+
+
+def test_what_another_analyst_does_is_seen_without_reloading(
+    sign_in: Callable[..., Page], served: Any, put: Callable[..., Alert]
+) -> None:
+    alert = put()
+    page = sign_in()
+    page.goto(f"{served.url}/alerts/{alert.id}")
+    expect(page.locator("#link")).to_have_text("live")
+    served.client.post(f"/api/v1/alerts/{alert.id}/acknowledge", json={"reason": "from elsewhere"})
+    expect(page.locator("#history")).to_contain_text("from elsewhere")
+
+
+def test_the_stream_shows_items_as_they_come_filters_and_pauses(sign_in: Callable[..., Page], served: Any) -> None:
+    page = sign_in()
+    page.goto(f"{served.url}/stream")
+    expect(page.locator("#link")).to_have_text("live")
+
+    def item(number: int, sentiment: str) -> None:
+        document = {
+            "id": f"i{number}", "title": f"Headline {number} <b>", "publisher": "Daily", "source": "rss",
+            "seen_at": "2026-01-01T00:00:00Z", "url": "javascript:alert(1)", "companies": ["JPM"],
+        }  # fmt: skip
+        scored = {
+            "document": document, "sentiment": sentiment, "sentiment_probabilities": {sentiment: 0.9},
+            "topic": "Earnings", "topic_probabilities": {"Earnings": 0.8}, "model": "small",
+        }  # fmt: skip
+        served.desk.stream.take(json.dumps(scored).encode())
+
+    item(1, "negative")
+    expect(page.get_by_role("row", name="Headline 1 <b>")).to_be_visible()
+    assert page.locator("#items a").count() == 0
+    page.get_by_label("Sentiment").select_option("positive")
+    expect(page.get_by_role("row", name="Headline 1")).to_be_hidden()
+    page.get_by_label("Sentiment").select_option("")
+    page.get_by_role("button", name="Pause").click()
+    item(2, "neutral")
+    expect(page.locator("#stream-note")).to_contain_text("1 new items wait")
+    assert page.get_by_text("Headline 2").count() == 0
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_text("Headline 2")).to_be_visible()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1000, "light"), (1000, "dark"), (390, "light"), (390, "dark")])
+def test_every_page_can_be_used_by_everybody(
+    sign_in: Callable[..., Page], served: Any, put: Callable[..., Alert], tmp_path: Path, width: int, scheme: str
+) -> None:
+    alert = put()
+    page = sign_in(width, scheme)
+    for path in (*_PAGES, f"/alerts/{alert.id}", "/signin"):
+        page.goto(served.url + path)
+        name = re.sub(r"\W+", "-", path).strip("-") or "now"
+        page.screenshot(path=tmp_path / f"{name[:20]}-{scheme}-{width}.png", full_page=True)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+        found = Axe().run(page).response["violations"]
+        serious = [(v["id"], v["nodes"][0]["html"][:200]) for v in found if v["impact"] in ("serious", "critical")]
+        assert not serious, path
