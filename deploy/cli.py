@@ -20,6 +20,8 @@ COMMANDS = {
     "alerts": "Watch the windows, raise alerts and deliver them.",
     "desk": "Serve the analysts' page, and make tokens for it.",
     "listen": "Receive alerts: verify their signatures and print them.",
+    "receivers": "Show the receivers of alerts, and try one.",
+    "deliveries": "Show what waits for receivers, and send again what was given up.",
     "rules": "Check the file of rules, and say what holds for a series.",
     "detect": "Score a series of counts from a file.",
     "backtest": "Put a history through scoring and detectors, and report its alerts.",

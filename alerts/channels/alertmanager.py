@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from alerts.alert import Alert
 from alerts.channels.channel import HttpChannel, Request, as_json
 from alerts.channels.content import content_of
+from alerts.channels.text import clean
 from alerts.matchers import labels_of
 from alerts.notification import Notification
 from alerts.receivers import AlertmanagerReceiver
@@ -48,7 +49,7 @@ class AlertmanagerChannel(HttpChannel):
         found: dict[str, Any] = {
             "labels": {
                 "alertname": "NewsquakeSurge",
-                **{name: labels[name] for name in _STABLE if labels.get(name)},
+                **{name: text for name in _STABLE if (text := clean(labels.get(name, ""), 200))},
                 "alert_id": alert.id,
                 "severity": severity,
                 **self._labels,

@@ -152,9 +152,10 @@ def _actions(told: Notification, desk: str) -> tuple[tuple[str, str], ...]:
 
 def _part(alert: Alert, stories: int, desk: str) -> Part:
     shown = alert.stories[:stories]
+    name = clean(alert.name, 100) or "(no name)"
     return Part(
-        name=clean(alert.name, 100),
-        sentence=clean(alert.summary, 600),
+        name=name,
+        sentence=clean(alert.summary, 600) or name,
         facts=_facts(alert),
         bars=bars(alert.peak if alert.status == "resolved" else alert.figures),
         stories=tuple(

@@ -52,7 +52,7 @@ class FeishuChannel(HttpChannel):
 def _message(content: Content) -> dict[str, Any]:
     lines: list[list[dict[str, str]]] = []
     for part in content.parts:
-        lines.append([_text(part.sentence or part.name)])
+        lines.append([_text(part.sentence)])
         lines += [[_text(f"{label}: {value}")] for label, value in part.facts]
         lines += [[_text(bar)] for bar in part.bars]
         for story in part.stories:

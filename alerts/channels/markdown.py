@@ -19,7 +19,7 @@ def markdown(content: Content) -> str:
 
 
 def _part(part: Part) -> list[str]:
-    blocks = [fullwidth(part.sentence or part.name)]
+    blocks = [fullwidth(part.sentence)]
     blocks.append("\n".join(f"- **{label}**: {fullwidth(value)}" for label, value in part.facts))
     blocks.append("\n\n".join(part.bars))
     stories = []

@@ -59,7 +59,7 @@ def _part(part: Part) -> list[dict[str, Any]]:
     if stories:
         elements.append({"type": "rich_text_list", "style": "bullet", "elements": stories})
     fields = [_plain(f"{label}: {value}") for label, value in part.facts]
-    return [{"type": "section", "text": _plain(part.sentence or part.name), "fields": fields}, _rich(elements)]
+    return [{"type": "section", "text": _plain(part.sentence), "fields": fields}, _rich(elements)]
 
 
 def _plain(text: str) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def _message(content: Content) -> bytes:
 
 
 def _part(part: Part) -> list[dict[str, Any]]:
-    blocks = [_block(_run(part.sentence or part.name))]
+    blocks = [_block(_run(part.sentence))]
     blocks += [_block(_run(f"{label}: ", weight="bolder"), _run(value)) for label, value in part.facts]
     blocks += [_block(_run(line.replace(" ", "\u00a0"), fontType="monospace")) for line in part.bars]
     for story in part.stories:

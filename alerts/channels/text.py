@@ -22,13 +22,15 @@ def clean(text: str, limit: int) -> str:
     >>> clean("a long headline", 7)
     'a long…'
     """
-    kept = (
-        " " if char.isspace() else char
-        for char in text[: 20 * limit]
-        if char.isspace() or char in _JOINERS or unicodedata.category(char)[0] != "C"
-    )
-    line = _MENTION.sub("@\u200b", " ".join("".join(kept).split()))  # a space of no width: nobody is called @channel
+    text = text[: 4 * limit]
+    if not text.isprintable():
+        text = "".join(" " if char.isspace() else char for char in text if _is_seen(char))
+    line = _MENTION.sub("@\u200b", " ".join(text.split()))  # a space of no width: nobody is called @channel
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def _is_seen(char: str) -> bool:
+    return char.isspace() or char in _JOINERS or unicodedata.category(char)[0] != "C"
 
 
 def fullwidth(text: str) -> str:

@@ -8,6 +8,7 @@ import http.server
 import os
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
 import threading
@@ -121,9 +122,11 @@ def item() -> Callable[..., WindowItem]:
 
 
 class Hooks:
-    """A webhook receiver that answers as told: a status, (status, headers), "reset", "slow"; else 204."""
+    """A receiver that answers as told: a status, (status, headers), "reset", "slow"; else `usual` with `body`."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.usual, self.body = 204, b""
+        self.paths: list[str] = []
         self.answers: list[Any] = []
         self.requests: list[tuple[dict[str, str], bytes]] = []
         hooks = self
@@ -132,7 +135,8 @@ class Hooks:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 hooks.requests.append(({k.lower(): v for k, v in self.headers.items()}, body))
-                answer = hooks.answers.pop(0) if hooks.answers else 204
+                hooks.paths.append(self.path)
+                answer = hooks.answers.pop(0) if hooks.answers else hooks.usual
                 if answer == "slow":
                     hooks.release.wait(10)
                     return
@@ -145,8 +149,10 @@ class Hooks:
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
-                self.send_header("content-length", "0")
+                told = hooks.body if status == hooks.usual else b""
+                self.send_header("content-length", str(len(told)))
                 self.end_headers()
+                self.wfile.write(told)
 
             def handle(self) -> None:
                 with contextlib.suppress(OSError, ValueError):
@@ -161,7 +167,10 @@ class Hooks:
 
         self.release = threading.Event()
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook?token=hidden"
+        if tls is not None:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+        scheme = "http" if tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self.server.server_port}/hook?token=hidden"
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self) -> None:
@@ -176,6 +185,20 @@ def hooks() -> Iterator[Hooks]:
     receiver = Hooks()
     yield receiver
     receiver.close()
+
+
+@pytest.fixture
+def secured() -> Iterator[Callable[[ssl.SSLContext], Hooks]]:
+    """Starts receivers that speak TLS."""
+    started: list[Hooks] = []
+
+    def start(tls: ssl.SSLContext) -> Hooks:
+        started.append(Hooks(tls))
+        return started[-1]
+
+    yield start
+    for receiver in started:
+        receiver.close()
 
 
 @pytest.fixture
