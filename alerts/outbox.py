@@ -301,6 +301,13 @@ class Outbox:
         else:
             self._redis.hset(_DOWN, receiver, msgspec.json.encode(down))
 
+    def troubled(self) -> dict[str, str]:
+        """Return the receivers that are disabled or take nothing, and why."""
+        disabled: Any = self._redis.hgetall(_DISABLED)
+        down: Any = self._redis.hgetall(_DOWN)
+        found = {name.decode(): f"takes nothing: {_down.decode(raw).reason}" for name, raw in down.items()}
+        return found | {name.decode(): f"disabled: {why.decode()}" for name, why in disabled.items()}
+
     def down(self, receiver: str) -> Down | None:
         """Return since when and why a receiver takes nothing; None when it does."""
         raw: Any = self._redis.hget(_DOWN, receiver)

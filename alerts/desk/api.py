@@ -59,9 +59,10 @@ class AuditList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """How newsquake is."""
+    """How newsquake is. `receivers` are those that get nothing now, and why."""
 
     report: Report
+    receivers: dict[str, str]
     warming_up: str
     missing: int
     minute: int | None
@@ -248,6 +249,7 @@ def standing(request: Request) -> Standing:
     table = desk.now.read()
     return Standing(
         report=desk.processes.report(),
+        receivers=desk.outbox.troubled(),
         warming_up=table.warming_up if table else "alerting has not judged a minute yet",
         missing=table.missing if table else 0,
         minute=table.minute if table else None,

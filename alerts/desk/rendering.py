@@ -27,7 +27,7 @@ def environment() -> Environment:
     env.globals.update(
         spark=charts.spark, meter=charts.meter, marked=marked, windows=WINDOWS, label=label, assets=_assets()
     )
-    env.filters.update(when=when, ago=ago, clock=clock, number=number, web=web, query=urlencode)
+    env.filters.update(when=when, ago=ago, clock=clock, number=number, web=web, moment=moment, query=urlencode)
     return env
 
 
@@ -39,6 +39,11 @@ def when(at: datetime) -> str:
     """
     at = at.astimezone(UTC)
     return f"{at.day} {at:%b %Y, %H:%M} UTC"
+
+
+def moment(at_s: float) -> datetime:
+    """Return Unix seconds as a time."""
+    return datetime.fromtimestamp(at_s, UTC)
 
 
 def clock(at: datetime) -> str:

@@ -13,6 +13,7 @@ from alerts.desk.feedback import Said
 from alerts.desk.state import Desk
 from alerts.life import AlertView, Life, Transition
 from alerts.now import Row
+from alerts.outbox import Told
 from alerts.series import kind, label
 
 Listed = Literal["open", "firing", "acknowledged", "silenced", "resolved", "all"]
@@ -53,6 +54,7 @@ class Full(msgspec.Struct, frozen=True, kw_only=True):
     transitions: tuple[Transition, ...]
     course: list[Bin]
     said: list[Said]
+    told: list[Told]
 
 
 class Alerts(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,6 +153,7 @@ def full(desk: Desk, alert_id: str) -> Full | None:
         transitions=view.transitions,
         course=desk.now.course(alert_id),
         said=desk.feedback.of(alert_id),
+        told=desk.outbox.told(alert_id),
     )
 
 

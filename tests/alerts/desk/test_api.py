@@ -14,6 +14,7 @@ from redis import Redis
 from alerts.alert import Alert
 from alerts.course import Bin, encode_bin
 from alerts.now import Row, Table
+from alerts.outbox import Outbox, deliveries, delivery_key, due_key
 from alerts.store import LOG
 
 HOSTILE = "<script>alert(1)</script> \u202e'\"><img src=x onerror=alert(1)> {{7*7}} @channel"
@@ -208,3 +209,21 @@ def test_the_openapi_description_names_every_type_it_uses(served: Any) -> None:
     names = {part.partition('"')[0] for part in raw.split("#/components/schemas/")[1:]}
     assert names <= set(described["components"]["schemas"])
     assert all(path.startswith("/api/v1/") for path in described["paths"])
+
+
+def test_deliveries_stand_with_their_alert_and_receivers_in_trouble_on_the_health_page(
+    served: Any, put: Callable[..., Alert], store: Redis
+) -> None:
+    alert = put()
+    (delivery,) = deliveries("alert.firing", alert, ["risk-desk"], 1_700_000_000.0)
+    outbox = Outbox(store)
+    store.zadd(due_key("risk-desk"), {delivery_key(delivery.id): 0.0})
+    store.set(delivery_key(delivery.id), msgspec.json.encode(delivery))
+    tried = msgspec.structs.replace(delivery, attempts=2, reason="status 500")
+    outbox.retry(tried, 1_700_000_100.0, 1_700_000_050.0)
+    (told,) = served.client.get(f"/api/v1/alerts/{alert.id}").json()["told"]
+    assert (told["receiver"], told["status"], told["attempts"]) == ("risk-desk", "failed", 2)
+    assert "status 500" in served.client.get(f"/alerts/{alert.id}").text
+    outbox.disable("risk-desk", "410 Gone")
+    assert served.client.get("/api/v1/health").json()["receivers"] == {"risk-desk": "disabled: 410 Gone"}
+    assert "410 Gone" in served.client.get("/health").text
