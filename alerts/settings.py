@@ -115,7 +115,7 @@ class ThemesSettings(BaseModel, frozen=True, extra="forbid"):
     )
 
 
-class AlertsSettings(BaseModel, frozen=True, extra="forbid"):
+class AlertsSettings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True):
     """Alerting: windows, detector, evidence and delivery."""
 
     windows: WindowsSettings = Field(default=WindowsSettings(), description="How items are counted.")

@@ -1,0 +1,133 @@
+"""Mail through real SMTP servers: TLS checked by name, sign-in, refusals, and one id however often it is sent."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from email import message_from_bytes, policy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
+
+from alerts.alert import Alert
+from alerts.channels.email import EmailChannel
+from alerts.notification import Notification, notification_id
+from alerts.receivers import EmailReceiver
+
+NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
+
+
+class Box:
+    """A mail box; `answers` are what the server says to messages before it takes one."""
+
+    def __init__(self) -> None:
+        self.mails: list[Any] = []
+        self.answers: list[str] = []
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
+        self.mails.append((envelope.rcpt_tos, message_from_bytes(envelope.content, policy=policy.default)))
+        return self.answers.pop(0) if self.answers else "250 taken"
+
+    async def handle_RCPT(self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any) -> str:
+        if address.startswith("gone@"):
+            return "550 no such user"
+        envelope.rcpt_tos.append(address)
+        return "250 fine"
+
+
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory: pytest.TempPathFactory) -> tuple[trustme.CA, Path]:
+    authority = trustme.CA()
+    file = tmp_path_factory.mktemp("ca") / "ca.pem"
+    authority.cert_pem.write_to_path(str(file))
+    return authority, file
+
+
+@pytest.fixture
+def serve(ca: tuple[trustme.CA, Path]) -> Iterator[Callable[..., tuple[Box, Callable[..., EmailChannel]]]]:
+    """Starts a server; gives its box and what makes a channel to it."""
+    started: list[Controller] = []
+
+    def start(host: str = "127.0.0.1", **options: Any) -> tuple[Box, Callable[..., EmailChannel]]:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        ca[0].issue_cert(host).configure_cert(tls)
+        box = Box()
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            port = sock.getsockname()[1]
+        controller = Controller(box, hostname="127.0.0.1", port=port, tls_context=tls, **options)
+        controller.start()
+        started.append(controller)
+
+        def channel(**more: Any) -> EmailChannel:
+            given = {"name": "mail", "host": "127.0.0.1", "port": port, "ca_file": ca[1], "sender": "nq@bank.example"}
+            given |= {"to": ["desk@bank.example"], "allow_networks": ["127.0.0.0/8"]}
+            return EmailChannel(EmailReceiver.model_validate(given | more))
+
+        return box, channel
+
+    yield start
+    for controller in started:
+        controller.stop()
+
+
+def told(alert: Alert) -> Notification:
+    ident = notification_id(alert.id, "alert.firing")
+    return Notification(id=ident, receiver="mail", event="alert.firing", alerts=(alert,), at=NOW)
+
+
+async def test_a_mail_has_text_and_html_and_one_id(serve: Any, alert: Alert) -> None:
+    box, channel = serve(require_starttls=True)
+    box.answers = ["451 try again"]
+    assert (await channel().send(told(alert), NOW)).outcome == "failed"
+    assert (await channel().send(told(alert), NOW)).outcome == "delivered"
+    (_, first), (to, mail) = box.mails
+    assert to == ["desk@bank.example"]
+    assert first["Message-ID"] == mail["Message-ID"] == f"<{told(alert).id}@bank.example>"
+    assert mail["Subject"] == "Firing, critical: SIVB"
+    assert mail["References"] == f"<{alert.id}@bank.example>"
+    text, html = (part.get_content() for part in mail.iter_parts())
+    assert "Bank shares plunge (Daily, 09 Mar 18:04 UTC)" in text
+    assert '<a href="https://example.org/1" rel="noopener noreferrer">Bank shares plunge</a>' in html
+
+
+async def test_the_certificate_is_checked_by_name(serve: Any, alert: Alert) -> None:
+    box, channel = serve("another.example")
+    result = await channel().send(told(alert), NOW)
+    assert result.outcome == "failed"
+    assert "CERTIFICATE_VERIFY_FAILED" in result.reason
+    assert box.mails == []
+
+
+async def test_the_password_goes_by_tls_and_is_not_told(serve: Any, alert: Alert) -> None:
+    def check(_server: Any, _session: Any, _envelope: Any, _mechanism: str, data: Any) -> AuthResult:
+        return AuthResult(success=data.password == b"hush")
+
+    box, channel = serve(authenticator=check, auth_required=True)
+    assert (await channel(username="nq", password="hush").send(told(alert), NOW)).outcome == "delivered"
+    wrong = await channel(username="nq", password="wr0ng").send(told(alert), NOW)
+    assert (wrong.outcome, "wr0ng" in wrong.reason) == ("failed", False)
+    assert len(box.mails) == 1
+    with pytest.raises(ValueError, match="without TLS"):
+        channel(username="nq", password="hush", security="none")
+
+
+async def test_one_address_of_several_may_be_gone(serve: Any, alert: Alert) -> None:
+    box, channel = serve()
+    result = await channel(to=["desk@bank.example", "gone@bank.example"]).send(told(alert), NOW)
+    assert (result.outcome, result.reason[:6]) == ("delivered", "1 of 2")
+    assert box.mails[0][0] == ["desk@bank.example"]
+    assert (await channel(to=["gone@bank.example"]).send(told(alert), NOW)).outcome == "failed"
+
+
+async def test_a_server_inside_is_not_connected_to_unless_its_network_is_named(serve: Any, alert: Alert) -> None:
+    box, channel = serve()
+    result = await channel(allow_networks=[]).send(told(alert), NOW)
+    assert "127.0.0.1, which is not public" in result.reason
+    assert box.mails == []
