@@ -22,7 +22,7 @@ from alerts.desk.visitors import Analyst, Visitor, address_of, desk_of
 from alerts.life import Transition
 from alerts.silences import Silence
 
-router = APIRouter(prefix="/api/v1", responses=documented(401, 403, 422, 429, 503))
+router = APIRouter(prefix="/api/v1", responses=documented(400, 401, 403, 422, 429, 503))
 
 AlertId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="Id of an alert.")]
 SilenceId = Annotated[str, Path(pattern=r"^[0-9A-Za-z_-]{1,64}$", description="Id of a silence.")]
