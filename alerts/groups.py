@@ -149,7 +149,7 @@ class Groups:
                 self._leave(member.group, known.alert)
         for member in known.members.values():
             self._held_until_s.pop(member.group, None)
-            self._reckon(member.group)
+            self._hasten(member.group, known)
         if not known.members and known.state == "resolved":
             del self.known[known.alert]
 
@@ -259,26 +259,26 @@ class Groups:
             self._ways.pop(key, None)
             self._due_s.pop(key, None)
             self._held_until_s.pop(key, None)
-        elif key in self.groups:
-            self._reckon(key)
 
     def _reckon(self, key: str) -> None:
         """Work out when a group is to be looked at next."""
-        group, way = self.groups.get(key), self._ways.get(key)
-        if group is None:
-            return
-        due_s = math.inf
-        for known in (self.known[alert] for alert in self._within.get(key, ())):
-            member = known.members[group.receiver]
-            event = _news(known, member)
-            if event is not None and (way is None or event in _AT_ONCE or not member.routed):
-                due_s = 0.0
-            elif event is not None and way is not None:
-                begins_s = group.told_s + way.branch.interval_s if group.told_s else group.first_s + way.branch.wait_s
-                due_s = min(due_s, begins_s)
-            elif way is not None and _repeats(known, member):
-                due_s = min(due_s, member.told_s + way.branch.repeat_s)
-        self._due_s[key] = max(due_s, self._held_until_s.get(key, 0.0))
+        if key in self.groups:
+            due_s = (self._member_due_s(key, self.known[alert]) for alert in self._within.get(key, ()))
+            self._due_s[key] = max(min(due_s, default=math.inf), self._held_until_s.get(key, 0.0))
+
+    def _hasten(self, key: str, known: Known) -> None:
+        """Have a group looked at when one of its alerts, which changed, is due; too early a look does no harm."""
+        self._due_s[key] = min(self._due_s.get(key, math.inf), self._member_due_s(key, known))
+
+    def _member_due_s(self, key: str, known: Known) -> float:
+        group, way = self.groups[key], self._ways.get(key)
+        member = known.members[group.receiver]
+        event = _news(known, member)
+        if event is not None:
+            if way is None or event in _AT_ONCE or not member.routed:
+                return 0.0
+            return group.told_s + way.branch.interval_s if group.told_s else group.first_s + way.branch.wait_s
+        return member.told_s + way.branch.repeat_s if way is not None and _repeats(known, member) else math.inf
 
 
 def _news(known: Known, member: Member) -> Event | None:
