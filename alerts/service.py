@@ -47,12 +47,13 @@ class Alerting:
         clock: Callable[[], float] = time.time,
         lead_s: float = TTL_S,
     ) -> None:
+        desk_url: str = "",
         """Take what `AlertEngine` takes. A leader that says nothing for `lead_s` leads no more.
 
         Raises:
             RulesError: the file of rules cannot be used.
         """
-        self._settings = settings
+        self._settings, self._desk_url = settings, desk_url
         self._engine = AlertEngine(
             settings,
             redis_url=redis_url,

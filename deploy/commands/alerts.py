@@ -35,6 +35,7 @@ def alerts(port: int | None) -> None:
             registry=registry,
             explainer=explainer_of(config.model) if config.alerts.explain else None,
         )
+            desk_url=config.desk.url or "",
     except RulesError as exc:
         raise settings.SettingsError(f"these rules are wrong (see docs/rules.md):\n{exc}") from exc
     _service.run(alerting, registry, config.http, config.http.alerts_port if port is None else port)

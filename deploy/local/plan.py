@@ -118,10 +118,13 @@ def make_plan(settings: Settings, *, webhook_secret: str | None, demo: bool) -> 
             newsquake_command(kind),
             {**env, f"NEWSQUAKE_HTTP__{kind.upper()}_PORT": str(port)}
             | (webhook_env if kind in ("alerts", "listen") else {})
-            | (desk_env if kind == "desk" else {}),
+            | (desk_env if kind == "desk" else {})
+            | ({"NEWSQUAKE_DESK__URL": desk_url} if kind == "alerts" else {}),
         )
         return Service(Child(program, stop_s=stop_s), port, what)
 
+    desk_port = settings.desk.port or free_ports(1)[0]
+    desk_url = settings.desk.url or f"http://{loopback_of(settings.desk.host)}:{desk_port}"
     desk_env: dict[str, str] = {}
     services = [service("ingest", http.ingest_port, "reads the sources", stop_s=15.0)]
     for worker in range(local.stream_workers):
@@ -130,14 +133,12 @@ def make_plan(settings: Settings, *, webhook_secret: str | None, demo: bool) -> 
         # A batch that is being scored is finished first.
         services.append(service("stream", port, "scores", stop_s=30.0, number=number))
     services.append(service("alerts", http.alerts_port, "raises and delivers alerts", stop_s=20.0))
-    desk_port = settings.desk.port or free_ports(1)[0]
     asked = settings.desk.processes or [{"name": each.name, "url": each.url(host)} for each in services]
     desk_env |= {
         "NEWSQUAKE_DESK__PORT": str(desk_port),
         "NEWSQUAKE_DESK__PROCESSES": json.dumps([dict(process) for process in asked]),
     }
     services.append(service("desk", http.desk_port, "shows all of it to analysts", stop_s=10.0))
-    desk_url = settings.desk.url or f"http://{loopback_of(settings.desk.host)}:{desk_port}"
     if webhook_secret is not None:
         services.append(service("listen", listen_port, "prints alerts here", stop_s=5.0))
     return Plan(tuple(services), bootstrap, redis_url, local_kafka, local_valkey, host, desk_url)
