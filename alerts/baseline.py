@@ -10,19 +10,23 @@ from numpy.typing import NDArray
 
 from alerts.columns import Columns, Counts, Floats, Ints
 from alerts.rolling import WINDOWS_MIN
+from alerts.season import HOURS_PRIOR, PART_H, PARTS, PARTS_PRIOR, Season, generations, part_of, parts_fade
+from alerts.sessions import Sessions
 
 _FORGET_H = 72.0
 _SLOW_ITEMS, _SLOWEST = 100.0, 0.1  # with fewer items behind it a series forgets more slowly, up to ten times
 _SEASON_FADE = np.float32(np.exp(-1 / 21))  # a day
-_WINSOR_SD = 2.0
+_WINSOR_SD, _WINSOR_WEEK_SD = 2.0, 5.0
 _PRIOR_ITEMS = 10.0
-_SEASON_PRIOR = 44.0
+_WEEK_FADE = parts_fade(6)
 _MARKET_SHARE = 0.2
 _FORGET_DISPERSION_MIN = 10 * 24 * 60.0
 _START, _FLOOR = 0.02, 0.002
 _START_WEIGHT = 800.0  # the starting value counts as known to within 0.05: 1 / 0.05² and, as below, twice that
 _CLIP_SD, _CLIP_SCALE, _FAR_SD, _FAR_WEIGHT = 2.5, 1.15, 3.0, 0.1
-_HOUR_WINDOW = WINDOWS_MIN.index(60)
+_HOUR_WINDOW, _PART_WINDOW = WINDOWS_MIN.index(60), WINDOWS_MIN.index(240)
+_HELD_H = 25  # the last 24 hours and the next
+_LATE_H = 6  # what is older when it comes is not counted
 _OBSERVED, _EXPECTED = 0, 1
 
 
@@ -32,8 +36,10 @@ class Baseline(Columns):
     * odds: hours fade with a time constant of 3 days (of up to 30 for a series with few items); each hour's negatives
       are winsorised at 2 sd, so that a surge does not become normal; 10 items at the parent's odds stand behind each
       series.
-    * season: a factor an hour of day (UTC), negatives over what the odds alone let one expect in the last 3 weeks, with
-      44 expected negatives at the parent's factor behind it (gamma prior; Clayton and Kaldor, Biometrics 1987).
+    * season (`alerts.season`): a factor an hour of day, negatives over what was expected in the last 3 weeks, with 44
+      expected negatives at the parent's factor behind it; a factor a part of the week from the last 6 weeks, with 50
+      behind it. How much a part scatters limits what one tells. Episodes teach the week in full: what comes each Monday
+      is usual on Mondays. What comes every day does not enter the week.
     * dispersion, a window: the mean of (squared residual - what counts alone explain), weighted by how much each
       tells (mean⁴ / variance²), fading over 10 days; residuals clipped at 2.5 sd, and beyond 3 sd they weigh a tenth.
     """
@@ -42,25 +48,34 @@ class Baseline(Columns):
         "negatives": ((), np.float64),
         "others": ((), np.float64),  # each times its hour's factor
         "season": ((2, 24), np.float32),
-        "excess": ((len(WINDOWS_MIN),), np.float64),
-        "weight": ((len(WINDOWS_MIN),), np.float64),
+        "week": ((2, PARTS), np.float16),
+        "excess": ((len(WINDOWS_MIN),), np.float32),
+        "weight": ((len(WINDOWS_MIN),), np.float32),
+        "returned": ((), np.int32),  # the minute of the last return from a silence
+        "late": ((), np.float16),  # the largest factor of what may have come then
         "parents": ((), np.int32),  # a parent stands before its parts; -1 has none
     }
     negatives: Floats
     others: Floats
     season: NDArray[np.float32]
-    excess: Floats
-    weight: Floats
+    week: NDArray[np.float16]
+    excess: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    returned: NDArray[np.int32]
+    late: NDArray[np.float16]
     parents: NDArray[np.int32]
 
-    def __init__(self) -> None:
+    def __init__(self, sessions: Sessions, hour: int) -> None:
+        """`hour` is the clock's hour under way (Unix time // 3600)."""
         super().__init__()
+        self._sessions = sessions
+        self.hour = hour
         self._refresh()
 
     def factor(self, minute: int, columns: Ints | slice = slice(None)) -> Floats:
         """Return the season's factor [series] at a minute, between the middles of hours on a straight line."""
-        hour, past = divmod(minute % 1_440 - 30, 60)
-        now, later = self._factors[hour % 24, columns], self._factors[(hour + 1) % 24, columns]
+        hour, past = divmod(minute - 30, 60)
+        now, later = self._factors[hour % _HELD_H, columns], self._factors[(hour + 1) % _HELD_H, columns]
         factor: Floats = now + (later - now) * (past / 60)
         return factor.astype(np.float64)
 
@@ -72,10 +87,11 @@ class Baseline(Columns):
         now = self.factor(minute, columns)
         factors = np.stack([now, now, self.factor(minute - 30, columns), now, now][: len(others)])
         table = self._factors[:, columns]
-        recent = (minute // 60 - np.arange(4)) % 24
-        for window, chosen in ((3, recent), (4, np.arange(24)))[: max(0, len(others) - 3)]:
-            weighted = np.einsum("hs,hs->s", table[chosen], hours[chosen]) + 0.5 * now
-            factors[window] = weighted / (hours[chosen].sum(0) + 0.5)
+        for window, length in ((3, 4), (4, 24))[: max(0, len(others) - 3)]:
+            chosen = minute // 60 - np.arange(length)
+            items = hours[chosen % 24]
+            weighted = np.einsum("hs,hs->s", table[chosen % _HELD_H], items) + 0.5 * now
+            factors[window] = weighted / (items.sum(0) + 0.5)
         mean: Floats = self.odds[columns] * factors * (others + 0.5)
         return mean
 
@@ -87,16 +103,25 @@ class Baseline(Columns):
     def learn(self, hour: int, totals: Counts, weights: Floats) -> None:
         """Take in one hour's negatives and others [kind, series], with weights from 0 to 1."""
         observed, others = totals[0].astype(float), totals[1].astype(float)
-        factor = self._factors[hour % 24].astype(np.float64)
+        slot = self._sessions.slot(hour)
+        of_hour, of_part = self._season().split(slot)
+        factor = of_hour * of_part
         mean = self.odds * factor * (others + 0.5)
         inverse = 1 / (others + 0.5) + self.dispersion[_HOUR_WINDOW] + 1 / (self.behind + 1.5)
         sd = np.sqrt(mean + mean**2 * inverse)
         # One item more: else the only negative in a hundred quiet hours would count as a fifth, and odds be too low.
         bounded = weights * np.clip(observed, mean - _WINSOR_SD * sd, mean + _WINSOR_SD * sd + 1)
-        season = self.season[:, hour % 24]
+        usual = self.odds * others
+        # The bound of the week is without the week's factor, or what is high on a day would let itself be higher.
+        plain = sd * of_hour / factor
+        most = self.odds * of_hour * (others + 0.5) + _WINSOR_WEEK_SD * plain
+        trust = 1 / (1 + PART_H * self.dispersion[_PART_WINDOW] * usual)
+        week = self.week[:, part_of(slot)]
+        week[:] = week * _WEEK_FADE + trust * np.stack([np.minimum(observed, most), usual * of_hour])
+        season = self.season[:, slot.hour]
         season *= _SEASON_FADE
         season[_OBSERVED] += bounded
-        season[_EXPECTED] += weights * self.odds * others
+        season[_EXPECTED] += weights * usual * of_part
         self._forget()
         self.negatives += bounded
         self.others += weights * factor * others
@@ -118,12 +143,20 @@ class Baseline(Columns):
     def fade(self, first: int, hours: int) -> None:
         """Let so many hours pass, from the clock's hour `first` on, in which nothing was seen."""
         for hour in range(first, first + hours):
-            self.season[:, hour % 24] *= _SEASON_FADE
+            slot = self._sessions.slot(hour)
+            self.season[:, slot.hour] *= _SEASON_FADE
+            self.week[:, part_of(slot)] *= np.float16(_WEEK_FADE)
             self._forget()
         dispersion = np.exp(-hours * 60 / _FORGET_DISPERSION_MIN)
         self.excess *= dispersion
         self.weight *= dispersion
         self._refresh()
+
+    def hear_again(self, minute: int, columns: Ints) -> None:
+        """After a silence items come, of which some were held back: they may be of any of the last hours."""
+        self.returned[columns] = minute
+        self.late[columns] = self._factors[(self.hour - np.arange(_LATE_H + 1)) % _HELD_H][:, columns].max(axis=0)
+        self._expect_late()
 
     def items(self) -> Floats:
         """Return the decayed number of items that each series' own odds rest on."""
@@ -156,20 +189,29 @@ class Baseline(Columns):
 
     def _refresh(self) -> None:
         share = np.full(self.series + 1, _MARKET_SHARE)  # the last entry answers for "no parent"
-        factors = np.ones((24, self.series + 1), dtype=np.float32)
-        level = np.flatnonzero(self.parents < 0)
-        while level.size:
+        for level in generations(self.parents):
             above = self.parents[level]
             negatives = self.negatives[level] + _PRIOR_ITEMS * share[above]
             share[level] = negatives / (negatives + self.others[level] + _PRIOR_ITEMS * (1 - share[above]))
-            observed = self.season[_OBSERVED][:, level] + _SEASON_PRIOR * factors[:, above]
-            factors[:, level] = observed / (self.season[_EXPECTED][:, level] + _SEASON_PRIOR)
-            level = np.flatnonzero(np.isin(self.parents, level))
-        self._factors = factors[:, :-1]
+        held = sorted(range(self.hour - _HELD_H + 2, self.hour + 2), key=lambda hour: hour % _HELD_H)
+        self._factors = self._season().table([self._sessions.slot(hour) for hour in held])
+        self._expect_late()
         self.share: Floats = share[:-1]
         self.odds: Floats = self.share / (1 - self.share)
         self.behind: Floats = self.negatives + _PRIOR_ITEMS * share[self.parents]
         self._refresh_dispersion()
+
+    def _expect_late(self) -> None:
+        """Let the hours between which the factor of a return lies have the largest of what may have come then."""
+        columns = np.flatnonzero(self.returned // 60 > self.hour - _HELD_H)
+        for step in (0, 1):
+            hours = (self.returned[columns] - 30) // 60 + step
+            held = (hours > self.hour + 1 - _HELD_H) & (hours <= self.hour + 1)
+            place = hours[held] % _HELD_H, columns[held]
+            self._factors[place] = np.maximum(self._factors[place], self.late[columns[held]])
+
+    def _season(self) -> Season:
+        return Season(self.season, self.week, self.parents, (HOURS_PRIOR, PARTS_PRIOR), balanced=True)
 
     def _refresh_dispersion(self) -> None:
         estimate = (self.excess + _START_WEIGHT * _START) / (self.weight + _START_WEIGHT)

@@ -188,8 +188,8 @@ class Lifecycle:
             over = seen[0].recent_z < CALM_Z and all(
                 j.recent_z < self._book.rules.limits(j.series, minute).threshold_z for j in seen
             )
-            # A silent feed is not calm: it neither ends an episode nor begins its calm anew.
-            calm = episode.calm if seen[0].state == "no data" else episode.calm + 1 if over else 0
+            # A silent feed is not calm; how calm it was just before is not known either.
+            calm = episode.calm + 1 if over and seen[0].state != "no data" else 0
             alert = episode.alert
             if seen[0].z > alert.peak.z:
                 peak = figures(seen[0])

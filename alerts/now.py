@@ -138,7 +138,7 @@ def table(detector: Detector, now_s: float, rows: int = _ROWS) -> Table:
     mean, size = seen.mean[best, at], seen.size[best, at]
     low, high = central_intervals(mean, size)
     odds = mean / (seen.others[best, at] + 0.5)
-    usual = panel.volume.due(detector.minute // 60)[columns] / 60
+    usual = panel.volume.due()[columns] / 60
     hour = panel.rolling.sums[[NEGATIVES, OTHERS], _HOUR_WINDOW][:, columns].sum(axis=0)
     minutes = lately(panel.rolling.minutes, detector.minute, columns, 2)
     hours = lately(panel.rolling.hours, detector.minute // 60, columns, 1)

@@ -13,6 +13,7 @@ from alerts.columns import Bools, Columns, Counts, Floats, Ints
 from alerts.negbin import signed_root
 from alerts.rolling import COPIES, GUARD_H, NEGATIVES, OTHERS, WINDOWS_MIN, Rolling
 from alerts.sequential import Sequential
+from alerts.sessions import Sessions
 from alerts.volume import Volume
 
 _HOUR_WINDOW = WINDOWS_MIN.index(60)
@@ -65,11 +66,13 @@ class Panel:
     A minute is three calls: `advance`, then, if need be, `append` or `keep`, then `take_in`.
     """
 
-    def __init__(self, minute: int) -> None:
+    def __init__(self, minute: int, sessions: Sessions | None = None) -> None:
+        """Begin after `minute`; `sessions` is the clock that seasons go by, UTC without one."""
+        sessions = sessions or Sessions()
         self.rolling = Rolling(minute)
-        self.baseline = Baseline()
+        self.baseline = Baseline(sessions, minute // 60)
         self.sequential = Sequential()
-        self.volume = Volume()
+        self.volume = Volume(sessions, minute // 60)
         self.episodes = Episodes()
         self._parts: tuple[Columns, ...] = (
             self.rolling,
@@ -93,6 +96,7 @@ class Panel:
         """Go on to the next minute; at a full hour learn from the one that ended 4 h ago, and return its counts."""
         totals = self.rolling.advance()
         if totals is not None:
+            self.baseline.hour = self.volume.hour = self.minute // 60
             self._learn(GUARD_H + 1)
             self.episodes.marked &= np.uint32(~(1 << self.minute // 60 % 24) & 0xFFFFFFFF)
         return totals
@@ -102,7 +106,10 @@ class Panel:
         self.rolling.add(kinds, minutes, columns, counts)
         arrived = np.zeros((3, self.series), dtype=np.int64)
         np.add.at(arrived, (kinds, columns), counts)
-        self.volume.pass_minute(self.minute, arrived.sum(axis=0) > 0)
+        missing = self.volume.missing()
+        self.volume.pass_minute(arrived.sum(axis=0) > 0)
+        if missing.any():
+            self.baseline.hear_again(self.minute, np.flatnonzero(missing & ~self.volume.missing()))
         baseline, sums = self.baseline, self.rolling.sums
         odds = baseline.odds * baseline.factor(self.minute)
         hour = odds * (sums[OTHERS, _HOUR_WINDOW] + 0.5)
@@ -172,11 +179,13 @@ class Panel:
         for ago in range(GUARD_H, -1, -1):
             learnt += self.rolling.hour(ago)
             self._learn(ago)
-        hours = max(0, minute // 60 - self.minute // 60 - GUARD_H - 1)
+        first, hours = self.minute // 60 + 1, max(0, minute // 60 - self.minute // 60 - GUARD_H - 1)
         self.volume.silent_min += minute - self.minute
         self.volume.missed[:] = 0
-        self.baseline.fade(self.minute // 60 + 1, hours)
-        self.volume.fade(hours)
+        self.baseline.hour = minute // 60
+        self.baseline.fade(first, hours)
+        self.volume.fade(first, hours)
+        self.volume.turn(minute // 60)
         self.rolling.clear(minute)
         self.sequential.r[:] = 0
         self.episodes.marked[:] = 0
@@ -185,8 +194,8 @@ class Panel:
     def append(self, parents: list[int]) -> None:
         """Append a series for each of `parents`, its parent's column; -1 has none."""
         for part in self._parts:
-            if part is self.baseline:
-                self.baseline.append(parents)
+            if isinstance(part, Baseline | Volume):
+                part.append(parents)
             else:
                 part.grow(len(parents))
 
@@ -202,6 +211,7 @@ class Panel:
 
     def restore(self, minute: int, state: dict[str, NDArray[Any]]) -> None:
         """Take over what `state` returned at `minute`."""
+        self.baseline.hour = self.volume.hour = minute // 60
         for part in self._parts:
             part.restore({name: state[f"{type(part).__name__}.{name}"] for name in part.fields})
         self.rolling.minute = minute

@@ -58,6 +58,13 @@ class SurgeSettings(BaseModel, frozen=True, extra="forbid"):
     warm_up_items: int = Field(
         default=100, ge=0, description="Items of the market learnt from before anything is judged."
     )
+    exchange: str = Field(
+        default="XNYS",
+        pattern=r"^(none|[A-Z0-9]{4})$",
+        description="Exchange (MIC, ISO 10383: `XNYS`, `XLON`, `XTKS` and 70 others) by whose sessions and holidays the "
+        "usual is told: pre-market, session, after hours, weekend. `none`: by hour (UTC) and day of the week alone. "
+        "A change makes the detector learn again.",
+    )
     max_series: int = Field(
         default=20_000, ge=1, description="Series tracked at most; counts of further ones are left out and counted."
     )

@@ -32,6 +32,7 @@ from alerts.panel import Panel, Strengths
 from alerts.rolling import COPIES, NEGATIVES, OTHERS, WINDOWS_MIN
 from alerts.rules import Rules
 from alerts.series import containers, parent
+from alerts.sessions import Sessions
 from alerts.settings import SurgeSettings
 from alerts.windows import COPY, NEGATIVE, Count
 
@@ -40,7 +41,7 @@ State = Literal["warming up", "no data", "normal", "pending", "firing"]
 CALM_Z = 1.75
 """An episode is calm while `recent_z` is below this."""
 _FORGET_MIN = 14 * 1_440
-_SNAPSHOT_VERSION = 3
+_SNAPSHOT_VERSION = 4
 _KINDS = {NEGATIVE: NEGATIVES, COPY: COPIES}
 _ORPHAN = -1
 
@@ -100,6 +101,7 @@ _NOTHING_TESTED = Tested(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int3
 
 class _Snapshot(msgspec.Struct, frozen=True):
     version: int
+    exchange: str
     minute: int
     hours: int
     last_hour: int
@@ -116,6 +118,7 @@ class Detector:
 
     def __init__(self, settings: SurgeSettings | None = None) -> None:
         self._settings = settings or SurgeSettings()
+        self._sessions = Sessions(self._settings.exchange)
         self.rules: Rules | None = None  # without any the settings hold for every series
         self._names: list[str] = []
         self._columns: dict[str, int] = {}
@@ -257,7 +260,14 @@ class Detector:
         """Return all state, compressed."""
         packed = {name: (a.dtype.str, list(a.shape), a.tobytes()) for name, a in self._panel.state().items()}
         state = _Snapshot(
-            _SNAPSHOT_VERSION, self.minute, self._hours, self._last_hour, self._learnt, self._names, packed
+            _SNAPSHOT_VERSION,
+            self._sessions.exchange,
+            self.minute,
+            self._hours,
+            self._last_hour,
+            self._learnt,
+            self._names,
+            packed,
         )
         return zlib.compress(msgspec.msgpack.encode(state), level=1)
 
@@ -271,6 +281,8 @@ class Detector:
             state = msgspec.msgpack.decode(zlib.decompress(snapshot), type=_Snapshot)
             if state.version != _SNAPSHOT_VERSION:
                 raise SnapshotError(f"the snapshot has version {state.version}, this detector {_SNAPSHOT_VERSION}")
+            if state.exchange != self._sessions.exchange:
+                raise SnapshotError(f"its seasons are by {state.exchange}'s clock, not {self._sessions.exchange}'s")
             arrays = {
                 name: np.frombuffer(raw, np.dtype(kind)).reshape(shape)
                 for name, (kind, shape, raw) in state.arrays.items()
@@ -284,7 +296,7 @@ class Detector:
         self._columns = {name: column for column, name in enumerate(self._names)}
 
     def _reset(self, minute: int) -> None:
-        self._panel = Panel(minute)
+        self._panel = Panel(minute, self._sessions)
         self._tested = _NOTHING_TESTED
         self._names, self._columns = [], {}
         self._hours, self._last_hour = 0, -1  # hours with items: one item with a wrong time is no history
@@ -369,7 +381,7 @@ class Detector:
         shown = np.flatnonzero(surges | always)
         if not shown.size:
             return []
-        due, coverage = panel.volume.due(self.minute // 60), panel.volume.known_hours()
+        due, coverage = panel.volume.due(), panel.volume.known_hours()
         missing, history = panel.volume.missing(), panel.baseline.items()
         cold = bool(self.warming_up())
         found = []

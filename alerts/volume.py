@@ -2,47 +2,70 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alerts.columns import Bools, Columns, Counts, Floats, Ints
+from alerts.season import PARTS, Season, part_of, parts_fade
+from alerts.sessions import Sessions
 
 SILENT_ITEMS = 20.0
-"""So many items must have been due since the last one before a series has no data."""
-_OUTAGE_ITEMS = 10.0  # an hour without an item in which so many were due teaches nothing
+"""So many items must have been due since the last one before a series has no data ..."""
+SILENT_MIN = 15
+"""... and so many minutes be silent, since feeds that are polled bring their items at once."""
+_OUTAGE_ITEMS = 10.0  # an hour without an item in which so many were due says little of how many are usual
 _GIVE_UP_MIN = 3 * 1_440
-_FORGET_H, _FORGET_SEASON_H = 240.0, 28 * 24.0
-_PRIOR = 10.0
+_FORGET_H = 240.0
+_HOURS_FADE, _WEEK_FADE = float(np.exp(-1 / 28)), parts_fade(6)
+_PRIORS = (10.0, 4.0)
+_HOURS_MOST, _WEEK_MOST = 300.0, 60.0  # items that an hour's worth tells at most, since volume comes in bursts
+_QUIET = 0.05  # a part of the week with less of the usual than this is one in which nothing is due
 _WINSOR, _WINSOR_ITEMS = 3.0, 3.0
-_WEEKDAY, _WEEKEND = 24, 25  # slots of the season behind those of the hours
 _ITEMS, _DUE = 0, 1
 
 
 class Volume(Columns):
-    """Items an hour: a level that fades over 10 days times factors of the hour of day (UTC) and of weekend or not.
+    """Items an hour: a level that fades over 10 days times factors of the hour of day and of the part of the week.
 
     An hour counts for three times what was due (and 3 items) at most, so that a burst is not expected again. While
-    nothing comes, what would have been due adds up: from 20 items on the series has no data. After three days of that
-    the silence is learnt as the new usual.
+    nothing comes, what would have been due adds up: from 20 items and 15 minutes on the series, and all that it
+    contains, has no data. Such hours do not lower the level, but the season learns from them: a feed that rests at
+    weekends is not silent then. After three days the silence is learnt as the new usual.
     """
 
     fields: ClassVar = {
         "level": ((2,), np.float64),
-        "season": ((2, 26), np.float32),
+        "season": ((2, 24), np.float16),
+        "week": ((2, PARTS), np.float16),
         "missed": ((), np.float32),  # items due since the last one
         "silent_min": ((), np.int32),
+        "parents": ((), np.int32),  # a parent stands before its parts; -1 has none
     }
     level: Floats
-    season: NDArray[np.float32]
+    season: NDArray[np.float16]
+    week: NDArray[np.float16]
     missed: NDArray[np.float32]
     silent_min: NDArray[np.int32]
+    parents: NDArray[np.int32]
 
-    def due(self, hour: int) -> Floats:
-        """Return the items [series] that are usual in a clock's hour (Unix time // 3600)."""
-        due: Floats = self.level[_ITEMS] / np.maximum(self.level[_DUE], 1.0) * self._factor(hour)
-        return due
+    def __init__(self, sessions: Sessions, hour: int) -> None:
+        """`hour` is the clock's hour under way (Unix time // 3600)."""
+        super().__init__()
+        self._sessions = sessions
+        self.turn(hour)
+
+    def turn(self, hour: int) -> None:
+        """The clock's hour under way is `hour`."""
+        self.hour = hour
+        of_hour, of_part = self._season().split(self._sessions.slot(hour))
+        self._factor = np.where((of_hour < _QUIET) | (of_part < _QUIET), 0.0, of_hour * of_part).astype(np.float32)
+
+    def due(self) -> Floats:
+        """Return the items [series] that are usual in the hour under way."""
+        return self._usual() * self._factor
 
     def rate(self, columns: Ints | slice = slice(None)) -> Floats:
         """Return the usual items a minute [series], all hours taken together."""
@@ -50,47 +73,80 @@ class Volume(Columns):
         return rate
 
     def missing(self) -> Bools:
-        """Return which series have no data."""
-        silent: Bools = (self.missed >= SILENT_ITEMS) & (self.silent_min <= _GIVE_UP_MIN)
-        return silent
+        """Return which series have no data: they are silent, or what contains them is."""
+        silent = (self.silent_min >= SILENT_MIN) & (self.silent_min <= _GIVE_UP_MIN)
+        return self._with_parts(silent & (self.missed >= SILENT_ITEMS))
 
     def known_hours(self) -> Floats:
         """Return the part [series] of the day's hours of which items are known."""
-        known: Floats = (self.season[_ITEMS, :24] > 0.5).mean(axis=0)
+        known: Floats = (self.season[_ITEMS] > 0.5).mean(axis=0)
         return known
 
-    def pass_minute(self, minute: int, heard: Bools) -> None:
-        """Count a minute, in which the series `heard` got items."""
-        self.missed += (self.due(minute // 60) / 60).astype(np.float32)
+    def pass_minute(self, heard: Bools) -> None:
+        """Count a minute of the hour under way, in which the series `heard` got items."""
+        self.missed += (self.due() / 60).astype(np.float32)
         self.silent_min += 1
         self.missed[heard] = 0
         self.silent_min[heard] = 0
 
     def learn(self, hour: int, items: Counts, skipped: Bools) -> None:
         """Take in the items [series] of a clock's hour, but for the series `skipped`."""
-        due, factor = self.due(hour), self._factor(hour)
+        slot = self._sessions.slot(hour)
+        of_hour, of_part = self._season().split(slot)
+        due = self._usual() * of_hour * of_part
         outage = (items == 0) & (due >= _OUTAGE_ITEMS) & (self.silent_min <= _GIVE_UP_MIN)
-        taken = ~(skipped | outage)
+        outage = self._with_parts(outage) & (items == 0)
         new = self.level[_DUE] < 24  # without a day's history nothing is too much
-        bounded = np.where(new, items, np.minimum(items, _WINSOR * due + _WINSOR_ITEMS)) * taken
-        for slot in (hour % 24, self._day(hour)):
-            own = (self.season[_ITEMS, slot] + _PRIOR) / (self.season[_DUE, slot] + _PRIOR)
-            self.season[_ITEMS, slot] += bounded
-            self.season[_DUE, slot] += np.where(new, bounded, taken * due / own)
-        self.fade(1)
-        self.level[_ITEMS] += bounded
-        self.level[_DUE] += taken * factor
+        bounded = np.where(new, items, np.minimum(items, _WINSOR * due + _WINSOR_ITEMS))
+        for counts, place, factor, most, fade in (
+            (self.season, slot.hour, of_hour, _HOURS_MOST, _HOURS_FADE),
+            (self.week, part_of(slot), of_part, _WEEK_MOST, _WEEK_FADE),
+        ):
+            expected = np.where(new, bounded, due / factor)
+            told = ~skipped / (1 + expected / most) * np.stack([bounded, expected])
+            counts[:, place] = counts[:, place] * fade + told
+        self.level *= np.exp(-1 / _FORGET_H)
+        taken = ~(skipped | outage)
+        self.level[_ITEMS] += bounded * taken
+        self.level[_DUE] += taken * of_hour * of_part
+        self.turn(self.hour)
 
-    def fade(self, hours: int) -> None:
-        """Forget as much as in `hours`."""
+    def fade(self, first: int, hours: int) -> None:
+        """Forget as much as in so many hours, from the clock's hour `first` on."""
         self.level *= np.exp(-hours / _FORGET_H)
-        self.season *= np.float32(np.exp(-hours / _FORGET_SEASON_H))
+        for hour in range(first, first + hours):
+            slot = self._sessions.slot(hour)
+            self.season[:, slot.hour] *= np.float16(_HOURS_FADE)
+            self.week[:, part_of(slot)] *= np.float16(_WEEK_FADE)
 
-    @staticmethod
-    def _day(hour: int) -> int:
-        return _WEEKEND if (hour // 24 + 3) % 7 >= 5 else _WEEKDAY  # the first day of Unix time was a Thursday
+    def append(self, parents: list[int]) -> None:
+        """Append a series for each of `parents`, its parent's column."""
+        self.grow(len(parents))
+        self.parents[self.series - len(parents) :] = parents
+        self.turn(self.hour)
 
-    def _factor(self, hour: int) -> Floats:
-        slots = self.season[:, [hour % 24, self._day(hour)]].astype(np.float64) + _PRIOR
-        factor: Floats = (slots[_ITEMS] / slots[_DUE]).prod(axis=0)
-        return factor
+    def keep(self, columns: Ints) -> None:
+        """Keep only these series, in rising order; each one's parent must be among them."""
+        moved = np.full(self.series + 1, -1, dtype=np.int32)  # the last entry answers for "no parent"
+        moved[columns] = np.arange(len(columns))
+        super().keep(columns)
+        self.parents[:] = moved[self.parents]
+        self.turn(self.hour)
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take over what `state` returned."""
+        super().restore(state)
+        self.turn(self.hour)
+
+    def _usual(self) -> Floats:
+        usual: Floats = self.level[_ITEMS] / np.maximum(self.level[_DUE], 1.0)
+        return usual
+
+    def _season(self) -> Season:
+        return Season(self.season, self.week, self.parents, _PRIORS, balanced=False)
+
+    def _with_parts(self, chosen: Bools) -> Bools:
+        """Return which series are chosen, or contained in what is."""
+        for _ in range(2):  # the market, companies, their topics
+            chosen = chosen | np.append(chosen, False)[self.parents]
+        return chosen

@@ -19,6 +19,7 @@ def alerts(port: int | None) -> None:
     """Watch the windows, raise alerts and deliver them."""
     from alerts.rules_file import RulesError
     from alerts.service import Alerting
+    from alerts.sessions import ExchangeError
     from deploy.explainer import explainer_of
 
     config = settings.load()
@@ -34,10 +35,12 @@ def alerts(port: int | None) -> None:
             partitions=config.kafka.partitions,
             registry=registry,
             explainer=explainer_of(config.model) if config.alerts.explain else None,
-        )
             desk_url=config.desk.url or "",
+        )
     except RulesError as exc:
         raise settings.SettingsError(f"these rules are wrong (see docs/rules.md):\n{exc}") from exc
+    except ExchangeError as exc:
+        raise settings.SettingsError(f"alerts.surge.exchange: {exc}") from exc
     _service.run(alerting, registry, config.http, config.http.alerts_port if port is None else port)
 
 

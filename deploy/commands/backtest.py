@@ -81,6 +81,7 @@ def run(
 
     from alerts.rules import Rules
     from alerts.rules_file import RulesError
+    from alerts.sessions import ExchangeError
     from deploy.local.errors import LocalError
     from deploy.local.servers import LocalValkey
     from ingest.settings import ReplaySettings
@@ -158,7 +159,7 @@ def run(
                     events=known,
                     verdict=verdict,
                 )
-    except (HistoryError, RulesError, LocalError, ModelError, RedisError, OSError, sqlite3.Error) as exc:
+    except (HistoryError, RulesError, ExchangeError, LocalError, ModelError, RedisError, OSError, sqlite3.Error) as exc:
         fail(exc)
     return _told(taken, result, kept.asked, out, [*notes, *(f"{events}: {each}" for each in unreadable[:5])])
 
