@@ -11,8 +11,24 @@ from alerts.alert import Alert
 from alerts.notification import Held, Notification, decode_notification, notification_id
 from alerts.outbox import Delivery, delivery_of
 
-MAX_HELD = 500
 _MAX_ALERTS, _WITH_EVIDENCE = 200, 20
+
+
+def foldable(due: Sequence[Delivery]) -> list[Delivery]:
+    """Return those of the deliveries, from the first, that one digest can stand for: of 200 alerts at most.
+
+    A digest among them ends it: it is told by itself, and in its turn.
+
+    Raises:
+        AlertError: one of them cannot be read.
+    """
+    members, alerts = list[Delivery](), set[str]()
+    for delivery in due:
+        alerts |= {alert.id for alert in decode_notification(delivery.body).alerts}
+        if delivery.event == "alert.digest" or (members and len(alerts) > _MAX_ALERTS):
+            break
+        members.append(delivery)
+    return members
 
 
 def digest_of(members: Sequence[Delivery], at: datetime) -> Delivery:
@@ -34,7 +50,7 @@ def digest_of(members: Sequence[Delivery], at: datetime) -> Delivery:
             known = alerts.get(alert.id)
             if known is None or alert.revision >= known.revision:
                 alerts[alert.id] = alert
-    last = sorted(alerts.values(), key=lambda alert: (alert.severity != "critical", alert.started_at))[:_MAX_ALERTS]
+    last = sorted(alerts.values(), key=lambda alert: (alert.severity != "critical", alert.started_at))
     bare = [msgspec.structs.replace(alert, stories=(), also=(), children=()) for alert in last[_WITH_EVIDENCE:]]
     told = Notification(
         id=notification_id("digest", *(member.id for member in members)),

@@ -39,6 +39,7 @@ class _Kind(msgspec.Struct):
     type: str
 
 
+_SHORT = 100
 _encoder = msgspec.json.Encoder()
 _kind = msgspec.json.Decoder(_Kind)
 _message = msgspec.json.Decoder(Message)
@@ -46,7 +47,7 @@ _group = msgspec.json.Decoder(GroupMessage)
 
 
 def body_of(told: Notification) -> bytes:
-    """Return the body, at most `MAX_BODY_BYTES`: stories, then parts, then alerts and held messages make room."""
+    """Return the body, at most `MAX_BODY_BYTES`: evidence, then summaries, alerts and held messages make room."""
     if told.event != "alert.digest" and len(told.alerts) == 1:
         return message_body(told.event, told.alerts[0])
     kind = msgspec.convert(told.event.replace("alert.", "group."), GroupEvent)
@@ -73,8 +74,12 @@ def body_of(told: Notification) -> bytes:
             return body
         if stories:
             stories -= 1
-        elif len(alerts) > len(held):
+        elif any(len(one.summary) > _SHORT for one in held):
+            held = [msgspec.structs.replace(one, summary=one.summary[:_SHORT]) for one in held]
+        elif alerts:
             del alerts[-1 - len(alerts) // 8 :]
+        elif any(one.summary for one in held):
+            held = [msgspec.structs.replace(one, summary="") for one in held]
         else:
             del held[-1 - len(held) // 8 :]
 

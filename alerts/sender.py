@@ -15,7 +15,7 @@ from redis import RedisError
 from alerts.alert import AlertError
 from alerts.breaker import Breaker, Pace
 from alerts.channels.channel import Channel, Result
-from alerts.digest import MAX_HELD, digest_of
+from alerts.digest import digest_of, foldable
 from alerts.metrics import AlertsMetrics
 from alerts.notification import decode_notification
 from alerts.outbox import Delivery, Outbox, Queued
@@ -27,7 +27,7 @@ RETRY_S = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 KEEP_S = sum(RETRY_S) * 1.2
 """How long a delivery is kept that is not tried on that schedule, because its receiver is down or wants no more now."""
 _LIMITED_S = 30.0
-_SEEN = 200
+_SEEN, _SWEPT = 200, 5_000
 
 
 class Sender:
@@ -94,7 +94,7 @@ class Sender:
             return False
         if self._breaker.down is not None:
             return self._probe(now_s)
-        due = self._outbox.due(self._name, now_s, MAX_HELD if room == 1 and self._channel.digests else 1)
+        due = self._outbox.due(self._name, now_s, (room == 1 and self._channel.digests) or 1)
         if not due:
             return False
         delivery = due[0]
@@ -108,8 +108,10 @@ class Sender:
 
     def _folded(self, due: list[Delivery], now_s: float) -> Delivery | None:
         """Put one digest in the place of what is due, None when somebody moved them meanwhile."""
-        members = [delivery for delivery in due if delivery.event != "alert.digest"]
         try:
+            members = foldable(due)
+            if len(members) < 2:
+                return due[0]
             digest = digest_of(members, datetime.fromtimestamp(now_s, UTC))
         except AlertError:
             return due[0]  # one that cannot be read is given up when it is tried
@@ -121,7 +123,7 @@ class Sender:
 
     def _probe(self, now_s: float) -> bool:
         """Try one delivery of a receiver that is down, another each time; give up those that are too old."""
-        waiting = self._outbox.queued(self._name, 10 * MAX_HELD)
+        waiting = self._outbox.queued(self._name, _SWEPT)
         for queued in waiting:
             if queued.delivery.created_s < now_s - KEEP_S:
                 self._dead(queued.delivery, f"not taken for {KEEP_S / 86_400:.0f} days", now_s)

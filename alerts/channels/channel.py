@@ -39,13 +39,13 @@ class Result(msgspec.Struct, frozen=True):
 class Channel(Protocol):
     """A way to a receiver. `shown` is its address without path and query, where tokens stand.
 
-    `digests` says whether many notifications can be told in one.
+    `digests` is how many notifications can be told in one; 0 when each must be told.
     """
 
     name: str
     shown: str
     per_minute: int
-    digests: bool
+    digests: int
 
     async def send(self, told: Notification, now: datetime) -> Result:
         """Make one attempt at `now` (UTC); never raises for what a network or a receiver does."""
@@ -79,7 +79,7 @@ class Answer(msgspec.Struct, frozen=True):
 class HttpChannel:
     """Posts what a format makes of a notification, one request after the other. Formats derive from it."""
 
-    digests = True
+    digests = 500
     reads_answer = False  # whether the body of an answer says more than its status
 
     def __init__(self, settings: BaseReceiver, url: SecretStr) -> None:

@@ -14,7 +14,7 @@ from alerts.notification import Notification
 Mood = Literal["critical", "warning", "resolved", "info"]
 
 SIGNS: dict[Mood, str] = {"critical": "🔴", "warning": "🟠", "resolved": "🟢", "info": "🔵"}
-_MAX_ALERTS, _MAX_LINES, _MAX_STORIES = 8, 20, 8
+_MAX_ALERTS, _MAX_LINES, _MAX_STORIES = 8, 50, 8
 _BAR_CELLS = 16
 
 

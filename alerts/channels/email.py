@@ -26,7 +26,7 @@ TIMEOUT_S = 30.0
 class EmailChannel:
     """Sends one mail a notification; its `Message-ID` is the same whenever it is sent again."""
 
-    digests = True
+    digests = 500
 
     def __init__(self, settings: EmailReceiver) -> None:
         self.name, self.per_minute = settings.name, settings.per_minute

@@ -18,7 +18,7 @@ from alerts.series import kind
 class PagerDutyChannel(HttpChannel):
     """Posts one event for each alert. A digest cannot stand for events: beyond the limit they wait."""
 
-    digests = False
+    digests = 0
 
     def __init__(self, settings: PagerDutyReceiver) -> None:
         super().__init__(settings, settings.url)

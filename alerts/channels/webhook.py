@@ -14,6 +14,8 @@ from alerts.receivers import WebhookReceiver, check_secret
 class WebhookChannel(HttpChannel):
     """Posts `alerts.message`'s body; receivers know a repeated message by its `webhook-id`."""
 
+    digests = 60  # all of them fit into a body
+
     def __init__(self, settings: WebhookReceiver) -> None:
         super().__init__(settings, settings.url)
         self._signers = [check_secret(secret.get_secret_value()) for secret in settings.secrets]

