@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from alerts.alert import MAX_ALSO, Alert, Also, Figures, alert_id, at_end_of
+from alerts.copies import different
 from alerts.discovery import Discovery
 from alerts.evidence import figures, mostly_about, publishers, stories, summary
 from alerts.families import MOST, Families
@@ -179,9 +180,14 @@ class Book:
         limits = self.rules.limits(judgement.series, judgement.minute)
         if limits.muted:
             return None
-        items = evidence(judgement)
+        listed = evidence(judgement)
+        items, unlisted = different(listed), max(0, judgement.observed - len(listed))
+        reprints = (len(listed) - len(items)) / max(1, len(listed))
+        too_few = judgement.observed * (1 - reprints) < limits.minimum_count
+        if reprints and (too_few or self.families.less(judgement.series, reprints) < limits.threshold_z):
+            self._metrics.held.labels(reason="copies").inc()
+            return None
         behind = publishers(items)
-        unlisted = max(0, judgement.observed - len(items))
         # What the full lists of evidence left out may be of other publishers: in doubt, tell.
         if behind + unlisted < limits.minimum_publishers:
             self._metrics.held.labels(reason="publishers").inc()

@@ -67,6 +67,12 @@ class Families:
             return None
         return _given(seen, (peak.observed + _PRIOR) / (peak.expected + _PRIOR))
 
+    def less(self, series: str, part: float) -> float:
+        """Return the strength of `series` without that part of each window's negatives."""
+        seen = self._detector.stand([series])
+        z = signed_root(seen.observed[:, 0].astype(float) * (1 - part), seen.mean[:, 0], seen.size[:, 0])
+        return _fallen(seen, z)
+
     def leading(self, outer: Judgement, surged: Iterable[str] = ()) -> tuple[Child, ...]:
         """Return the parts of `outer` with most of its excess, the largest first; `surged` are named as surging."""
         parts = self._detector.parts(outer.series)

@@ -46,8 +46,8 @@ class AlertsMetrics:
         )
         self.held = Counter(
             f"{name}held",
-            "Surging minutes of a series that opened no alert, by reason: warming_up, publishers, discovery (not rare "
-            "enough among all tests of late), muted (by a rule).",
+            "Surging minutes of a series that opened no alert, by reason: warming_up, publishers, copies (no surge "
+            "without its reprints), discovery (not rare enough among all tests of late), muted (by a rule).",
             ["reason"],
             registry=registry,
         )
@@ -134,7 +134,7 @@ class AlertsMetrics:
                 metric.labels(kind=kind)
         for event in ("firing", "escalated", "acknowledged", "resolved", "repeated"):
             self.notifications.labels(event=f"alert.{event}")
-        for reason in ("warming_up", "publishers", "discovery", "muted"):
+        for reason in ("warming_up", "publishers", "copies", "discovery", "muted"):
             self.held.labels(reason=reason)
         for outcome in ("explained", "failed", "late", "busy"):
             self.explained.labels(outcome=outcome)

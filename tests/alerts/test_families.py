@@ -242,6 +242,20 @@ def test_a_surge_that_is_not_rare_among_all_tests_is_held(newsroom: Newsroom) ->
     assert 0 < alert.expected_false_share < 0.5
 
 
+def test_reprints_that_only_their_words_tell_are_no_surge(newsroom: Newsroom) -> None:
+    title = "Lumen Harbour halts withdrawals after regulator freezes deposits"
+    for minute in range(12):
+        reprints = [newsroom.news("C3", title=f"{title} {word}") for word in ("today", "again")]
+        newsroom.pass_minute([*newsroom.usual(40, 6), *(reprints if minute % 2 else [])])
+    judged = newsroom.detector.judge("company=C3")
+    assert judged is not None
+    assert judged.state == "pending"
+    assert newsroom.fired() == []
+    for _ in range(10):
+        newsroom.pass_minute([*newsroom.usual(40, 6), *(newsroom.news("C3") for _ in range(4))])
+    assert [company_of(alert.series) for alert in newsroom.fired()] == ["C3"]
+
+
 Plan = list[tuple[str, int, int, int]]
 _SURGES = st.tuples(
     st.sampled_from(["C1", "C2", "C3", "all"]), st.integers(0, 60), st.integers(5, 40), st.integers(1, 5)

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import numpy as np
+from prometheus_client import CollectorRegistry
 
+from alerts.discovery import Discovery
+from alerts.lifecycle import Lifecycle
+from alerts.metrics import AlertsMetrics
 from alerts.panel import Panel
 from alerts.rolling import COPIES, NEGATIVES, OTHERS
-from alerts.settings import SurgeSettings
-from alerts.surge import CALM_Z
+from alerts.series import MARKET
+from alerts.settings import AlertsSettings, SurgeSettings
+from alerts.surge import CALM_Z, Detector, Judgement
+from alerts.windows import COPY, NEGATIVE, Count, WindowItem
 from tests.bench.surge.streams import Streams
 
 START_MIN = 4 * 1_440 + 2_800 * 7 * 1_440  # a Monday
+_LISTED = 20
 
 
 def alarms(streams: Streams, settings: SurgeSettings | None = None) -> list[tuple[int, int]]:
@@ -43,6 +51,87 @@ def alarms(streams: Streams, settings: SurgeSettings | None = None) -> list[tupl
         for column in judged[running[judged] & (calm[judged] >= settings.calm_min)]:
             panel.close(np.array([column]), settings.calm_min)
     return found
+
+
+def shipped(streams: Streams, settings: AlertsSettings | None = None) -> list[tuple[int, int]]:
+    """Return series and minute of each alert as alerting opens it: with control, publishers and families.
+
+    The streams are the companies of one market. An alert that names a company counts for it, a move of it anew; one on
+    the market for none, but it counts for the companies that it explains.
+    """
+    settings = settings or AlertsSettings()
+    detector = Detector(settings.surge)
+    discovery = Discovery(settings.discovery, settings.surge.threshold_z)
+    lifecycle = Lifecycle(settings, detector, discovery, AlertsMetrics(CollectorRegistry()))
+    names = [f"company=C{row}" for row in range(len(streams.negatives))]
+    rows = {name: row for row, name in enumerate(names)}
+    labels = {NEGATIVE: streams.negatives, "neutral": streams.others, COPY: streams.copies}
+    evidence = partial(_stories, streams)
+    found, named = [], set[str]()
+    for at in range(streams.negatives.shape[1]):
+        minute, counts = START_MIN + at, dict[Count, int]()
+        for label, table in labels.items():
+            for row in np.flatnonzero(table[:, at]):
+                counts[names[row], minute, label] = int(table[row, at])
+            if total := int(table[:, at].sum()):
+                counts[MARKET, minute, label] = total
+        judgements = detector.update(minute, counts)
+        tested = detector.tested
+        discovery.observe(
+            minute,
+            tested.columns,
+            tested.strengths,
+            tested.negatives,
+            detector.in_episode(),
+            learn=not detector.warming_up(),
+        )
+        lifecycle.step(minute, judgements, evidence)
+        told = {name for episode in lifecycle.episodes for name in {*episode.excess, *episode.explained} - {MARKET}}
+        found += [(rows[name], at) for name in sorted(told - named)]
+        named = told
+    return found
+
+
+def _stories(streams: Streams, judgement: Judgement) -> list[WindowItem]:
+    """Return the stories observed, as far as lists of evidence hold them, of two publishers in turn.
+
+    Copies that only their words tell have one headline, but for a word; the others no word in common.
+    """
+    companies: tuple[str, ...] = ()
+    rows: int | slice = slice(None)
+    if judgement.series != MARKET:
+        companies = (judgement.series.removeprefix("company="),)
+        rows = int(companies[0].removeprefix("C"))
+    upto, at_s = judgement.minute - START_MIN + 1, judgement.minute * 60.0
+    near = int(streams.near[rows, max(0, upto - judgement.window_min) : upto].sum())
+    listed = min(judgement.observed, _LISTED)
+    copies = round(listed * min(1.0, near / judgement.observed))
+    return [
+        WindowItem(
+            offset=number,
+            id=f"{number:03}",
+            story=f"{judgement.minute}-{number}",
+            seen_at=at_s,
+            published_at=at_s,
+            sentiment=NEGATIVE,
+            negative=0.9,
+            topic="Other",
+            companies=companies,
+            publisher=f"Publisher {number % 2}",
+            source="bench",
+            title=" ".join(_reprint(number) if number < copies else _distinct(number)),
+            url="",
+        )
+        for number in range(listed)
+    ]
+
+
+def _reprint(number: int) -> list[str]:
+    return ["lender", "halts", "withdrawals", "after", "regulator", "freezes", "deposits", chr(97 + number) * 4]
+
+
+def _distinct(number: int) -> list[str]:
+    return [start + chr(97 + number) * 4 for start in ("ab", "ce", "do", "fu")]
 
 
 def tick_ms(series: int = 10_000, minutes: int = 30) -> float:

@@ -22,7 +22,7 @@ SIZES = (1.5, 2.0, 3.0, 5.0, 10.0)
 SHAPES = ("step", "ramp", "pulse")
 HARMLESS = ("volume x3", "outage", "reprint storm", "daily peak", "earnings season", "market-wide volume")
 _BEHIND = 7  # real items behind a value of the volume
-_UNSEEN_COPIES = 0.05
+_UNSEEN_COPIES, _NEAR_COPIES = 0.05, 0.8
 
 Counts = NDArray[np.int32]
 
@@ -40,12 +40,16 @@ class Event:
 
 @dataclass(frozen=True)
 class Streams:
-    """Counts [series, minute] of one level (items a minute), and what was planted in them; it begins on a Monday."""
+    """Counts [series, minute] of one level (items a minute), and what was planted in them; it begins on a Monday.
+
+    `near` of the negatives are copies that only their words tell.
+    """
 
     level: float
     negatives: Counts
     others: Counts
     copies: Counts
+    near: Counts
     events: tuple[Event, ...] = ()
 
 
@@ -106,7 +110,8 @@ def quiet(real: list[NDArray[np.int32]], level: float, series: int, days: int, r
     """Return streams in which nothing was planted."""
     volume, share = make(real, level, series, days, rng)
     negatives, others = rng.poisson(volume * share), rng.poisson(volume * (1 - share))
-    return Streams(level, negatives.astype(np.int32), others.astype(np.int32), np.zeros_like(others, dtype=np.int32))
+    none = np.zeros_like(others, dtype=np.int32)
+    return Streams(level, negatives.astype(np.int32), others.astype(np.int32), none, none)
 
 
 def lengths(level: float) -> dict[str, int]:
@@ -139,7 +144,7 @@ def surging(
             start += spacing + int(rng.integers(240))
     negatives, others = rng.poisson(volume * share * gain), rng.poisson(volume * (1 - share))
     none = np.zeros_like(others, dtype=np.int32)
-    return Streams(level, negatives.astype(np.int32), others.astype(np.int32), none, tuple(events))
+    return Streams(level, negatives.astype(np.int32), others.astype(np.int32), none, none, tuple(events))
 
 
 def harmless(
@@ -177,5 +182,6 @@ def harmless(
     copies = rng.poisson(storm)
     unseen = rng.binomial(copies, _UNSEEN_COPIES)
     negatives, others = rng.poisson(volume * share) + unseen, rng.poisson(volume * (1 - share))
+    near = np.random.default_rng(0).binomial(unseen, _NEAR_COPIES).astype(np.int32)
     copies = (copies - unseen).astype(np.int32)
-    return Streams(level, negatives.astype(np.int32), others.astype(np.int32), copies, tuple(events))
+    return Streams(level, negatives.astype(np.int32), others.astype(np.int32), copies, near, tuple(events))
