@@ -12,6 +12,9 @@ from functools import lru_cache
 
 MARKET = "market"
 THEME = "theme"
+MOST_COMPANIES = 3
+"""Companies of an item, at most, that it counts for. One that names more is a list (movers, watch lists, posts that tag
+what is popular: Cresci et al., Cashtag piggybacking, ACM TWEB 2019), which says little of each."""
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f;=]")
 
 
@@ -43,13 +46,17 @@ def series_of(topic: str, companies: Iterable[str]) -> list[str]:
 
     >>> series_of("Earnings", ["AAPL"])
     ['market', 'topic=Earnings', 'company=AAPL', 'company=AAPL;topic=Earnings']
+    >>> series_of("Earnings", ["AAPL", "MSFT", "F", "GM"])
+    ['market', 'topic=Earnings']
 
     Raises:
         SeriesError: a name holds what would make the series ambiguous.
     """
     names = [MARKET, _of_topic(topic)]
-    for company in dict.fromkeys(companies):
-        names += _of_company(company, topic)
+    named = dict.fromkeys(companies)
+    if len(named) <= MOST_COMPANIES:
+        for company in named:
+            names += _of_company(company, topic)
     return names
 
 

@@ -26,6 +26,8 @@ _NOISE = re.compile(r"https?://\S*|\bRT @\w+:?|@\w+")
 _WORD = re.compile(r"(?:(?<!\w)\$)?[^\W_]+(?:['’.&-][^\W_]+)*['’]?")
 _POSSESSIVE = re.compile(r"['’]s?$")
 _JOIN = re.compile(r"['’]?[\s#&]+")
+_TAG = re.compile(r"(?<![\w$#])[$#][A-Za-z]\w*")
+_LIST_TAGS, _LIST_SHARE = 5, 0.4
 _PERIOD = re.compile(r"(?:[qh][1-4]|fy|cy)(?:\d{2}|\d{4})?|\d+(?:st|nd|rd|th|[kmb]n?|bps?|pc|x|am|pm)|\d\d?h\d?")
 _TICKER = re.compile(r"\$[a-z]{1,6}(?:[.-][a-z]{1,2})?")
 
@@ -37,14 +39,28 @@ def _words() -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(lists["stop"].split()), frozenset(lists["style"].split())
 
 
+def lists_tags(title: str) -> bool:
+    """Say whether a post is a list of cashtags and hashtags rather than words: five or more, two in five of its words.
+
+    >>> lists_tags("Acme Corp. 52 week low -> $ACME $AAPL $FB $NFLX #stocks #invest #pennystocks")
+    True
+    >>> lists_tags("Bank shares sink again as depositors leave: $KRE down 8 %, $PACW 20 %, $WAL 15 %")
+    False
+    """
+    tags = len(_TAG.findall(title))
+    return tags >= _LIST_TAGS and tags >= _LIST_SHARE * len(title.split())
+
+
 def terms(title: str) -> tuple[str, ...]:
-    """Return the terms of a headline, each once, in the order in which they stand.
+    """Return the terms of a headline, each once, in the order in which they stand; a list of tags has none.
 
     >>> terms("Silvergate's shares plunge as depositors flee; Bank of America sees $SI at $0 in March")[:4]
     ('silvergate', 'silvergate shares', 'plunge depositors', 'depositors')
     >>> terms("Bank of America sees $SI at $0 in March")
     ('bank', 'bank america', 'america', '$si')
     """
+    if lists_tags(title[:_TEXT_CHARS]):
+        return ()
     stop, style = _words()
     found: dict[str, None] = {}
     before = ""

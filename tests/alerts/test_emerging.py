@@ -106,6 +106,16 @@ def test_what_is_no_theme(stream: Stream, titles: Sequence[str], publishers: int
     assert _feed(Emerging(), stream.days(0, 63, _run(60.3, titles, publishers))) == []
 
 
+def test_lists_of_tags_are_no_theme_and_do_not_hide_one(stream: Stream) -> None:
+    names = ("Bolt Inc.", "Cask Corp.", "Dorn & Co.", "Elm Holdings", "Fenn plc", "Gale Group")
+    spam = [f"{name} 52Wk Low Click Here -> Trending $B{n} $FB $AAPL #stock #invest" for n, name in enumerate("ABCDEF")]
+    spam = [title.replace(letter, name, 1) for title, letter, name in zip(spam, "ABCDEF", names, strict=True)]
+    assert _feed(Emerging(), stream.days(0, 63, _run(60.3, spam, 4))) == []
+    tagged = [f"{title} $LMN $KRE" for title in RUN]
+    (opened, _) = _feed(Emerging(), stream.days(63, 128, [*_run(123.3, tagged), *_run(123.3, spam, 4)]))
+    assert opened.phrase == "Lumen Harbour"
+
+
 def test_three_items_a_day_are_enough(item: Make) -> None:
     found = []
     for seed in range(8):
