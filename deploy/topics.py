@@ -27,7 +27,13 @@ def wanted(settings: KafkaSettings) -> dict[str, int]:
         settings.documents_topic: settings.partitions,
         settings.scored_topic: settings.partitions,
         settings.dead_topic: 1,
+        settings.feedback_topic: 1,
     }
+
+
+def compacted(settings: KafkaSettings) -> set[str]:
+    """The topics that keep the last record of each key for ever, not all records for some days."""
+    return {settings.feedback_topic}
 
 
 def existing(admin: KafkaAdminClient, topics: dict[str, int]) -> dict[str, int]:
@@ -80,7 +86,8 @@ def ensure_topics(bootstrap: str, settings: KafkaSettings) -> list[str]:
         TopicsError: the broker cannot be reached or refuses.
     """
     topics = wanted(settings)
-    configs = {"retention.ms": str(settings.retention_days * 86_400_000)}
+    timed = {"retention.ms": str(settings.retention_days * 86_400_000)}
+    configs = {name: {"cleanup.policy": "compact"} if name in compacted(settings) else timed for name in topics}
     if problem := kafka_problem(bootstrap, client_options(settings)):
         raise TopicsError(f"Kafka at {bootstrap} is not reachable: {problem}")
     try:
@@ -93,7 +100,7 @@ def ensure_topics(bootstrap: str, settings: KafkaSettings) -> list[str]:
             for name in sorted(topics.keys() - found.keys()):
                 try:
                     admin.create_topics(
-                        [NewTopic(name, topics[name], settings.replication_factor, topic_configs=configs)]
+                        [NewTopic(name, topics[name], settings.replication_factor, topic_configs=configs[name])]
                     )
                     made.append(name)
                 except TopicAlreadyExistsError:

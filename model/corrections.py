@@ -74,7 +74,9 @@ class Taken(NamedTuple):
     ties: tuple[Tie, ...]
 
 
-def take(source: Iterable[bytes], path: Path, known: Known, *, weight: float, now: datetime) -> Taken:
+def take(
+    source: Iterable[bytes], path: Path, known: Known, *, weight: float, now: datetime, replaces: str = ""
+) -> Taken:
     """Take the corrections of JSON Lines into the file of labels, which is written whole or not at all.
 
     Args:
@@ -83,14 +85,16 @@ def take(source: Iterable[bytes], path: Path, known: Known, *, weight: float, no
         known: Labels that are accepted.
         weight: Of each label in training.
         now: What is later than this by more than an hour is rejected.
+        replaces: The source is all there is of corrections whose id begins so: those taken before and not in it go.
 
     Raises:
         DataError: a file cannot be read or written.
     """
     with _locked(path):
-        held = _read_ledger(path)
+        before = _read_ledger(path)
+        held = [each for each in before if not (replaces and (each.id or "").startswith(replaces))]
         seen = set(held)
-        new: list[Correction] = []
+        taken: list[Correction] = []
         repeated, rejected = 0, []
         for number, line in enumerate(source, 1):
             if not line.strip():
@@ -104,14 +108,15 @@ def take(source: Iterable[bytes], path: Path, known: Known, *, weight: float, no
                 repeated += 1
                 continue
             seen.add(correction)
-            new.append(correction)
-        held += new
+            taken.append(correction)
+        held += taken
+        new = len(set(taken) - set(before))
         labels, ties = resolve(held)
-        if new:
+        if held != before:
             _write(_ledger(path), (msgspec.json.encode(correction) for correction in held))
-        if new or not path.exists() or _weights(path) != {weight}:
+        if held != before or not path.exists() or _weights(path) != {weight}:
             _write(path, (_row(label, weight) for label in labels))
-    return Taken(len(new), repeated, tuple(rejected), labels, ties)
+    return Taken(new, repeated + len(taken) - new, tuple(rejected), labels, ties)
 
 
 def show(path: Path) -> Taken:

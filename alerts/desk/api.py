@@ -14,11 +14,11 @@ from starlette.responses import StreamingResponse
 from alerts.desk import views
 from alerts.desk.audit import Entry
 from alerts.desk.deeds import MAX_REASON, MAX_SILENCE_MIN, Deeds, matchers_of
-from alerts.desk.feedback import Said
 from alerts.desk.problems import ProblemError, documented
 from alerts.desk.processes import Report
 from alerts.desk.stream import Item
 from alerts.desk.visitors import Analyst, Visitor, address_of, desk_of
+from alerts.feedback import Said
 from alerts.life import Transition
 from alerts.silences import Silence
 

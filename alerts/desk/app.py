@@ -31,10 +31,12 @@ def create_app(desk: Desk) -> FastAPI:
     @asynccontextmanager
     async def living(_: FastAPI) -> AsyncIterator[None]:
         desk.stream.start()
+        desk.feedback_topic.start()
         desk.hub.start()
         yield
         await desk.hub.stop()
         desk.stream.stop()
+        desk.feedback_topic.stop()
 
     app = FastAPI(
         title="newsquake desk",

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from datetime import datetime, timedelta
 
 from alerts.actions import ActionError
 from alerts.alert import Alert
 from alerts.desk.auth import Identity
-from alerts.desk.feedback import About, Said, said
 from alerts.desk.problems import ProblemError
 from alerts.desk.state import Desk
+from alerts.feedback import About, Said, said
 from alerts.life import AlertView, Transition
-from alerts.matchers import Matcher, MatcherError, parse
+from alerts.matchers import Matcher, MatcherError, labels_of, parse
 from alerts.silences import Silence
 
 MAX_REASON = 500
@@ -81,7 +82,7 @@ class Deeds:
     def judge(self, alert_id: str, verdict: str) -> Said:
         """Say that an alert is useful or a false alarm; an empty verdict takes back what was said."""
         alert = self._view(alert_id).alert
-        word = self._said(alert, "alert", verdict, taken_back=not verdict)
+        word = self._said(alert, "alert", verdict, taken_back=not verdict, topic=topic_of(alert))
         self._post(word, f"alert: {verdict or 'taken back'}")
         return word
 
@@ -103,15 +104,20 @@ class Deeds:
             url=headline.url,
             publisher=headline.publisher,
             given="negative" if about == "sentiment" else headline.topic,
+            topic=headline.topic,
         )
         self._post(word, f"{about} of “{headline.title[:80]}”: {'taken back' if taken_back else label or 'wrong'}")
         return word
 
     def _said(self, alert: Alert, about: About, value: str, **fields: object) -> Said:
-        return said(self._who.name, about, value, alert=alert.id, series=alert.series, rule=alert.rule, **fields)
+        model = self._desk.stream.model
+        return said(
+            self._who.name, about, value, alert=alert.id, series=alert.series, rule=alert.rule, model=model, **fields
+        )
 
     def _post(self, word: Said, detail: str) -> None:
         self._desk.feedback.post(word)
+        self._desk.metrics.feedback.labels(verdict=word.verdict).inc()
         self._note("feedback", word.alert, detail)
 
     def _view(self, alert_id: str) -> AlertView:
@@ -123,6 +129,14 @@ class Deeds:
     def _note(self, what: str, target: str, detail: str) -> None:
         self._desk.audit.write(self._who.name, what, target=target, detail=detail, address=self._address)
         self._desk.metrics.actions.labels(action=what).inc()
+
+
+def topic_of(alert: Alert) -> str:
+    """Return the topic of an alert: its series', else that of most of its stories, "" without any."""
+    named = labels_of(alert)["topic"]
+    if named or not alert.stories:
+        return named
+    return Counter(story.topic for story in alert.stories).most_common(1)[0][0]
 
 
 def matchers_of(text: str) -> tuple[Matcher, ...]:

@@ -34,6 +34,34 @@ class DeskMetrics:
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 3),
             registry=registry,
         )
+        self.feedback = Counter(
+            "newsquake_alerts_feedback",
+            "What analysts said of alerts and headlines: useful, false_alarm, wrong_sentiment, wrong_topic, "
+            "taken_back.",
+            ["verdict"],
+            registry=registry,
+        )
+        self.verdicts = Gauge(
+            "newsquake_alerts_verdicts",
+            "Verdicts on alerts of the last 90 days that stand, `by` rule or topic: useful or false_alarm, of at most "
+            "50 names each. All desks on one Redis give the same.",
+            ["by", "name", "verdict"],
+            registry=registry,
+        )
+        self.feedback_sent = Counter(
+            f"{name}feedback_sent", "What analysts said and Kafka acknowledged.", registry=registry
+        )
+        self.feedback_errors = Counter(
+            f"{name}feedback_errors", "Failed attempts to bring it to Kafka, made again.", registry=registry
+        )
+        self.feedback_waiting = Gauge(
+            f"{name}feedback_waiting", "What analysts said that waits in Redis for Kafka.", registry=registry
+        )
+        self.feedback_oldest_seconds = Gauge(
+            f"{name}feedback_oldest_seconds", "Seconds for which the oldest of it has waited.", registry=registry
+        )
+        for verdict in ("useful", "false_alarm", "wrong_sentiment", "wrong_topic", "taken_back"):
+            self.feedback.labels(verdict=verdict)
         for outcome in ("ok", "wrong", "limited"):
             self.logins.labels(outcome=outcome)
         for action in ("acknowledge", "unacknowledge", "resolve", "silence", "expire_silence", "feedback"):

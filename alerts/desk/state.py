@@ -11,12 +11,13 @@ from prometheus_client import CollectorRegistry
 from alerts.actions import Actions
 from alerts.desk.audit import Audit
 from alerts.desk.auth import Limiter, Sessions, Tokens
-from alerts.desk.feedback import Feedback
+from alerts.desk.feedback_topic import FeedbackTopic, Kafka
 from alerts.desk.live import Hub
 from alerts.desk.metrics import DeskMetrics
 from alerts.desk.processes import Processes
 from alerts.desk.settings import DeskSettings
 from alerts.desk.stream import Stream
+from alerts.feedback import Feedback
 from alerts.now import Now
 from alerts.outbox import Outbox
 from alerts.silences import Silences
@@ -30,7 +31,7 @@ class Desk:
     """The parts that pages and API share.
 
     `labels` are the sentiments and topics that people may give a headline; `links` maps the names of processes to
-    where they serve their metrics.
+    where they serve their metrics; `kafka` is where what people say goes.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Desk:
         processes: Mapping[str, str],
         sentiments: tuple[str, ...] = (),
         topics: tuple[str, ...] = (),
+        kafka: Kafka = Kafka(),  # noqa: B008 - it is frozen
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings, self.redis = settings, redis
@@ -54,7 +56,7 @@ class Desk:
         self.sessions = Sessions(redis, self.tokens, settings.session_h * 3600, clock)
         self.limiter = Limiter(redis, settings.logins_a_minute, clock)
         self.audit = Audit(redis)
-        self.feedback = Feedback(redis)
+        self.feedback, self.feedback_topic = Feedback(redis), FeedbackTopic(redis, kafka, self.metrics)
         self.stream = stream
         self.hub = Hub(redis, self.now, stream, self.metrics, settings.viewers)
         self.processes = Processes(processes)

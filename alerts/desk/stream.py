@@ -89,6 +89,12 @@ class Stream:
             return [item for item in list(self._items)[-most:] if item.number > number]
 
     @property
+    def model(self) -> str:
+        """The model that scored the newest item, "" before the first."""
+        with self._lock:
+            return self._items[-1].model if self._items else ""
+
+    @property
     def number(self) -> int:
         """The number of the newest item, 0 before the first."""
         return self._number

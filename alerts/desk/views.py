@@ -9,8 +9,8 @@ import msgspec
 
 from alerts.alert import Alert, Story
 from alerts.course import Bin
-from alerts.desk.feedback import Said
 from alerts.desk.state import Desk
+from alerts.feedback import Said
 from alerts.life import AlertView, Life, Transition
 from alerts.now import Row
 from alerts.outbox import Told

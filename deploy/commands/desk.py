@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from deploy import log, settings
 from deploy.local.plan import loopback_of
+from deploy.servers import servers
 
 if TYPE_CHECKING:
     from alerts.desk.auth import Tokens
@@ -56,6 +57,7 @@ async def _serve(config: settings.Settings, redis_url: str, host: str, port: int
     from redis import Redis
 
     from alerts.desk.app import create_app
+    from alerts.desk.feedback_topic import Kafka
     from alerts.desk.state import Desk
     from alerts.desk.stream import Stream
     from deploy import health
@@ -70,6 +72,7 @@ async def _serve(config: settings.Settings, redis_url: str, host: str, port: int
         redis,
         registry,
         stream=Stream(kafka.bootstrap_servers, kafka.scored_topic, client_options(kafka)),
+        kafka=Kafka(kafka.bootstrap_servers, kafka.feedback_topic, client_options(kafka)),
         processes=_processes(config),
         sentiments=sentiments,
         topics=topics,
@@ -185,5 +188,4 @@ def _tokens() -> Tokens:
 
     from alerts.desk.auth import Tokens
 
-    _, redis_url = settings.require(settings.load())
-    return Tokens(Redis.from_url(redis_url, socket_timeout=10, socket_connect_timeout=5))
+    return Tokens(Redis.from_url(servers(settings.load()).redis_url, socket_timeout=10, socket_connect_timeout=5))

@@ -79,7 +79,7 @@ def drift(
     """
     config = settings_module.load()
 
-    from deploy.scored_history import HistoryError
+    from deploy.topic_history import HistoryError
     from model.drift import compare
     from model.drift_view import View
     from model.errors import ModelError

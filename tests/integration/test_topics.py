@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from click.testing import CliRunner
 from kafka import KafkaAdminClient
-from kafka.admin import NewTopic
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 
 from deploy.cli import cli
 from deploy.settings import KafkaSettings
@@ -22,8 +22,25 @@ pytestmark = pytest.mark.integration
 def settings():
     name = uuid.uuid4().hex
     return KafkaSettings(
-        documents_topic=f"{name}.documents", scored_topic=f"{name}.scored", dead_topic=f"{name}.dead", partitions=3
+        documents_topic=f"{name}.documents",
+        scored_topic=f"{name}.scored",
+        dead_topic=f"{name}.dead",
+        feedback_topic=f"{name}.feedback",
+        partitions=3,
     )
+
+
+def all_of(settings):
+    return {settings.documents_topic, settings.scored_topic, settings.dead_topic, settings.feedback_topic}
+
+
+def policy(bootstrap, topic):
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    (described,) = admin.describe_configs(
+        [ConfigResource(ConfigResourceType.TOPIC, topic)], config_filter="all"
+    ).values()
+    admin.close()
+    return described[topic]["cleanup.policy"]["value"]
 
 
 def partitions(bootstrap, topic):
@@ -34,20 +51,20 @@ def partitions(bootstrap, topic):
 
 
 def test_makes_what_is_missing_and_only_once(kafka_bootstrap, settings):
-    names = {settings.documents_topic, settings.scored_topic, settings.dead_topic}
+    names = all_of(settings)
     assert set(ensure_topics(kafka_bootstrap, settings)) == names
     assert partitions(kafka_bootstrap, settings.documents_topic) == 3
     assert partitions(kafka_bootstrap, settings.scored_topic) == 3
     assert partitions(kafka_bootstrap, settings.dead_topic) == 1
+    assert policy(kafka_bootstrap, settings.documents_topic) == "delete"
+    assert policy(kafka_bootstrap, settings.feedback_topic) == "compact"
     assert ensure_topics(kafka_bootstrap, settings) == []
 
 
 def test_several_processes_may_make_them_at_once(kafka_bootstrap, settings):
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(lambda _: ensure_topics(kafka_bootstrap, settings), range(4)))
-    assert sorted(name for names in made for name in names) == sorted(
-        [settings.documents_topic, settings.scored_topic, settings.dead_topic]
-    )
+    assert sorted(name for names in made for name in names) == sorted(all_of(settings))
 
 
 @pytest.mark.parametrize("which", ["documents_topic", "scored_topic"])
@@ -57,9 +74,7 @@ def test_refuses_another_number_of_partitions_and_changes_nothing(kafka_bootstra
     admin.create_topics([NewTopic(topic, 5, 1)])
     with pytest.raises(TopicsError, match=rf"{topic} has 5 partitions, kafka.partitions says 3"):
         ensure_topics(kafka_bootstrap, settings)
-    assert not {settings.documents_topic, settings.scored_topic, settings.dead_topic} - {topic} & set(
-        admin.list_topics()
-    )
+    assert not all_of(settings) - {topic} & set(admin.list_topics())
     admin.close()
 
 

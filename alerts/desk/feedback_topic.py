@@ -1,0 +1,122 @@
+"""Brings what analysts say from the outbox in Redis to Kafka, at least once: what Kafka acknowledged leaves the outbox.
+
+Words carry an id and their key says of what and by whom they are, so that a repeat changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from redis import RedisError
+
+from alerts.desk.metrics import DeskMetrics
+from alerts.feedback import OUTBOX, Feedback
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE, _LOOK_S, _WATCH_S, _LONGEST_S = 100, 0.5, 10.0, 30.0
+_TIMEOUT_S = 20.0
+
+
+class Kafka(NamedTuple):
+    """Where the words go; without `bootstrap_servers` they stay in the outbox."""
+
+    bootstrap_servers: str | None = None
+    topic: str = "feedback"
+    options: Mapping[str, Any] = MappingProxyType({})
+
+
+class FeedbackTopic:
+    """Runs in a thread of the desk."""
+
+    def __init__(self, redis: Redis, kafka: Kafka, metrics: DeskMetrics) -> None:
+        self._redis, self._kafka, self._metrics = redis, kafka, metrics
+        self._feedback = Feedback(redis)
+        self._shown: set[tuple[str, str]] = set()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread = threading.Thread(target=self._run, name="feedback", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; what is not sent waits for the next start."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        from kafka.errors import KafkaError
+
+        wait_s, watched, producer = _LOOK_S, 0.0, None
+        while not self._stop.is_set():
+            try:
+                if time.monotonic() - watched > _WATCH_S:
+                    self._watch()
+                    watched = time.monotonic()
+                entries: Any = self._redis.xrange(OUTBOX, count=_AT_ONCE) if self._kafka.bootstrap_servers else []
+                if entries:
+                    producer = producer or self._producer()
+                    self._send(producer, entries)
+                wait_s = _LOOK_S
+                if len(entries) == _AT_ONCE:
+                    continue
+            except RedisError as exc:
+                wait_s = self._failed("Redis", exc, wait_s)
+            except (KafkaError, OSError, ValueError) as exc:
+                wait_s = self._failed("Kafka", exc, wait_s)  # the producer connects again by itself
+            self._stop.wait(wait_s)
+        if producer is not None:
+            producer.close(timeout=2)
+
+    def _producer(self) -> Any:
+        from kafka import KafkaProducer
+
+        return KafkaProducer(
+            bootstrap_servers=self._kafka.bootstrap_servers,
+            acks="all",
+            max_block_ms=int(_TIMEOUT_S * 1000),
+            **self._kafka.options,
+        )
+
+    def _send(self, producer: Any, entries: list[Any]) -> None:
+        sent = [producer.send(self._kafka.topic, key=fields[b"key"], value=fields[b"said"]) for _, fields in entries]
+        for each in sent:
+            each.get(timeout=_TIMEOUT_S)
+        self._redis.xdel(OUTBOX, *(entry for entry, _ in entries))
+        self._metrics.feedback_sent.inc(len(entries))
+
+    def _failed(self, server: str, exc: Exception, wait_s: float) -> float:
+        wait_s = min(wait_s * 2, _LONGEST_S)
+        self._metrics.feedback_errors.inc()
+        log.warning(
+            "what analysts said cannot be brought to Kafka (%s: %r); trying again in %.0f s", server, exc, wait_s
+        )
+        return wait_s
+
+    def _watch(self) -> None:
+        """Set the metrics of what stands in Redis."""
+        metrics = self._metrics
+        count, oldest_s = self._feedback.waiting(time.time())
+        metrics.feedback_waiting.set(count)
+        metrics.feedback_oldest_seconds.set(oldest_s)
+        shown: set[tuple[str, str]] = set()
+        for row in self._feedback.precision():
+            name = row.name or "none"
+            shown.add((row.by, name))
+            for verdict, number in (("useful", row.useful), ("false_alarm", row.false_alarm)):
+                metrics.verdicts.labels(by=row.by, name=name, verdict=verdict).set(number)
+        for by, name in self._shown - shown:
+            for verdict in ("useful", "false_alarm"):
+                metrics.verdicts.remove(by, name, verdict)
+        self._shown = shown
