@@ -41,6 +41,7 @@ class Scoring(Protocol):
     """What the path needs of `model.scorer.Scorer`."""
 
     version: str
+    device: str
     sentiment_labels: tuple[str, ...]
     topic_labels: tuple[str, ...]
 
@@ -81,6 +82,7 @@ class MessagePath:
         self._settings = settings
         self._metrics = metrics
         self._restore = restore
+        metrics.model.labels(scorer.version, scorer.device).set(1)
         for topic in scorer.topic_labels:  # there from the start, so that a rate sees the first item
             for sentiment in scorer.sentiment_labels:
                 metrics.sentiment.labels(topic, sentiment)

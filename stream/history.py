@@ -185,7 +185,7 @@ class KeptScorer:
     """A scorer that asks the real one only for texts that it has not scored yet. One call at a time."""
 
     def __init__(self, scorer: Scoring, base: sqlite3.Connection, on_texts: Callable[[int], None]) -> None:
-        self.version = scorer.version
+        self.version, self.device = scorer.version, scorer.device
         self.sentiment_labels = scorer.sentiment_labels
         self.topic_labels = scorer.topic_labels
         self.asked = 0

@@ -54,6 +54,12 @@ class StreamMetrics:
             ["partition"],
             registry=registry,
         )
+        self.model = Gauge(
+            "newsquake_stream_model_info",
+            "1, with the model's version and device.",
+            ["model", "device"],
+            registry=registry,
+        )
         self.partitions = Gauge(
             "newsquake_stream_partitions", "Partitions of `documents` that this worker reads.", registry=registry
         )

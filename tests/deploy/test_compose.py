@@ -15,7 +15,7 @@ from deploy.settings import Settings
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "deploy" / "compose"
 FILES = ["compose.yaml", "compose.gpu.yaml"]
-OURS = {"topics", "ingest", "stream", "alerts"}
+OURS = {"topics", "ingest", "stream", "alerts", "desk"}
 
 
 def read(name="compose.yaml"):

@@ -16,6 +16,7 @@ SYSTEMD = Path(__file__).parents[2] / "deploy" / "systemd"
 UNITS = {
     "newsquake-ingest.service": "newsquake-ingest.service",
     "newsquake-alerts.service": "newsquake-alerts.service",
+    "newsquake-desk.service": "newsquake-desk.service",
     "newsquake-stream@.service": "newsquake-stream@9410.service",
 }
 
@@ -90,7 +91,7 @@ def test_the_example_of_an_environment_is_complete_and_holds_no_secret(monkeypat
 
 
 def test_units_differ_only_where_they_must():
-    """One hardening for all three, kept in step."""
+    """One hardening for all, kept in step."""
     texts = [
         re.sub(r"^(Description|ExecStart|TimeoutStopSec)=.*\n|^#.*\n", "", (SYSTEMD / unit).read_text(), flags=re.M)
         for unit in UNITS

@@ -33,6 +33,7 @@ class InstantScorer:
     """Probabilities by a hash of the text."""
 
     version, device = "instant", "none"
+    device = "none"
     sentiment_labels, topic_labels = SENTIMENTS, TOPICS
 
     def __init__(self) -> None:

@@ -37,6 +37,7 @@ class HashScorer:
     version = "hash"
     sentiment_labels = ("negative", "neutral", "positive")
     topic_labels = ("Earnings", "Macro")
+    device = "none"
 
     def __init__(self) -> None:
         self.broken = False
