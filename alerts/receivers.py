@@ -137,7 +137,7 @@ class BaseReceiver(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=
     )
 
 
-class WebhookReceiver(BaseReceiver):
+class WebhookReceiver(BaseReceiver, frozen=True):
     """Standard Webhooks: JSON, signed."""
 
     type: Literal["webhook"] = Field(default="webhook", description="The format.")
@@ -151,7 +151,7 @@ class WebhookReceiver(BaseReceiver):
     per_minute: int = Field(default=600, ge=1, le=10_000, description="Messages a minute, at most; then a digest.")
 
 
-class SlackReceiver(BaseReceiver):
+class SlackReceiver(BaseReceiver, frozen=True):
     """A Slack incoming webhook, or what speaks like one."""
 
     type: Literal["slack"] = Field(default="slack", description="The format.")
@@ -161,14 +161,14 @@ class SlackReceiver(BaseReceiver):
     )
 
 
-class TeamsReceiver(BaseReceiver):
+class TeamsReceiver(BaseReceiver, frozen=True):
     """A Microsoft Teams channel, by a workflow that posts adaptive cards."""
 
     type: Literal["teams"] = Field(default="teams", description="The format.")
     url: SecretUrl = Field(description=f"The workflow's URL. {_URL}")
 
 
-class PagerDutyReceiver(BaseReceiver):
+class PagerDutyReceiver(BaseReceiver, frozen=True):
     """PagerDuty, by its Events API v2. Beyond `per_minute` messages wait: an incident needs each of its events."""
 
     type: Literal["pagerduty"] = Field(default="pagerduty", description="The format.")
@@ -181,7 +181,7 @@ class PagerDutyReceiver(BaseReceiver):
     )
 
 
-class AlertmanagerReceiver(BaseReceiver):
+class AlertmanagerReceiver(BaseReceiver, frozen=True):
     """A Prometheus Alertmanager, by its API v2."""
 
     type: Literal["alertmanager"] = Field(default="alertmanager", description="The format.")
@@ -194,7 +194,7 @@ class AlertmanagerReceiver(BaseReceiver):
     per_minute: int = Field(default=600, ge=1, le=10_000, description="Requests a minute, at most; then all in one.")
 
 
-class FeishuReceiver(BaseReceiver):
+class FeishuReceiver(BaseReceiver, frozen=True):
     """A custom bot in Feishu or Lark."""
 
     type: Literal["feishu"] = Field(default="feishu", description="The format.")
@@ -202,7 +202,7 @@ class FeishuReceiver(BaseReceiver):
     secret: Secret | None = Field(default=None, description="Its signing secret, when signatures are on.")
 
 
-class DingTalkReceiver(BaseReceiver):
+class DingTalkReceiver(BaseReceiver, frozen=True):
     """A custom robot in DingTalk."""
 
     type: Literal["dingtalk"] = Field(default="dingtalk", description="The format.")
@@ -213,7 +213,7 @@ class DingTalkReceiver(BaseReceiver):
     )
 
 
-class WeComReceiver(BaseReceiver):
+class WeComReceiver(BaseReceiver, frozen=True):
     """A group robot in WeCom, which signs nothing: the key in its URL is the secret."""
 
     type: Literal["wecom"] = Field(default="wecom", description="The format.")
@@ -223,7 +223,7 @@ class WeComReceiver(BaseReceiver):
     )
 
 
-class EmailReceiver(BaseReceiver):
+class EmailReceiver(BaseReceiver, frozen=True):
     """Mail by SMTP, plain text and HTML."""
 
     type: Literal["email"] = Field(default="email", description="The format.")

@@ -147,7 +147,7 @@ def _actions(told: Notification, desk: str) -> tuple[tuple[str, str], ...]:
     page = f"{desk}/alerts/{told.alerts[0].id}"
     if told.alerts[0].status == "resolved":
         return (("Open", page),)
-    return (("Open", page), ("Acknowledge", f"{page}#acknowledge"), ("Silence", f"{page}#silence"))
+    return (("Open", page), ("Acknowledge or silence", f"{page}#actions"))
 
 
 def _part(alert: Alert, stories: int, desk: str) -> Part:
