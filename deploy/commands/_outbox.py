@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from deploy.commands._options import fail
-from deploy.servers import servers
+from deploy.local.state import holder
 from deploy.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,7 +21,13 @@ def outbox_of(settings: Settings) -> Iterator[Outbox]:
 
     from alerts.outbox import Outbox
 
-    url = settings.redis.url.get_secret_value() if settings.redis.url else servers(settings).redis_url
+    state_dir = settings.local.state_dir
+    if settings.redis.url is not None:
+        url = settings.redis.url.get_secret_value()
+    elif holder(state_dir) or holder(state_dir / "demo"):
+        url = f"redis://127.0.0.1:{settings.local.redis_port}/0"
+    else:
+        fail(f"redis.url is not set, and no `newsquake up` runs in {state_dir.absolute()}")
     try:
         with Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5) as client:
             yield Outbox(client)
