@@ -40,7 +40,6 @@ class Episode(msgspec.Struct, frozen=True, kw_only=True):
     `calm` is the number of minutes for which its own series has been calm and none of the others has surged.
     `explained` are parts that surged no more than the alert's series lets one expect. A theme's episode has no series
     of its own that the detector knows: `alerts.emerging` says when it is over; `stories` are those it opened with.
-    `receivers` are told of its end, as they were of its beginning (None: all).
     """
 
     alert: Alert
@@ -49,7 +48,6 @@ class Episode(msgspec.Struct, frozen=True, kw_only=True):
     calm: int = 0
     explained: frozenset[str] = frozenset()
     stories: frozenset[str] = frozenset()
-    receivers: tuple[str, ...] | None = None
 
 
 class Book:

@@ -17,15 +17,13 @@ import msgspec
 from prometheus_client import CollectorRegistry
 from redis import Redis
 
-from alerts.alert import Alert, Event, at_end_of
+from alerts.alert import Alert, at_end_of
 from alerts.buckets import Buckets
-from alerts.channels.table import channel_of
 from alerts.explain import Explainer
 from alerts.frontier import BEHIND_MIN, Frontier
 from alerts.judging import Judging, Memory
 from alerts.metrics import AlertsMetrics
 from alerts.now import Now
-from alerts.outbox import deliveries
 from alerts.rules import Rules
 from alerts.rules_watch import RulesWatch
 from alerts.series import kind
@@ -87,11 +85,11 @@ class AlertEngine:
         self._timers = Timers(self.redis, self._store, lambda: self.watch.rules)
         self._clock = clock
         self._judging = Judging(settings, self._buckets, self.metrics, explainer)
-        self._channels = [channel_of(receiver) for receiver in settings.receivers]
         self._minute: int | None = None
         self._quiet_until: int | None = None  # nobody is told of what was up to this minute
         self._reconcile_at: int | None = None  # when this minute is judged, open alerts and episodes are made one
-        self._timed = 0.0  # when timers were asked last
+        self._timed = 0.0  # when timers were asked last, by the wall
+        self._timing = False  # whether they are asked each minute, by the items' clock
         self._loaded = False
         self.waiting = ["has not started"]
         """Why what it says is not of now; empty when it is."""
@@ -163,6 +161,7 @@ class AlertEngine:
         """Make the transitions that are due by the wall, or say which time it is by the items."""
         if self._settings.clock == "event":
             self._store.save_time(self.now())
+            self._timing = self._timers.needed()
         elif time.monotonic() - self._timed >= _TIMERS_S:
             self._timers.step(datetime.fromtimestamp(self.now(), UTC))
             self._timed = time.monotonic()
@@ -236,19 +235,17 @@ class AlertEngine:
         self._empty = 0 if counts else self._empty + 1
         changes = self._judging.judge(minute, counts, listed)
         if self._quiet_until is None or minute > self._quiet_until:
-            explained = self._judging.explain([change.alert for change in changes if change.event == "alert.firing"])
+            fresh = [each.alert for each in changes if each.event == "alert.firing" or each.moved]  # with new stories
+            explained = self._judging.explain(fresh)
             for change in changes:
-                self._put(explained(change.alert), change.event, change.receivers)
-            if self._settings.clock == "event" and self._judging.lifecycle.episodes:
+                self._put(explained(change.alert))
+            if self._timing and self._judging.lifecycle.episodes:
                 self._timers.step(at_end_of(minute))
 
-    def _put(self, alert: Alert, event: Event | None, receivers: tuple[str, ...] | None) -> None:
-        now_s = time.time()  # retries follow the wall clock, whatever the windows do
-        told = [channel.name for channel in self._channels if receivers is None or channel.name in receivers]
-        messages = deliveries(event, alert, told, now_s) if event else []
+    def _put(self, alert: Alert) -> None:
         now = datetime.fromtimestamp(self._clock(), UTC) if self._settings.clock == "wall" else alert.updated_at
-        silence = silence_over(self._silences.all(), alert, now) if event == "alert.firing" else ""
-        for step in self._store.put(alert, silence=silence, deliveries=messages, now_s=now_s) or ():
+        silence = silence_over(self._silences.all(), alert, now)
+        for step in self._store.put(alert, silence=silence) or ():
             log.info("%s %s: %s", step.event, alert.id, alert.summary)
             if step.event in ("firing", "resolved"):
                 counter = self.metrics.opened if step.event == "firing" else self.metrics.resolved
@@ -272,11 +269,9 @@ class AlertEngine:
                 untold.append(episode)
         explained = self._judging.explain([episode.alert for episode in untold])
         for episode in untold:
-            self._put(explained(episode.alert), "alert.firing", episode.receivers)
+            self._put(explained(episode.alert))
         for alert in stored.values():
             text = f"{alert.name}: closed, because its course is not known any more (state lost or settings changed)"
-            began = int(alert.started_at.timestamp() // 60) - 1
-            receivers = self.watch.rules.limits(alert.series, began).receivers
-            self._put(self._judging.lifecycle.resolved(alert, minute, text), "alert.resolved", receivers)
+            self._put(self._judging.lifecycle.resolved(alert, minute, text))
         self._reconcile_at = self._quiet_until = None
         self._save()  # or a crash would reconcile once more, and close what opened since

@@ -33,14 +33,15 @@ _BREADTH = ("market", "topic", "company", "company_topic")
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A new revision of an alert; `event` is None when nobody needs to be told.
-
-    `receivers` are names of receivers; None stands for all.
-    """
+    """A new revision of an alert; `event` is None when it neither opens nor ends."""
 
     alert: Alert
     event: Event | None
-    receivers: tuple[str, ...] | None = None
+
+    @property
+    def moved(self) -> bool:
+        """Whether the alert was found to be about another series just now."""
+        return self.alert.moved_at == self.alert.updated_at
 
 
 class Lifecycle:
@@ -113,9 +114,8 @@ class Lifecycle:
                 children=self._book.families.leading(now[alert.series], explained) if alert.series in now else (),
                 explains=len(explained),
             )
-            receivers = episode.receivers if old else self._book.rules.limits(alert.series, minute).receivers
-            self.episodes[number] = msgspec.structs.replace(episode, alert=alert, receivers=receivers)
-            changes.append(Change(alert, None if old else "alert.firing", receivers))
+            self.episodes[number] = msgspec.structs.replace(episode, alert=alert)
+            changes.append(Change(alert, None if old else "alert.firing"))
         return changes
 
     def step_themes(self, themes: Sequence[Theme]) -> list[Change]:
@@ -134,7 +134,7 @@ class Lifecycle:
                     self._detector.release(member)
                 alert = msgspec.structs.replace(episode.alert, peak=theme_figures(theme))
                 text = theme_summary_resolved(alert.name, alert.peak, theme.minute - theme.opened)
-                changes.append(Change(self.resolved(alert, theme.minute, text), "alert.resolved", episode.receivers))
+                changes.append(Change(self.resolved(alert, theme.minute, text), "alert.resolved"))
         return changes
 
     def _open_theme(self, theme: Theme, id_: str) -> Change:
@@ -171,10 +171,8 @@ class Lifecycle:
             rule=next(iter(limits.rules), ""),
         )
         told = frozenset(item.story for item in theme.items)
-        self.episodes.append(
-            Episode(alert=alert, minute=theme.minute, excess={}, stories=told, receivers=limits.receivers)
-        )
-        return Change(alert, "alert.firing", limits.receivers)
+        self.episodes.append(Episode(alert=alert, minute=theme.minute, excess={}, stories=told))
+        return Change(alert, "alert.firing")
 
     def _go_on(self, minute: int, now: Mapping[str, Judgement]) -> tuple[list[Change], set[str]]:
         """Return the alerts that end in this minute, and the series whose items they have told of."""
@@ -204,7 +202,7 @@ class Lifecycle:
             self._detector.settle(settled)
             told |= set(settled)
             text = summary_resolved(alert.series, alert.peak, minute - episode.minute)
-            changes.append(Change(self.resolved(alert, minute, text), "alert.resolved", episode.receivers))
+            changes.append(Change(self.resolved(alert, minute, text), "alert.resolved"))
         self.episodes = kept
         return changes, told
 

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from redis import RedisError
 
 from alerts.channels.table import channel_of
+from alerts.dispatch import Dispatcher
 from alerts.engine import AlertEngine
 from alerts.explain import Explainer
 from alerts.leader import TTL_S, Leader
@@ -46,9 +47,11 @@ class Alerting:
         rules: Rules | None = None,
         clock: Callable[[], float] = time.time,
         lead_s: float = TTL_S,
-    ) -> None:
         desk_url: str = "",
+    ) -> None:
         """Take what `AlertEngine` takes. A leader that says nothing for `lead_s` leads no more.
+
+        Messages link to the desk at `desk_url`.
 
         Raises:
             RulesError: the file of rules cannot be used.
@@ -129,10 +132,22 @@ class Alerting:
 
     def _parts(self) -> list[tuple[str, Callable[[threading.Event], None]]]:
         """What runs beside the engine, each in a thread of its own."""
-        return [
+        dispatcher = Dispatcher(
+            self._redis,
+            lambda: self._engine.watch.rules,
+            self._metrics,
+            self._leader.token,
+            desk_url=self._desk_url,
+        )
+
+        def dispatch(stop: threading.Event) -> None:
+            dispatcher.run(stop, self._engine.now)
+
+        senders = [
             (f"sender-{channel.name}", Sender(channel, self._outbox, self._metrics, time.time).run)
             for channel in self._channels
         ]
+        return [("dispatcher", dispatch), *senders]
 
     def _work(self, stop: threading.Event) -> None:
         wait_s = self._settings.poll_s

@@ -50,6 +50,10 @@ class Silences:
         found = [silence for raw in raws if (silence := _read(raw)) is not None]
         return sorted(found, key=lambda silence: (silence.ends_at, silence.id), reverse=True)
 
+    def any(self) -> bool:
+        """Say whether there are any, ended or not."""
+        return bool(self._redis.exists(KEY))
+
     def get(self, silence_id: str) -> Silence | None:
         """Return one, None when there is none."""
         raw: Any = self._redis.hget(KEY, silence_id)

