@@ -26,3 +26,12 @@ def test_short_headlines_and_the_501st_are_not_taken_for_copies(item: Make) -> N
     title = "Lumen Harbour halts withdrawals after regulator freezes deposits"
     assert len(different(item(number, title=title, seen_at=1e9 + number) for number in range(510))) == 11
     assert different([]) == []
+
+
+def test_lists_of_tags_are_no_stories_whatever_they_name(item: Make) -> None:
+    titles = [
+        f"{name} 52Wk Low ${name} $AAPL $FB $NFLX #{name} #stock #invest" for name in ("WMT", "JNJ", "GE", "JBLU")
+    ]
+    titles.append("Social media stocks sink: $TWTR -7%, $FB -4.4%, $LNKD -7.5%, $ZNGA -5% after a report on valuations")
+    items = [item(number, title=title, publisher=f"P{number}") for number, title in enumerate(titles)]
+    assert [each.offset for each in different(items)] == [4]
