@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from alerts.alert import Alert, AlertError, Event
+from alerts.alert import AlertError, Event
 from alerts.breaker import Down
-from alerts.notification import Notification, decode_notification, encode_notification, notification_id
+from alerts.notification import Notification, decode_notification, encode_notification
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -98,22 +98,6 @@ def delivery_of(notification: Notification, now_s: float, *, after: Iterable[str
         created_s=now_s,
         after=tuple(after),
     )
-
-
-def deliveries(event: Event, alert: Alert, receivers: Sequence[str], now_s: float) -> list[Delivery]:
-    """Return the deliveries of a transition to these receivers; ids are the same whenever it is made again."""
-    found = []
-    for receiver in receivers:
-        told = Notification(
-            id=notification_id(alert.id, event, receiver),
-            receiver=receiver,
-            event=event,
-            alerts=(alert,),
-            at=alert.updated_at,
-        )
-        first = notification_id(alert.id, "alert.firing", receiver)
-        found.append(delivery_of(told, now_s, after=[first] if event == "alert.resolved" else []))
-    return found
 
 
 class Outbox:

@@ -26,12 +26,29 @@ from alerts.channels.channel import Answer, HttpChannel
 from alerts.channels.table import channel_of
 from alerts.message import decode_message
 from alerts.metrics import AlertsMetrics
-from alerts.outbox import Outbox, deliveries
+from alerts.notification import Notification, notification_id
+from alerts.outbox import Delivery, Outbox, delivery_of
 from alerts.receivers import WebhookReceiver
 from alerts.sender import KEEP_S, RETRY_S, Sender
 from alerts.store import AlertStore
 
 NOW = 1_700_000_000.0
+
+
+def deliveries(event: Event, alert: Alert, receivers: list[str], now_s: float) -> list[Delivery]:
+    """Return the deliveries of a transition to these receivers; ids are the same whenever it is made again."""
+    found = []
+    for receiver in receivers:
+        told = Notification(
+            id=notification_id(alert.id, event, receiver),
+            receiver=receiver,
+            event=event,
+            alerts=(alert,),
+            at=alert.updated_at,
+        )
+        first = notification_id(alert.id, "alert.firing", receiver)
+        found.append(delivery_of(told, now_s, after=[first] if event == "alert.resolved" else []))
+    return found
 
 
 class Rig:

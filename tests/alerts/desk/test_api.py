@@ -13,8 +13,9 @@ from redis import Redis
 
 from alerts.alert import Alert
 from alerts.course import Bin, encode_bin
+from alerts.notification import Notification
 from alerts.now import Row, Table
-from alerts.outbox import Outbox, deliveries, delivery_key, due_key
+from alerts.outbox import Outbox, delivery_key, delivery_of, due_key
 from alerts.store import LOG
 
 HOSTILE = "<script>alert(1)</script> \u202e'\"><img src=x onerror=alert(1)> {{7*7}} @channel"
@@ -215,7 +216,8 @@ def test_deliveries_stand_with_their_alert_and_receivers_in_trouble_on_the_healt
     served: Any, put: Callable[..., Alert], store: Redis
 ) -> None:
     alert = put()
-    (delivery,) = deliveries("alert.firing", alert, ["risk-desk"], 1_700_000_000.0)
+    firing = Notification(id="msg_1", receiver="risk-desk", event="alert.firing", alerts=(alert,), at=alert.updated_at)
+    delivery = delivery_of(firing, 1_700_000_000.0)
     outbox = Outbox(store)
     store.zadd(due_key("risk-desk"), {delivery_key(delivery.id): 0.0})
     store.set(delivery_key(delivery.id), msgspec.json.encode(delivery))
