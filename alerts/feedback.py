@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from alerts.alert import Alert
+from alerts.matchers import labels_of
+
 if TYPE_CHECKING:
     from redis import Redis
 
@@ -120,6 +123,14 @@ def decode_said(raw: bytes) -> Said:
     if word.schema > SCHEMA_VERSION:
         raise msgspec.ValidationError(f"schema {word.schema} is newer than {SCHEMA_VERSION}")
     return word
+
+
+def topic_of(alert: Alert) -> str:
+    """Return the topic of an alert: its series', else that of most of its stories, "" without any."""
+    named = labels_of(alert)["topic"]
+    if named or not alert.stories:
+        return named
+    return Counter(story.topic for story in alert.stories).most_common(1)[0][0]
 
 
 class Feedback:

@@ -105,7 +105,8 @@ class CorrectionBody(BaseModel, extra="forbid"):
 
 
 TYPES: tuple[Any, ...] = (
-    Me, views.NowTable, views.Alerts, views.Full, Transition, Silence, SilenceList, Said, Items, Standing, AuditList,
+    Me, views.NowTable, views.Alerts, views.Full, views.PrecisionTable,
+    Transition, Silence, SilenceList, Said, Items, Standing, AuditList,
 )  # fmt: skip
 
 
@@ -149,9 +150,10 @@ def alerts(
     state: views.Listed = "open",
     q: Words = "",
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+    order: views.ListOrder = "newest",
 ) -> Response:
-    """Return alerts, the newest first."""
-    return _json(views.alerts(desk_of(request), state, q, limit))
+    """Return the newest alerts, the newest first, or in the order of what who asks is likely to want."""
+    return _json(views.alerts(desk_of(request), state, q, limit, who=who.name if order == "mine" else ""))
 
 
 @router.get("/alerts/{alert_id}", responses=answers(views.Full, 404), tags=["alerts"])
@@ -202,6 +204,25 @@ def correction(request: Request, who: Analyst, alert_id: AlertId, body: Correcti
     """Say that the sentiment or topic of a headline is wrong."""
     deeds = _deeds(request, who)
     return _json(deeds.correct(alert_id, body.story, body.about, body.label, taken_back=body.taken_back))
+
+
+@router.post(
+    "/alerts/{alert_id}/dismiss",
+    status_code=204,
+    response_class=Response,
+    responses=documented(404),
+    tags=["alerts"],
+)
+def dismiss(request: Request, who: Analyst, alert_id: AlertId) -> Response:
+    """Say that one does not want such alerts: they sink in one's own list, and nothing else changes."""
+    _deeds(request, who).dismiss(alert_id)
+    return Response(status_code=204)
+
+
+@router.get("/precision", responses=answers(views.PrecisionTable), tags=["feedback"])
+def precision(request: Request, who: Visitor) -> Response:
+    """Return how often alerts were useful, by rule and by topic."""
+    return _json(views.PrecisionTable(rows=desk_of(request).feedback.precision()))
 
 
 @router.get("/silences", responses=answers(SilenceList), tags=["silences"])

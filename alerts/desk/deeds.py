@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections import Counter
 from datetime import datetime, timedelta
 
 from alerts.actions import ActionError
 from alerts.alert import Alert
 from alerts.desk.auth import Identity
 from alerts.desk.problems import ProblemError
+from alerts.desk.ranking import Deed
 from alerts.desk.state import Desk
-from alerts.feedback import About, Said, said
+from alerts.feedback import About, Said, said, topic_of
 from alerts.life import AlertView, Transition
-from alerts.matchers import Matcher, MatcherError, labels_of, parse
+from alerts.matchers import Matcher, MatcherError, parse
 from alerts.silences import Silence
 
 MAX_REASON = 500
@@ -31,7 +31,7 @@ class Deeds:
 
     def change(self, verb: str, alert_id: str, reason: str) -> Transition:
         """Acknowledge, unacknowledge or resolve an alert."""
-        self._view(alert_id)
+        alert = self._view(alert_id).alert
         deeds = {
             "acknowledge": self._desk.actions.acknowledge,
             "unacknowledge": self._desk.actions.unacknowledge,
@@ -42,6 +42,8 @@ class Deeds:
         except ActionError as exc:
             raise ProblemError(409, str(exc)) from exc
         self._note(verb, alert_id, reason)
+        if verb == "acknowledge":
+            self._learn("acknowledged", alert)
         return step
 
     def silence(self, matchers: tuple[Matcher, ...], minutes: int, reason: str, starts_at: datetime | None) -> Silence:
@@ -66,8 +68,16 @@ class Deeds:
 
     def silence_alert(self, alert_id: str, minutes: int, reason: str) -> Silence:
         """Lay a silence over an alert's series."""
-        view = self._view(alert_id)
-        return self.silence((Matcher("series", "=", view.alert.series),), minutes, reason, None)
+        alert = self._view(alert_id).alert
+        silence = self.silence((Matcher("series", "=", alert.series),), minutes, reason, None)
+        self._learn("dismissed", alert)
+        return silence
+
+    def dismiss(self, alert_id: str) -> None:
+        """Say that one does not want such alerts: they sink in one's own list, and nothing else changes."""
+        alert = self._view(alert_id).alert
+        self._note("dismiss", alert_id, "")
+        self._learn("dismissed", alert)
 
     def expire(self, silence_id: str) -> None:
         """End a silence now."""
@@ -84,6 +94,8 @@ class Deeds:
         alert = self._view(alert_id).alert
         word = self._said(alert, "alert", verdict, taken_back=not verdict, topic=topic_of(alert))
         self._post(word, f"alert: {verdict or 'taken back'}")
+        if verdict:
+            self._learn("acknowledged" if verdict == "useful" else "dismissed", alert)
         return word
 
     def correct(self, alert_id: str, story: int, about: About, label: str, *, taken_back: bool = False) -> Said:
@@ -109,6 +121,9 @@ class Deeds:
         self._post(word, f"{about} of “{headline.title[:80]}”: {'taken back' if taken_back else label or 'wrong'}")
         return word
 
+    def _learn(self, deed: Deed, alert: Alert) -> None:
+        self._desk.ranking.note(self._who.name, deed, alert, topic_of(alert), self._desk.actions.now())
+
     def _said(self, alert: Alert, about: About, value: str, **fields: object) -> Said:
         model = self._desk.stream.model
         return said(
@@ -129,14 +144,6 @@ class Deeds:
     def _note(self, what: str, target: str, detail: str) -> None:
         self._desk.audit.write(self._who.name, what, target=target, detail=detail, address=self._address)
         self._desk.metrics.actions.labels(action=what).inc()
-
-
-def topic_of(alert: Alert) -> str:
-    """Return the topic of an alert: its series', else that of most of its stories, "" without any."""
-    named = labels_of(alert)["topic"]
-    if named or not alert.stories:
-        return named
-    return Counter(story.topic for story in alert.stories).most_common(1)[0][0]
 
 
 def matchers_of(text: str) -> tuple[Matcher, ...]:

@@ -24,7 +24,7 @@ class DeskMetrics:
         )
         self.actions = Counter(
             f"{name}actions",
-            "What people did: acknowledge, unacknowledge, resolve, silence, expire_silence, feedback.",
+            "What people did: acknowledge, unacknowledge, resolve, silence, expire_silence, dismiss, feedback.",
             ["action"],
             registry=registry,
         )
@@ -64,5 +64,5 @@ class DeskMetrics:
             self.feedback.labels(verdict=verdict)
         for outcome in ("ok", "wrong", "limited"):
             self.logins.labels(outcome=outcome)
-        for action in ("acknowledge", "unacknowledge", "resolve", "silence", "expire_silence", "feedback"):
+        for action in ("acknowledge", "unacknowledge", "resolve", "silence", "expire_silence", "dismiss", "feedback"):
             self.actions.labels(action=action)

@@ -17,6 +17,7 @@ from alerts.desk.deeds import MAX_REASON, Deeds, matchers_of
 from alerts.desk.prices import prices
 from alerts.desk.problems import ProblemError, title_of
 from alerts.desk.visitors import COOKIE, Analyst, Form, Visitor, address_of, desk_of, same_site, set_cookie
+from alerts.feedback import topic_of
 
 router = APIRouter(include_in_schema=False)
 
@@ -143,11 +144,15 @@ def now(
 
 
 @router.get("/alerts")
-def alerts(request: Request, who: Visitor, state: str = "open", q: str = "") -> Response:
+def alerts(request: Request, who: Visitor, state: str = "open", q: str = "", order: str = "mine") -> Response:
     """The list of alerts."""
     desk = desk_of(request)
-    chosen = {"state": _one_of(views.Listed, state, "open"), "q": q[:200]}
-    found = views.alerts(desk, chosen["state"], chosen["q"], 200)
+    chosen = {
+        "state": _one_of(views.Listed, state, "open"),
+        "q": q[:200],
+        "order": _one_of(views.ListOrder, order, "mine"),
+    }
+    found = views.alerts(desk, chosen["state"], chosen["q"], 200, who=who.name if chosen["order"] == "mine" else "")
     return _page(request, "alerts.html", who, {"found": found, "chosen": chosen, "now": desk.actions.now()})
 
 
@@ -159,6 +164,8 @@ def alert(request: Request, who: Visitor, alert_id: str) -> Response:
     if found is None:
         raise ProblemError(404, "There is no such alert (any more): they are kept for 90 days.")
     bins, now = found.course, desk.actions.now()
+    if who.role == "analyst" and "x-refresh" not in request.headers:  # somebody looks, not their page by itself
+        desk.ranking.note(who.name, "opened", found.alert, topic_of(found.alert), now)
     begin, end = found.alert.started_at - timedelta(days=1), (found.alert.resolved_at or now) + timedelta(hours=1)
     line = prices(desk.settings.prices, found.alert.series, begin, end)
     silence = desk.silences.get(found.life.silence) if found.life.silence else None
@@ -185,7 +192,7 @@ def act(
     who: Analyst,
     fields: Form,
     alert_id: str,
-    verb: Literal["acknowledge", "unacknowledge", "resolve", "silence", "verdict", "correction"],
+    verb: Literal["acknowledge", "unacknowledge", "resolve", "silence", "verdict", "correction", "dismiss"],
 ) -> Response:
     """Do what a form asks, for browsers without scripts."""
     deeds, reason = Deeds(desk_of(request), who, address_of(request)), fields.get("reason", "").strip()[:MAX_REASON]
@@ -194,6 +201,8 @@ def act(
     elif verb == "verdict":
         verdict = fields.get("verdict", "")
         deeds.judge(alert_id, verdict if verdict in ("useful", "false_alarm") else "")
+    elif verb == "dismiss":
+        deeds.dismiss(alert_id)
     elif verb == "correction":
         about: Literal["sentiment", "topic"] = "topic" if fields.get("about") == "topic" else "sentiment"
         label = fields.get("label", "")
@@ -241,7 +250,12 @@ def stream(request: Request, who: Visitor) -> Response:
 @router.get("/health")
 def health(request: Request, who: Visitor) -> Response:
     """How the parts are."""
-    return _page(request, "health.html", who, {"standing": api.standing(request)})
+    return _page(
+        request,
+        "health.html",
+        who,
+        {"standing": api.standing(request), "precision": desk_of(request).feedback.precision()},
+    )
 
 
 @router.get("/audit")

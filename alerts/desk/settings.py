@@ -52,6 +52,14 @@ class DeskSettings(BaseModel, frozen=True, extra="forbid"):
         description="Who of those that the proxy names may act; the others may read. `*` stands for all.",
     )
     viewers: int = Field(default=500, ge=1, description="Pages that are kept up to date at the same time, at most.")
+    ranking: bool = Field(
+        default=True,
+        description="Whether each analyst's list of alerts is ordered by what they opened, acknowledged and dismissed. "
+        "Nothing is hidden, and the newest first is one choice away.",
+    )
+    ranking_after: int = Field(
+        default=20, ge=1, le=500, description="Alerts that an analyst must have done something about before it is."
+    )
     prices: Path | None = Field(
         default=None,
         description="Folder of price series, `<ticker>.csv` with the columns `timestamp` and `price`, which an alert's "

@@ -15,6 +15,7 @@ from alerts.desk.feedback_topic import FeedbackTopic, Kafka
 from alerts.desk.live import Hub
 from alerts.desk.metrics import DeskMetrics
 from alerts.desk.processes import Processes
+from alerts.desk.ranking import Ranking
 from alerts.desk.settings import DeskSettings
 from alerts.desk.stream import Stream
 from alerts.feedback import Feedback
@@ -57,6 +58,7 @@ class Desk:
         self.limiter = Limiter(redis, settings.logins_a_minute, clock)
         self.audit = Audit(redis)
         self.feedback, self.feedback_topic = Feedback(redis), FeedbackTopic(redis, kafka, self.metrics)
+        self.ranking = Ranking(redis, on=settings.ranking, after=settings.ranking_after)
         self.stream = stream
         self.hub = Hub(redis, self.now, stream, self.metrics, settings.viewers)
         self.processes = Processes(processes)

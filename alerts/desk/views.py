@@ -9,8 +9,9 @@ import msgspec
 
 from alerts.alert import Alert, Story
 from alerts.course import Bin
+from alerts.desk.ranking import Place
 from alerts.desk.state import Desk
-from alerts.feedback import Said
+from alerts.feedback import Precision, Said, topic_of
 from alerts.life import AlertView, Life, Transition
 from alerts.now import Row
 from alerts.outbox import Told
@@ -18,12 +19,16 @@ from alerts.series import kind, label
 
 Listed = Literal["open", "firing", "acknowledged", "silenced", "resolved", "all"]
 Kind = Literal["", "market", "topic", "company", "company_topic"]
+ListOrder = Literal["newest", "mine"]
 Order = Literal["unusual", "share", "volume", "name"]
 _MOST = 1_000
 
 
 class Brief(msgspec.Struct, frozen=True, kw_only=True):
-    """An alert in one line. `silenced` says that nobody is told of it; `since` is when its state began, by `actor`."""
+    """An alert in one line. `silenced` says that nobody is told of it; `since` is when its state began, by `actor`.
+
+    `place` is its place in the list of who asks, null when the list is not ordered for them.
+    """
 
     id: str
     name: str
@@ -44,6 +49,7 @@ class Brief(msgspec.Struct, frozen=True, kw_only=True):
     publishers: int
     parent: str
     explains: int
+    place: Place | None = None
 
 
 class Full(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,10 +64,20 @@ class Full(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Alerts(msgspec.Struct, frozen=True, kw_only=True):
-    """A list of alerts, the newest first, and how many of each state there are among the open ones."""
+    """A list of alerts, and how many of each state there are among the open ones.
+
+    The newest comes first, or when `ranked` what who asks is most likely to want.
+    """
 
     alerts: list[Brief]
     counts: dict[str, int]
+    ranked: bool = False
+
+
+class PrecisionTable(msgspec.Struct, frozen=True, kw_only=True):
+    """How many verdicts of the last 90 days say useful and how many false alarm, by rule and by topic."""
+
+    rows: list[Precision]
 
 
 class NowTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,8 +119,8 @@ def brief(view: AlertView) -> Brief:
     )
 
 
-def alerts(desk: Desk, state: Listed, words: str, limit: int) -> Alerts:
-    """Return the alerts of a state whose name, series or summary has all the words."""
+def alerts(desk: Desk, state: Listed, words: str, limit: int, *, who: str = "") -> Alerts:
+    """Return the newest alerts of a state with all the words in their texts, in the order for `who` if one is given."""
     views = desk.store.views(open=True)
     counts = {"firing": 0, "acknowledged": 0, "silenced": 0}
     for view in views:
@@ -112,7 +128,7 @@ def alerts(desk: Desk, state: Listed, words: str, limit: int) -> Alerts:
     if state in ("resolved", "all"):
         views = desk.store.views(open=False, limit=_MOST)
     wanted = words.casefold().split()
-    found = []
+    found: list[AlertView] = []
     for view in views:
         silenced = bool(view.life.silence)
         is_open = view.life.state != "resolved"
@@ -121,8 +137,16 @@ def alerts(desk: Desk, state: Listed, words: str, limit: int) -> Alerts:
             continue
         text = f"{view.alert.name}\n{view.alert.series}\n{view.alert.summary}".casefold()
         if all(word in text for word in wanted):
-            found.append(brief(view))
-    return Alerts(alerts=found[:limit], counts=counts)
+            found.append(view)
+    found = found[:limit]
+    briefs = [brief(view) for view in found]
+    pairs = ((view.alert, topic_of(view.alert)) for view in found)
+    places = desk.ranking.places(who, pairs, desk.actions.now()) if who else None
+    if places is None:
+        return Alerts(alerts=briefs, counts=counts)
+    briefs = [msgspec.structs.replace(each, place=place) for each, place in zip(briefs, places, strict=True)]
+    scores = {each.id: place.score for each, place in zip(briefs, places, strict=True)}
+    return Alerts(alerts=sorted(briefs, key=lambda each: -scores[each.id]), counts=counts, ranked=True)
 
 
 def related(desk: Desk, alert: Alert) -> list[Brief]:
