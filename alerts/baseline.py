@@ -87,9 +87,11 @@ class Baseline(Columns):
         now = self.factor(minute, columns)
         factors = np.stack([now, now, self.factor(minute - 30, columns), now, now][: len(others)])
         table = self._factors[:, columns]
-        for window, length in ((3, 4), (4, 24))[: max(0, len(others) - 3)]:
+        for window, length in ((3, 5), (4, 24))[: max(0, len(others) - 3)]:
             chosen = minute // 60 - np.arange(length)
-            items = hours[chosen % 24]
+            items: Counts | Floats = hours[chosen % 24]
+            if window == 3:  # it begins at a quarter of the oldest hour
+                items = items * np.array([1, 1, 1, 1, (3 - minute % 60 // 15) / 4])[:, None]
             weighted = np.einsum("hs,hs->s", table[chosen % _HELD_H], items) + 0.5 * now
             factors[window] = weighted / (items.sum(0) + 0.5)
         mean: Floats = self.odds[columns] * factors * (others + 0.5)

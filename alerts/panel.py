@@ -106,10 +106,9 @@ class Panel:
         self.rolling.add(kinds, minutes, columns, counts)
         arrived = np.zeros((3, self.series), dtype=np.int64)
         np.add.at(arrived, (kinds, columns), counts)
-        missing = self.volume.missing()
-        self.volume.pass_minute(arrived.sum(axis=0) > 0)
-        if missing.any():
-            self.baseline.hear_again(self.minute, np.flatnonzero(missing & ~self.volume.missing()))
+        returned = self.volume.pass_minute(arrived.sum(axis=0) > 0)
+        if returned.size:
+            self.baseline.hear_again(self.minute, returned)
         baseline, sums = self.baseline, self.rolling.sums
         odds = baseline.odds * baseline.factor(self.minute)
         hour = odds * (sums[OTHERS, _HOUR_WINDOW] + 0.5)
@@ -181,7 +180,6 @@ class Panel:
             self._learn(ago)
         first, hours = self.minute // 60 + 1, max(0, minute // 60 - self.minute // 60 - GUARD_H - 1)
         self.volume.silent_min += minute - self.minute
-        self.volume.missed[:] = 0
         self.baseline.hour = minute // 60
         self.baseline.fade(first, hours)
         self.volume.fade(first, hours)

@@ -62,7 +62,7 @@ class SurgeSettings(BaseModel, frozen=True, extra="forbid"):
         default="XNYS",
         pattern=r"^(none|[A-Z0-9]{4})$",
         description="Exchange (MIC, ISO 10383: `XNYS`, `XLON`, `XTKS` and 70 others) by whose sessions and holidays "
-        "the usual is told: pre-market, session, after hours, weekend. `none`: by hour (UTC) and day of the week alone. "
+        "the usual is told: pre-market, session, after hours, weekend. `none`: by hour (UTC) and day of the week. "
         "A change makes the detector learn again.",
     )
     max_series: int = Field(

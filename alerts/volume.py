@@ -74,20 +74,21 @@ class Volume(Columns):
 
     def missing(self) -> Bools:
         """Return which series have no data: they are silent, or what contains them is."""
-        silent = (self.silent_min >= SILENT_MIN) & (self.silent_min <= _GIVE_UP_MIN)
-        return self._with_parts(silent & (self.missed >= SILENT_ITEMS))
+        return self._with_parts(self._silent() & (self.silent_min <= _GIVE_UP_MIN))
 
     def known_hours(self) -> Floats:
         """Return the part [series] of the day's hours of which items are known."""
         known: Floats = (self.season[_ITEMS] > 0.5).mean(axis=0)
         return known
 
-    def pass_minute(self, heard: Bools) -> None:
-        """Count a minute of the hour under way, in which the series `heard` got items."""
+    def pass_minute(self, heard: Bools) -> Ints:
+        """Count a minute of the hour under way, in which the series `heard` got items; return whose silence ended."""
+        silent = self._with_parts(self._silent())
         self.missed += (self.due() / 60).astype(np.float32)
         self.silent_min += 1
         self.missed[heard] = 0
         self.silent_min[heard] = 0
+        return np.flatnonzero(silent & ~self._with_parts(self._silent())) if silent.any() else np.zeros(0, np.int64)
 
     def learn(self, hour: int, items: Counts, skipped: Bools) -> None:
         """Take in the items [series] of a clock's hour, but for the series `skipped`."""
@@ -137,6 +138,10 @@ class Volume(Columns):
         """Take over what `state` returned."""
         super().restore(state)
         self.turn(self.hour)
+
+    def _silent(self) -> Bools:
+        silent: Bools = (self.silent_min >= SILENT_MIN) & (self.missed >= SILENT_ITEMS)
+        return silent
 
     def _usual(self) -> Floats:
         usual: Floats = self.level[_ITEMS] / np.maximum(self.level[_DUE], 1.0)
