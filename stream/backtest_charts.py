@@ -46,11 +46,14 @@ def timeline(course: Course, alerts: Sequence[Alert], events: Sequence[Known], f
         if events:
             times = [event.time for event in events]
             volume.plot(times, [top * 1.1] * len(times), "*", color=COLOURS[0], markersize=7, label="known event")
-        volume.set(ylabel=f"items in {_length(bin_min)}", ylim=(0, top * 1.2))
+        volume.set(ylabel=f"items in {length(bin_min)}", ylim=(0, top * 1.2))
         total = negatives + others
         with np.errstate(invalid="ignore"):
-            share.stairs(np.where(total > 0, negatives / np.maximum(total, 1), np.nan), x, color=_BAD)
-        share.set(ylabel="share of negatives", ylim=(0, 1))
+            shares = np.where(total > 0, negatives / np.maximum(total, 1), np.nan)
+            share.stairs(shares, x, color=_BAD)
+        most = float(np.nanmax(shares, initial=0.05))
+        share.set(ylabel="share of negatives", ylim=(0, min(1.0, 1.25 * most)))
+        share.yaxis.set_major_formatter("{x:.0%}")
         share.grid(axis="y", color=INK, alpha=0.15)
         _dates(share)
         figure.legend(loc="outside lower center", ncols=5)
@@ -72,7 +75,7 @@ def weekly(alerts: Sequence[Alert], first: int, last: int) -> str:
         axes.set(ylabel="alerts a week")
         axes.yaxis.get_major_locator().set_params(integer=True)
         _dates(axes)
-        axes.legend(loc="upper left", ncols=2)
+        figure.legend(loc="outside lower center", ncols=2)
     return svg_of(out)
 
 
@@ -106,7 +109,7 @@ def episode(course: Course, alert: Alert) -> str:
         axes.axvline(alert.started_at, color=INK, linewidth=1, label="fired")
         if alert.resolved_at and alert.resolved_at <= x[-1]:
             axes.axvline(alert.resolved_at, color=INK, linewidth=1, linestyle=":", label="resolved")
-        axes.set(ylabel=f"in {_length(window)}", ylim=(0, None), xlim=(x[0], x[-1]))
+        axes.set(ylabel=f"in {length(window)}", ylim=(0, None), xlim=(x[0], x[-1]))
         axes.yaxis.get_major_locator().set_params(integer=True)
         _dates(axes)
         figure.legend(loc="outside right upper")
@@ -133,7 +136,7 @@ def _told(alert: Alert) -> str:
             label="stories shown",
         )
         axes.axvline(alert.started_at, color=INK, linewidth=1, label="fired")
-        axes.set(ylabel=f"in {_length(seen.window_min)}", ylim=(0, None), xlim=(begin, end))
+        axes.set(ylabel=f"in {length(seen.window_min)}", ylim=(0, None), xlim=(begin, end))
         axes.yaxis.get_major_locator().set_params(integer=True)
         _dates(axes)
         figure.legend(loc="outside right upper")
@@ -175,7 +178,8 @@ def _time(minute: int) -> datetime:
     return datetime.fromtimestamp(minute * 60, UTC)
 
 
-def _length(minutes: int) -> str:
+def length(minutes: int) -> str:
+    """Return a window's length as one reads it: 5 min, 1 h, 1 day."""
     for unit, name in ((10_080, "week"), (1_440, "day"), (60, "h")):
         if minutes % unit == 0:
             return f"{minutes // unit} {name}" if minutes > unit else f"1 {name}"

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from alerts.alert import Alert, at_end_of
+from alerts.series import THEME, kind
 from stream.backtest import Result, line_of
 from stream.course import Course
 from stream.events import Estimate, Known, Verdict, rate
@@ -84,6 +85,7 @@ def page(
         lstrip_blocks=True,
     )
     environment.filters |= {"moment": "{:%Y-%m-%d %H:%M}".format, "share": _share, "number": _number}
+    environment.filters |= {"few": _few, "length_of": backtest_charts.length}
     drawn = sorted(result.alerts, key=lambda alert: -alert.figures.z)[:MOST_CHARTS]
     first, last = result.first, result.last
     return environment.get_template("backtest.html.j2").render(
@@ -99,6 +101,7 @@ def page(
         timeline=Markup(backtest_charts.timeline(course, result.alerts, events, first, last)),  # noqa: S704 - escaped by matplotlib
         weekly=Markup(backtest_charts.weekly(result.alerts, first, last)),  # noqa: S704
         charts={alert.id: Markup(backtest_charts.episode(course, alert)) for alert in drawn},  # noqa: S704
+        added_up={alert.id for alert in result.alerts if _added_up(alert, about.settings["surge.threshold_z"])},
         lasted=_lasted,
         newsquake=version("newsquake"),
     )
@@ -109,6 +112,16 @@ def _lasted(alert: Alert) -> str:
         return "open at the end"
     minutes = int((alert.resolved_at - alert.started_at).total_seconds() // 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def _added_up(alert: Alert, threshold_z: float) -> bool:
+    """Say whether the sequential statistic opened the alert; under a rule the threshold of its windows is not known."""
+    return not alert.rule and kind(alert.series) != THEME and alert.figures.z < threshold_z
+
+
+def _few(value: float) -> str:
+    """A number of items: tenths from 1 on, two digits below."""
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def _share(found: Estimate) -> str:
