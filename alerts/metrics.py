@@ -15,6 +15,12 @@ class AlertsMetrics:
         self.leader = Gauge(
             f"{name}leader", "1 in the process that leads alerting, 0 where it stands by.", registry=registry
         )
+        self.published = Counter(
+            f"{name}published", "Records of alerts and silences that Kafka has acknowledged.", registry=registry
+        )
+        self.publish_errors = Counter(
+            f"{name}publish_errors", "Failed attempts to publish alerts to Kafka, tried again.", registry=registry
+        )
         self.series = Gauge(f"{name}series", "Series tracked by the detector.", registry=registry)
         self.refused = Counter(
             f"{name}series_refused", "Counts left out because max_series were tracked.", registry=registry

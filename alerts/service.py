@@ -20,6 +20,8 @@ from alerts.engine import AlertEngine
 from alerts.explain import Explainer
 from alerts.leader import TTL_S, Leader
 from alerts.outbox import Outbox
+from alerts.publish import KafkaPlace, Publisher
+from alerts.rebuild import RebuildError, lost_all, rebuild
 from alerts.rules import Rules
 from alerts.sender import Sender
 from alerts.settings import AlertsSettings
@@ -48,15 +50,17 @@ class Alerting:
         clock: Callable[[], float] = time.time,
         lead_s: float = TTL_S,
         desk_url: str = "",
+        kafka: KafkaPlace | None = None,
     ) -> None:
         """Take what `AlertEngine` takes. A leader that says nothing for `lead_s` leads no more.
 
-        Messages link to the desk at `desk_url`.
+        Messages link to the desk at `desk_url`. Alerts are published to the topic at `kafka`, and put back from it
+        when Redis has lost all.
 
         Raises:
             RulesError: the file of rules cannot be used.
         """
-        self._settings, self._desk_url = settings, desk_url
+        self._settings, self._desk_url, self._kafka = settings, desk_url, kafka
         self._engine = AlertEngine(
             settings,
             redis_url=redis_url,
@@ -115,6 +119,7 @@ class Alerting:
         keeper.start()
         threads = [threading.Thread(target=run, args=(over,), name=name, daemon=True) for name, run in self._parts()]
         try:
+            self._rebuild(stop)
             if dropped := self._outbox.drop_unknown([channel.name for channel in self._channels], time.time()):
                 log.warning("%d deliveries are in the dead list: their receivers are configured no more", dropped)
             for thread in threads:
@@ -129,6 +134,26 @@ class Alerting:
                     thread.join(timeout=2)  # a daemon: an attempt under way may be cut, and is repeated
             resigned.set()
             keeper.join(timeout=10)
+
+    def _rebuild(self, stop: threading.Event) -> None:
+        """Put alerts back from Kafka when Redis has lost all: else they would be told anew, or their ends to nobody.
+
+        An empty Redis has nothing to judge either until Kafka answers, so that waiting for it costs nothing.
+        """
+        wait_s = _STAND_S
+        while self._kafka is not None and not (stop.is_set() or self._leader.lost.is_set()) and lost_all(self._redis):
+            try:
+                done = rebuild(self._redis, self._kafka)
+            except RebuildError as exc:
+                wait_s = min(wait_s * 2, 30.0)
+                self._last_error = f"Redis has lost all, and alerts cannot be put back: {exc}"
+                self._last_look = time.monotonic()
+                log.warning("%s; next try in %.0f s", self._last_error, wait_s)
+                stop.wait(wait_s)
+            else:
+                self._last_error = ""
+                log.info("Redis had no alerts; from Kafka came %d alerts and %d silences", done.alerts, done.silences)
+                return
 
     def _parts(self) -> list[tuple[str, Callable[[threading.Event], None]]]:
         """What runs beside the engine, each in a thread of its own."""
@@ -147,7 +172,11 @@ class Alerting:
             (f"sender-{channel.name}", Sender(channel, self._outbox, self._metrics, time.time).run)
             for channel in self._channels
         ]
-        return [("dispatcher", dispatch), *senders]
+        parts: list[tuple[str, Callable[[threading.Event], None]]] = [("dispatcher", dispatch), *senders]
+        if self._kafka is not None:
+            publisher = Publisher(self._redis, self._kafka, self._metrics, self._leader.token)
+            parts.append(("publisher", publisher.run))
+        return parts
 
     def _work(self, stop: threading.Event) -> None:
         wait_s = self._settings.poll_s

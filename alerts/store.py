@@ -28,8 +28,10 @@ FENCE = f"{PREFIX}fence"
 """The token of the last process that came to lead; see `alerts.leader`."""
 NOW = f"{PREFIX}now_s"
 """What time it is, in Unix seconds, where alerting goes by its items' time (`clock = "event"`); unset elsewhere."""
+STATE = f"{PREFIX}state"
+"""The engine's snapshot."""
 KEEP_S = 90 * 86_400
-_STATE, _OPEN, _RECENT = f"{PREFIX}state", f"{PREFIX}open", f"{PREFIX}recent"
+_OPEN, _RECENT = f"{PREFIX}open", f"{PREFIX}recent"
 _LOG_LENGTH = 100_000
 _TRIES = 50
 
@@ -54,9 +56,9 @@ class AlertStore:
     def __init__(self, redis: Redis, token: Callable[[], str] = str) -> None:
         self._redis = redis
         self._token = token
-        self._write, self._set = (
+        self._write, self._set, self._restore = (
             redis.register_script(files("alerts").joinpath(name).read_text("utf-8"))
-            for name in ("store.lua", "fenced.lua")
+            for name in ("store.lua", "fenced.lua", "restore.lua")
         )
 
     def put(
@@ -101,6 +103,13 @@ class AlertStore:
 
         made = self._change(alert_id, both)
         return found[0], made[0] if made else None
+
+    def restore(self, view: AlertView) -> bool:
+        """Put back an alert that was lost, in whole or in part; return whether it was. It is no news to anybody."""
+        changed_s = repr(view.transitions[-1].at.timestamp())
+        arguments: list[Any] = [encode(view.alert), msgspec.json.encode(view.life), view.alert.id, view.alert.status]
+        arguments += [changed_s, KEEP_S, *map(msgspec.json.encode, view.transitions)]
+        return bool(self._restore(keys=[*_keys(view.alert.id), _OPEN, _RECENT], args=arguments))
 
     def _change(
         self,
@@ -209,7 +218,7 @@ class AlertStore:
         Raises:
             FencedError: another process leads.
         """
-        self.set(_STATE, state)
+        self.set(STATE, state)
 
     def save_time(self, now_s: float | None) -> None:
         """Say what time alerting goes by, None for that of the wall.
@@ -232,7 +241,7 @@ class AlertStore:
 
     def load_state(self) -> bytes | None:
         """Return the engine's snapshot, None when there is none."""
-        raw: Any = self._redis.get(_STATE)
+        raw: Any = self._redis.get(STATE)
         return raw if raw is None else bytes(raw)
 
 

@@ -44,12 +44,15 @@ class _Quiet(WSGIRequestHandler):
         log.debug(format, *args)
 
 
-def serve(host: str, port: int, registry: CollectorRegistry, health: Health) -> _Server:
+def serve(
+    host: str, port: int, registry: CollectorRegistry, health: Health, notes: Callable[[], list[str]] = list
+) -> _Server:
     """Serve until `shutdown()` is called; `port` 0 takes a free one (`server_port` tells which).
 
     Adds the metrics that every process has to `registry`.
 
     `/healthz` is 200 when the process is live and ready, else 503; `/healthz?live` looks at live alone, for a restart.
+    It tells `notes`, too: what one should know though nothing is wrong.
 
     Raises:
         OSError: the port is taken.
@@ -66,7 +69,13 @@ def serve(host: str, port: int, registry: CollectorRegistry, health: Health) -> 
             return [b"newsquake serves /metrics and /healthz here\n"]
         not_live, not_ready = health()
         failing = not_live if environ.get("QUERY_STRING") == "live" else not_live + not_ready
-        body = {"live": not not_live, "ready": not (not_live or not_ready), "reasons": not_live + not_ready}
+        body: dict[str, Any] = {
+            "live": not not_live,
+            "ready": not (not_live or not_ready),
+            "reasons": not_live + not_ready,
+        }
+        if told := notes():
+            body["notes"] = told
         start_response("503 Service Unavailable" if failing else "200 OK", [("Content-Type", "application/json")])
         return [json.dumps(body).encode() + b"\n"]
 

@@ -38,6 +38,9 @@ class KafkaSettings(BaseModel, frozen=True, extra="forbid"):
     documents_topic: str = Field(default="documents", description="Topic of the items as they come in.")
     scored_topic: str = Field(default="scored", description="Topic of the scored items.")
     dead_topic: str = Field(default="documents.dead", description="Topic of the records that could not be read.")
+    alerts_topic: str = Field(
+        default="alerts", description="Topic of the alerts, each with its life; compacted: the last of each is kept."
+    )
     feedback_topic: str = Field(
         default="feedback", description="Topic of what analysts say; compacted: the last word of each on a thing stays."
     )

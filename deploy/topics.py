@@ -27,13 +27,14 @@ def wanted(settings: KafkaSettings) -> dict[str, int]:
         settings.documents_topic: settings.partitions,
         settings.scored_topic: settings.partitions,
         settings.dead_topic: 1,
+        settings.alerts_topic: 1,
         settings.feedback_topic: 1,
     }
 
 
 def compacted(settings: KafkaSettings) -> set[str]:
     """The topics that keep the last record of each key for ever, not all records for some days."""
-    return {settings.feedback_topic}
+    return {settings.alerts_topic, settings.feedback_topic}
 
 
 def existing(admin: KafkaAdminClient, topics: dict[str, int]) -> dict[str, int]:

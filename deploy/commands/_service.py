@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
@@ -23,7 +24,13 @@ class Component(Protocol):
 
 
 def run(
-    component: Component, registry: CollectorRegistry, http: HttpSettings, port: int, *, until_done: bool = False
+    component: Component,
+    registry: CollectorRegistry,
+    http: HttpSettings,
+    port: int,
+    *,
+    until_done: bool = False,
+    notes: Callable[[], list[str]] = list,
 ) -> None:
     """Run until SIGINT or SIGTERM, serving `/metrics` and `/healthz`; `until_done`: or until there is nothing to do.
 
@@ -33,7 +40,7 @@ def run(
     stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop.set())
-    server = health.serve(http.host, port, registry, component.health)
+    server = health.serve(http.host, port, registry, component.health, notes)
     try:
         component.run(stop)
         if not until_done:

@@ -13,14 +13,19 @@ from deploy.commands import _service
 logger = logging.getLogger(__name__)
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of /metrics and /healthz, for http.alerts_port.")
-def alerts(port: int | None) -> None:
-    """Watch the windows, raise alerts and deliver them."""
+@click.pass_context
+def alerts(ctx: click.Context, port: int | None) -> None:
+    """Watch the windows, raise alerts and deliver them. Of several processes one leads, the others stand by."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from alerts.publish import KafkaPlace
     from alerts.rules_file import RulesError
     from alerts.service import Alerting
     from alerts.sessions import ExchangeError
     from deploy.explainer import explainer_of
+    from deploy.kafka_client import client_options
 
     config = settings.load()
     bootstrap, redis_url = settings.require(config)
@@ -36,12 +41,38 @@ def alerts(port: int | None) -> None:
             registry=registry,
             explainer=explainer_of(config.model) if config.alerts.explain else None,
             desk_url=config.desk.url or "",
+            kafka=KafkaPlace(bootstrap, client_options(config.kafka), config.kafka.alerts_topic),
         )
     except RulesError as exc:
         raise settings.SettingsError(f"these rules are wrong (see docs/rules.md):\n{exc}") from exc
     except ExchangeError as exc:
         raise settings.SettingsError(f"alerts.surge.exchange: {exc}") from exc
-    _service.run(alerting, registry, config.http, config.http.alerts_port if port is None else port)
+    port = config.http.alerts_port if port is None else port
+    _service.run(alerting, registry, config.http, port, notes=alerting.notes)
+
+
+@alerts.command()
+def rebuild() -> None:
+    """Put back alerts and silences that Redis has lost, from Kafka's topic of alerts. Nobody is told of them again.
+
+    Alerting does so by itself when Redis has lost everything. What Redis has is left as it is, unless Kafka knows more.
+    """
+    from redis import Redis
+
+    from alerts.publish import KafkaPlace
+    from alerts.rebuild import RebuildError
+    from alerts.rebuild import rebuild as put_back
+    from deploy.kafka_client import client_options
+
+    config = settings.load()
+    bootstrap, redis_url = settings.require(config)
+    log.setup(config.log.level)
+    with Redis.from_url(redis_url, socket_timeout=30, socket_connect_timeout=5) as redis:
+        try:
+            done = put_back(redis, KafkaPlace(bootstrap, client_options(config.kafka), config.kafka.alerts_topic))
+        except RebuildError as exc:
+            raise click.ClickException(str(exc)) from exc
+    click.echo(f"put back: {done.alerts} alerts, {done.silences} silences; unreadable records: {done.unreadable}")
 
 
 def _check_partitions(bootstrap: str, kafka: settings.KafkaSettings) -> None:

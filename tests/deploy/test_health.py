@@ -57,3 +57,13 @@ def test_health_is_said_the_same_way_to_supervisors_and_to_prometheus(process, s
 
 def test_other_paths_are_not_served(process):
     assert process.get("/etc/passwd")[0] == 404
+
+
+def test_what_is_no_fault_is_told_too_and_stays_ready() -> None:
+    server = health.serve("127.0.0.1", 0, CollectorRegistry(), lambda: ([], []), lambda: ["standing by"])
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/healthz") as answer:
+            assert json.load(answer) == {"live": True, "ready": True, "reasons": [], "notes": ["standing by"]}
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -25,13 +25,15 @@ def settings():
         documents_topic=f"{name}.documents",
         scored_topic=f"{name}.scored",
         dead_topic=f"{name}.dead",
+        alerts_topic=f"{name}.alerts",
         feedback_topic=f"{name}.feedback",
         partitions=3,
     )
 
 
 def all_of(settings):
-    return {settings.documents_topic, settings.scored_topic, settings.dead_topic, settings.feedback_topic}
+    shared = {settings.documents_topic, settings.scored_topic, settings.dead_topic}
+    return shared | {settings.alerts_topic, settings.feedback_topic}
 
 
 def policy(bootstrap, topic):
@@ -58,6 +60,7 @@ def test_makes_what_is_missing_and_only_once(kafka_bootstrap, settings):
     assert partitions(kafka_bootstrap, settings.dead_topic) == 1
     assert policy(kafka_bootstrap, settings.documents_topic) == "delete"
     assert policy(kafka_bootstrap, settings.feedback_topic) == "compact"
+    assert policy(kafka_bootstrap, settings.alerts_topic) == "compact"
     assert ensure_topics(kafka_bootstrap, settings) == []
 
 

@@ -1,0 +1,153 @@
+"""Follows the log and keeps Kafka's compacted topic `alerts` in step: all that is known of an alert in one record.
+
+The key is the alert's id, the value an `AlertView` as JSON: the alert, its life, all its transitions. Silences are
+there too, under `silence:<id>`. At least once: the cursor moves after all in-sync replicas have the records. Revisions
+that bring no transition are published with the next one. `alerts.rebuild` reads it all back.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+from redis.exceptions import RedisError
+
+from alerts.metrics import AlertsMetrics
+from alerts.silences import KEY as SILENCES
+from alerts.store import LOG, PREFIX, AlertStore, FencedError, line_of
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+log = logging.getLogger(__name__)
+
+CURSOR = f"{PREFIX}published"
+"""The id of the last entry of the log whose alert is in Kafka as it was then, or later."""
+SILENCE_PREFIX = "silence:"
+_SILENCE = SILENCE_PREFIX.encode()
+_ENTRIES, _ALL = 500, 1_000_000
+_FLUSH_S = 30.0
+
+
+class KafkaPlace(NamedTuple):
+    """Where the topic is: brokers, the options that all clients share, the topic's name."""
+
+    bootstrap_servers: str
+    options: Mapping[str, Any]
+    topic: str
+
+
+class Publisher:
+    """Publishes what is new; one process at a time, the leader, whose `token` the cursor's writes carry."""
+
+    def __init__(self, redis: Redis, place: KafkaPlace, metrics: AlertsMetrics, token: Callable[[], str] = str) -> None:
+        self._redis = redis
+        self._place = place
+        self._metrics = metrics
+        self._store = AlertStore(redis, token)
+        self._producer: KafkaProducer | None = None
+        self._silences: dict[bytes, bytes] = {}  # as they are in Kafka
+
+    def run(self, stop: threading.Event, *, poll_s: float = 0.5) -> None:
+        """Publish until `stop` is set or another process leads. Nothing else waits for it: Kafka may be away."""
+        wait_s = poll_s
+        while not stop.is_set():
+            try:
+                if self.step():
+                    continue
+                wait_s = poll_s
+            except FencedError:
+                break
+            except (KafkaError, RedisError, OSError) as exc:
+                wait_s = min(wait_s * 2, 30.0)
+                self._metrics.publish_errors.inc()
+                log.warning(
+                    "alerts could not be published to %s (%s); next try in %.1f s", self._place.topic, exc, wait_s
+                )
+                self._close()
+            except Exception:  # a thread that ends silently would leave the topic behind for ever
+                wait_s = 30.0
+                self._metrics.publish_errors.inc()
+                log.exception("publishing alerts: unexpected failure; next try in 30 s")
+                self._close()
+            stop.wait(wait_s)
+        self._close()
+
+    def step(self) -> bool:
+        """Publish what changed since the cursor; return whether more may wait.
+
+        Raises:
+            KafkaError: not everything was acknowledged; the next step begins at the same place.
+            redis.RedisError: the server failed.
+            FencedError: another process leads.
+        """
+        raw: Any = self._redis.get(CURSOR)
+        cursor = raw.decode() if raw is not None else ""
+        entries: Any = self._redis.xrange(LOG, min=f"({cursor}" if cursor else "-", count=_ENTRIES)
+        silences: dict[bytes, bytes] = dict(self._redis.hgetall(SILENCES))  # type: ignore[arg-type]
+        records = self._changed(silences)
+        if entries:
+            records |= {view.alert.id.encode(): _encode(view) for view in self._views(cursor, entries)}
+        if records:
+            self._send(records)
+            self._metrics.published.inc(len(records))
+        self._silences = silences
+        if entries:
+            self._store.set(CURSOR, entries[-1][0])
+        return len(entries) == _ENTRIES
+
+    def _views(self, cursor: str, entries: Any) -> Any:
+        """The alerts that the entries speak of; all, when the log no longer holds what came after the cursor."""
+        first: Any = self._redis.xrange(LOG, count=1)
+        if not cursor or _number(first[0][0]) > _number(cursor.encode()):
+            return self._store.views(open=False, limit=_ALL)
+        ids = dict.fromkeys(line_of(fields).alert for _, fields in entries)
+        return [view for each in ids if (view := self._store.view(each)) is not None]
+
+    def _changed(self, silences: Mapping[bytes, bytes]) -> dict[bytes, bytes | None]:
+        changed: dict[bytes, bytes | None] = {
+            _SILENCE + id_: value for id_, value in silences.items() if self._silences.get(id_) != value
+        }
+        return changed | dict.fromkeys((_SILENCE + id_ for id_ in self._silences.keys() - silences.keys()), None)
+
+    def _send(self, records: Mapping[bytes, bytes | None]) -> None:
+        if self._producer is None:
+            self._producer = KafkaProducer(
+                **{
+                    "client_id": "newsquake-alerts",
+                    "compression_type": "lz4",
+                    "linger_ms": 10,
+                    "max_block_ms": 10_000,
+                    "bootstrap_timeout_ms": 10_000,
+                    "delivery_timeout_ms": int(_FLUSH_S * 1_000),
+                    "request_timeout_ms": 10_000,
+                    "reconnect_backoff_max_ms": 2_000,
+                    "metrics_enabled": False,
+                    **self._place.options,
+                    "bootstrap_servers": self._place.bootstrap_servers.split(","),
+                    "acks": "all",
+                    "enable_idempotence": True,
+                    "allow_auto_create_topics": False,
+                }
+            )
+        sent = [self._producer.send(self._place.topic, key=key, value=value) for key, value in records.items()]
+        self._producer.flush(timeout=_FLUSH_S)
+        for future in sent:
+            future.get(timeout=_FLUSH_S)
+
+    def _close(self) -> None:
+        if self._producer is not None:
+            self._producer.close(timeout=1)
+        self._producer, self._silences = None, {}
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _number(entry: bytes) -> tuple[int, ...]:
+    return tuple(map(int, entry.split(b"-")))

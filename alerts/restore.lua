@@ -1,0 +1,20 @@
+-- Puts back an alert that Redis has lost, or has less of. It is no news: the log does not get it.
+--
+-- KEYS  alert, life, history, open, recent.
+-- ARGV  alert (JSON), life (JSON), id, status, changed_s, life_s, then each transition (JSON).
+-- Returns 1 when it was put back, 0 when as many transitions stood there.
+
+local alert, life, id, status, changed_s, life_s = unpack(ARGV)
+if redis.call('LLEN', KEYS[3]) >= #ARGV - 6 and redis.call('EXISTS', KEYS[1], KEYS[2]) == 2 then
+  return 0
+end
+redis.call('SET', KEYS[1], alert, 'EX', life_s)
+redis.call('SET', KEYS[2], life, 'EX', life_s)
+redis.call('DEL', KEYS[3])
+for n = 7, #ARGV do
+  redis.call('RPUSH', KEYS[3], ARGV[n])
+end
+redis.call('EXPIRE', KEYS[3], life_s)
+redis.call(status == 'firing' and 'SADD' or 'SREM', KEYS[4], id)
+redis.call('ZADD', KEYS[5], changed_s, id)
+return 1

@@ -1,0 +1,160 @@
+"""Kafka's topic of alerts: everything known of each alert, from which Redis is filled again when it has lost all."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+from kafka import KafkaProducer
+from prometheus_client import CollectorRegistry
+
+from alerts.actions import Actions
+from alerts.alert import Alert, Figures
+from alerts.matchers import parse
+from alerts.metrics import AlertsMetrics
+from alerts.publish import KafkaPlace, Publisher
+from alerts.rebuild import RebuildError, Rebuilt, lost_all, rebuild
+from alerts.service import Alerting
+from alerts.settings import AlertsSettings
+from alerts.silences import Silence, Silences
+from alerts.store import AlertStore
+from deploy.settings import KafkaSettings
+from deploy.topics import ensure_topics
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+@pytest.fixture
+def place(kafka_bootstrap: str, request: pytest.FixtureRequest) -> KafkaPlace:
+    names = {f"{each}_topic": f"{each}-{abs(hash(request.node.name))}" for each in ("documents", "scored", "alerts")}
+    ensure_topics(kafka_bootstrap, KafkaSettings(**names, partitions=1))
+    return KafkaPlace(kafka_bootstrap, {}, names["alerts_topic"])
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url) as client:
+        for key in client.scan_iter("nq:{alerts}:*"):
+            client.delete(key)
+        yield client
+        client.flushall()
+
+
+@pytest.fixture
+def alert() -> Callable[[int], Alert]:
+    figures = Figures(
+        window_min=60, observed=14, others=1, copies=3, expected=1.2, low=0, high=4, p_value=2e-9, z=6.1, share=0.2,
+        history=33.0,
+    )  # fmt: skip
+
+    def make(number: int, **fields: Any) -> Alert:
+        plain = Alert(
+            id=f"{number:032d}", revision=1, status="firing", severity="warning", series=f"company=C{number}",
+            name=f"C{number}", started_at=NOW, updated_at=NOW, summary="14 negative of 15", figures=figures,
+            peak=figures, publishers=2, stories=(),
+        )  # fmt: skip
+        return msgspec.structs.replace(plain, **fields)
+
+    return make
+
+
+def lived(client: redis.Redis, alert: Callable[..., Alert]) -> None:
+    """Three alerts with a past, and a silence."""
+    store, actions = AlertStore(client), Actions(client)
+    for number in range(3):
+        store.put(alert(number))
+    actions.acknowledge(alert(0).id, "anna", "calling")
+    store.put(alert(0, revision=2, severity="critical"))
+    actions.resolve(alert(1).id, "ben")
+    silence = Silence(
+        id="s1", matchers=parse("company=C2"), starts_at=NOW - timedelta(hours=1), ends_at=NOW + timedelta(hours=1),
+        author="ben", reason="known", created_at=NOW,
+    )  # fmt: skip
+    actions.silence(silence, "ben")
+    store.put(alert(1, revision=2, status="resolved"))
+
+
+def publisher(client: redis.Redis, place: KafkaPlace) -> Publisher:
+    return Publisher(client, place, AlertsMetrics(CollectorRegistry()))
+
+
+def test_all_that_was_lost_comes_back_and_is_no_news(
+    client: redis.Redis, place: KafkaPlace, alert: Callable[..., Alert]
+) -> None:
+    published = publisher(client, place)
+    AlertStore(client).put(alert(0))
+    while published.step():
+        pass
+    lived(client, alert)
+    while published.step():
+        pass
+    before, silences = AlertStore(client).views(open=False), Silences(client).all()
+    still_open = AlertStore(client).views()
+    client.flushall()
+    assert lost_all(client)
+    assert rebuild(client, place) == Rebuilt(3, 1, 0)
+    assert AlertStore(client).views(open=False) == before
+    assert AlertStore(client).views() == still_open
+    assert Silences(client).all() == silences
+    assert AlertStore(client).log() == []
+    assert rebuild(client, place) == Rebuilt(0, 0, 0)
+
+
+def test_what_redis_knows_better_stays(client: redis.Redis, place: KafkaPlace, alert: Callable[..., Alert]) -> None:
+    AlertStore(client).put(alert(0))
+    publisher(client, place).step()
+    Actions(client).acknowledge(alert(0).id, "anna")
+    assert rebuild(client, place) == Rebuilt(0, 0, 0)
+    assert [view.life.state for view in AlertStore(client).views()] == ["acknowledged"]
+
+
+def test_rubbish_in_the_topic_is_counted_and_left_out(
+    client: redis.Redis, place: KafkaPlace, alert: Callable[..., Alert]
+) -> None:
+    AlertStore(client).put(alert(0))
+    publisher(client, place).step()
+    producer = KafkaProducer(bootstrap_servers=place.bootstrap_servers)
+    for key, value in ((b"x", b"{"), (b"silence:y", b"{}"), (b"\xff", b"null"), (b"gone", None)):
+        producer.send(place.topic, key=key, value=value)
+    producer.flush()
+    producer.close()
+    client.flushall()
+    assert rebuild(client, place) == Rebuilt(1, 0, 3)
+
+
+def test_a_topic_that_is_not_there_is_named(client: redis.Redis, place: KafkaPlace) -> None:
+    with pytest.raises(RebuildError, match=r"topic missing on .* is not there"):
+        rebuild(client, place._replace(topic="missing"))
+
+
+def test_alerting_fills_an_empty_redis_by_itself(
+    client: redis.Redis, redis_url: str, place: KafkaPlace, alert: Callable[..., Alert]
+) -> None:
+    lived(client, alert)
+    publisher(client, place).step()
+    known = {view.alert.id: view.life for view in AlertStore(client).views()}
+    client.flushall()
+    alerting = Alerting(
+        AlertsSettings(),
+        redis_url=redis_url,
+        documents_topic="documents",
+        partitions=1,
+        registry=CollectorRegistry(),
+        kafka=place,
+    )
+    stop = threading.Event()
+    thread = threading.Thread(target=alerting.run, args=(stop,))
+    thread.start()
+    try:
+        while {view.alert.id: view.life for view in AlertStore(client).views()} != known:
+            assert thread.is_alive()
+            stop.wait(0.05)
+    finally:
+        stop.set()
+        thread.join(30)
+    assert [step.event for step in AlertStore(client).log()] == []
