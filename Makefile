@@ -77,7 +77,7 @@ install: .venv/.installed ## the virtual environment, from the lock
 	@touch $@
 
 # What the tests need and no Python package carries, as command=package: installed where that is allowed, else named.
-SYSTEM := redis-server=redis-server prometheus=prometheus systemd-analyze=systemd chromium=chromium
+SYSTEM := redis-server=redis-server prometheus=prometheus amtool=prometheus-alertmanager systemd-analyze=systemd chromium=chromium
 system:
 	@missing=""; for pair in $(SYSTEM); do \
 		command -v $${pair%=*} >/dev/null || missing="$$missing $${pair#*=}"; done; \

@@ -135,6 +135,7 @@ class Dispatcher:
         if self._behind and not entries:
             self._catch_up(book, views, now_s)
         deliveries: list[Delivery] = []
+        steps: list[tuple[Transition, Alert | None]] = []
         for entry, fields in entries:
             self._cursor = entry.decode()
             try:
@@ -143,10 +144,15 @@ class Dispatcher:
                 log.error("entry %s of the log is no transition and is skipped (%s)", self._cursor, exc)
                 continue
             self._note(book, step, now_s)
+            steps.append((step, self._alert(step.alert)))
             deliveries += self._due(book, now_s, wall_s)
         deliveries += self._due(book, now_s, wall_s)
         if entries or book.changed_alerts or book.changed_groups:
             self._commit(book, before, deliveries, wall_s)
+        for step, alert in steps:
+            self._metrics.transitions.labels(event=step.event).inc()
+            if step.event == "acknowledged" and alert is not None:
+                self._metrics.acknowledge_seconds.observe(max(0.0, (step.at - alert.started_at).total_seconds()))
         for delivery in deliveries:
             self._metrics.notifications.labels(event=delivery.event).inc()
         self._metrics.groups.set(len(book.groups))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from alerts.life import SEVERITIES, Event
 
 KINDS = ("market", "topic", "company", "company_topic", "theme")
 
@@ -38,6 +42,31 @@ class AlertsMetrics:
         self.open = Gauge(f"{name}open", "Alerts that fire now.", ["kind"], registry=registry)
         self.opened = Counter(f"{name}opened", "Alerts opened.", ["kind"], registry=registry)
         self.resolved = Counter(f"{name}resolved", "Alerts resolved.", ["kind"], registry=registry)
+        self.transitions = Counter(
+            f"{name}transitions",
+            "Steps in the lives of alerts: firing, moved, escalated, acknowledged, unacknowledged, resolved, reopened, "
+            "silenced, unsilenced.",
+            ["event"],
+            registry=registry,
+        )
+        self.acknowledge_seconds = Histogram(
+            f"{name}acknowledge_seconds",
+            "Seconds from when an alert fired until somebody acknowledged it.",
+            buckets=(30, 60, 120, 300, 600, 1_800, 3_600, 14_400, 86_400),
+            registry=registry,
+        )
+        self.lives = Gauge(
+            f"{name}lives",
+            "Alerts that are not resolved, by how people stand to them: firing, acknowledged, silenced.",
+            ["state"],
+            registry=registry,
+        )
+        self.unheard_seconds = Gauge(
+            f"{name}unheard_seconds",
+            "Seconds for which the longest waiting alert has had no acknowledgement, by severity; 0 when none waits.",
+            ["severity"],
+            registry=registry,
+        )
         self.joined = Counter(
             f"{name}joined",
             "Surges listed in the alert of a related series: parts that it explains, and what surges because of it.",
@@ -138,6 +167,12 @@ class AlertsMetrics:
         for kind in KINDS:  # rules and dashboards see 0, not nothing
             for metric in (self.open, self.opened, self.resolved, self.joined):
                 metric.labels(kind=kind)
+        for event in get_args(Event):
+            self.transitions.labels(event=event)
+        for state in ("firing", "acknowledged", "silenced"):
+            self.lives.labels(state=state)
+        for severity in SEVERITIES:
+            self.unheard_seconds.labels(severity=severity)
         for event in ("firing", "escalated", "acknowledged", "resolved", "repeated"):
             self.notifications.labels(event=f"alert.{event}")
         for reason in ("warming_up", "publishers", "copies", "discovery", "muted"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
@@ -19,13 +20,14 @@ from alerts.dispatch import Dispatcher
 from alerts.engine import AlertEngine
 from alerts.explain import Explainer
 from alerts.leader import TTL_S, Leader
+from alerts.life import SEVERITIES
 from alerts.outbox import Outbox
 from alerts.publish import KafkaPlace, Publisher
 from alerts.rebuild import RebuildError, lost_all, rebuild
 from alerts.rules import Rules
 from alerts.sender import Sender
 from alerts.settings import AlertsSettings
-from alerts.store import FencedError
+from alerts.store import AlertStore, FencedError
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +77,7 @@ class Alerting:
         self._redis = self._engine.redis
         self._metrics = self._engine.metrics
         self._leader = Leader(redis_url, self._metrics, ttl_s=lead_s)
-        self._outbox = Outbox(self._redis)
+        self._outbox, self._store = Outbox(self._redis), AlertStore(self._redis)
         self._channels = [channel_of(receiver) for receiver in settings.receivers]
         self._last_look = time.monotonic()
         self._last_error = ""
@@ -210,8 +212,16 @@ class Alerting:
         return wait_s
 
     def _watch(self) -> None:
-        """Set the metrics of the outbox."""
+        """Set the metrics of the outbox, and of how people stand to what is open."""
         metrics = self._metrics
+        lives = self._store.lives()
+        states = Counter("silenced" if life.silence else life.state for life in lives)
+        for state in ("firing", "acknowledged", "silenced"):
+            metrics.lives.labels(state=state).set(states[state])
+        for severity in SEVERITIES:
+            waiting_since = [life.unheard_since for life in lives if life.unheard_since and life.severity == severity]
+            longest_s = self._engine.now() - min(waiting_since).timestamp() if waiting_since else 0.0
+            metrics.unheard_seconds.labels(severity=severity).set(max(0.0, longest_s))
         waiting = [self._outbox.waiting(channel.name) for channel in self._channels]
         metrics.outbox_depth.set(sum(count for count, _ in waiting))
         now_s = time.time()

@@ -8,6 +8,9 @@ from pathlib import Path
 import click
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
+from deploy.grafana.alerts import alerts
+from deploy.grafana.deliveries import deliveries
+from deploy.grafana.desk import desk
 from deploy.grafana.pipeline import pipeline
 from deploy.grafana.sentiment import sentiment
 
@@ -16,7 +19,13 @@ FOLDER = Path(__file__).parent / "dashboards"
 
 def dashboards() -> dict[str, str]:
     """Return file name → JSON of each dashboard."""
-    made = {"pipeline.json": pipeline(), "sentiment.json": sentiment()}
+    made = {
+        "alerts.json": alerts(),
+        "deliveries.json": deliveries(),
+        "desk.json": desk(),
+        "pipeline.json": pipeline(),
+        "sentiment.json": sentiment(),
+    }
     texts = {}
     for name, builder in made.items():
         model = builder.build()

@@ -345,3 +345,20 @@ def test_the_cursor_stands_at_the_end(office: Office) -> None:
     office.step()
     last: Any = office.redis.xrevrange(LOG, count=1)
     assert office.redis.get(CURSOR) == last[0][0]
+
+
+def test_each_transition_is_counted_once_and_the_time_to_acknowledge_is_known(store: redis.Redis, alert: Alert) -> None:
+    office = Office(store, alert)
+    office.put("SIVB")
+    office.put("JPM")
+    office.step(90)
+    office.actions.acknowledge("SIVB", "jo")
+    office.step()
+    office.start()  # again, from what is stored
+    office.step()
+    value = office.registry.get_sample_value
+    assert value("newsquake_alerts_transitions_total", {"event": "firing"}) == 2
+    assert value("newsquake_alerts_transitions_total", {"event": "acknowledged"}) == 1
+    assert value("newsquake_alerts_transitions_total", {"event": "resolved"}) == 0
+    assert value("newsquake_alerts_acknowledge_seconds_sum") == 90
+    assert value("newsquake_alerts_acknowledge_seconds_count") == 1

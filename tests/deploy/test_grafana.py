@@ -23,7 +23,7 @@ def test_files_are_in_step_and_check_says_when_they_are_not(tmp_path, monkeypatc
     (tmp_path / "pipeline.json").write_text("{}")
     done = CliRunner().invoke(build.main, ["--check"])
     assert done.exit_code == 1
-    assert "pipeline.json, sentiment.json; run" in done.output
+    assert "alerts.json, deliveries.json, desk.json, pipeline.json, sentiment.json; run" in done.output
     assert (tmp_path / "pipeline.json").read_text() == "{}", "--check changes nothing"
     assert CliRunner().invoke(build.main, []).exit_code == 0
     assert [(tmp_path / path.name).read_text() for path in DASHBOARDS] == [path.read_text() for path in DASHBOARDS]

@@ -9,9 +9,11 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
+from alerts.desk.metrics import DeskMetrics
 from alerts.metrics import AlertsMetrics
 from deploy.metrics import ProcessMetrics
 from ingest.metrics import IngestMetrics
+from model.metrics import DriftMetrics
 from stream.metrics import StreamMetrics
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +42,21 @@ def test_prometheus_takes_the_configuration(promtool, config):
     done = promtool("check", "config", PROMETHEUS / config)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 rule files found" in done.stdout
+
+
+def test_alertmanager_takes_the_example(service_program):
+    program = service_program("amtool", "prometheus-alertmanager")
+    command = [program, "check-config", str(PROMETHEUS / "alertmanager.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_alertmanager_example_names_rules_that_exist():
+    names = {rule["alert"] for rule in rules("alert")}
+    text = (PROMETHEUS / "alertmanager.yml").read_text()
+    cited = set(re.findall(r"Newsquake[A-Za-z]+", text))
+    assert len(cited) > 8
+    assert cited <= names
 
 
 def test_each_alert_fires_on_its_fault_and_none_on_a_healthy_system(promtool):
@@ -72,7 +89,7 @@ def test_each_alert_is_tested_and_has_an_entry_in_the_runbook():
     entries = re.findall(r"^### (Newsquake\w+)$", operations, re.MULTILINE)
     assert sorted(entries) == sorted(alerts)
     for name, rule in alerts.items():
-        assert rule["annotations"]["runbook"] == f"docs/operations.md#{name.lower()}"
+        assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{name.lower()}"
         assert rule["labels"]["severity"] in {"critical", "warning"}
 
 
@@ -81,6 +98,8 @@ def test_the_rules_ask_for_metrics_that_exist():
     IngestMetrics(registry)
     StreamMetrics(registry)
     AlertsMetrics(registry)
+    DeskMetrics(registry)
+    DriftMetrics(registry)
     ProcessMetrics(registry, lambda: ([], []))
     known = set()
     for family in registry.collect():

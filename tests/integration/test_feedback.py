@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from alerts.desk.feedback_topic import Kafka
 from alerts.desk.settings import DeskSettings
 from alerts.desk.state import Desk
 from alerts.desk.stream import Stream
-from alerts.feedback import OUTBOX, decode_said
+from alerts.feedback import OUTBOX, Feedback, decode_said, said
 from alerts.store import AlertStore
 from deploy.cli import cli
 from deploy.settings import KafkaSettings
@@ -177,28 +178,42 @@ def test_a_click_becomes_a_label_that_training_reads(
         assert set(read_labels(out).texts) == {TITLES[1], "Regulator opens probe"}
 
 
-# kafka-python leaves the sockets of attempts that failed to the garbage collector
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_outage_of_kafka_loses_nothing(make_kafka: Callable[[], Any], redis_url: str) -> None:
-    kafka = make_kafka()
+_BRINGS = """
+import logging, sys
+from prometheus_client import CollectorRegistry
+from redis import Redis
+from alerts.desk.feedback_topic import FeedbackTopic, Kafka
+from alerts.desk.metrics import DeskMetrics
+logging.basicConfig(level="WARNING")
+brings = FeedbackTopic(Redis.from_url(sys.argv[1]), Kafka(sys.argv[2]), DeskMetrics(CollectorRegistry()))
+brings.start()
+sys.stdin.read()
+brings.stop()
+"""
+
+
+def test_an_outage_of_kafka_loses_nothing(make_kafka: Callable[[], Any], redis_url: str, tmp_path: Path) -> None:
+    kafka, log = make_kafka(), tmp_path / "log"
     kafka.start()
-    topic = "feedback"
     ensure_topics(kafka.bootstrap, KafkaSettings())
-    with Redis.from_url(redis_url) as redis, Clicks(redis, kafka.bootstrap, topic) as desk:
+    words = [said("al", "alert", value, alert="a") for value in ("useful", "false_alarm", "useful", "false_alarm")]
+    command = [sys.executable, "-c", _BRINGS, redis_url, kafka.bootstrap]
+    with Redis.from_url(redis_url) as redis, log.open("wb") as output:
         redis.delete(OUTBOX)
-        desk.post("verdict", {"verdict": "useful"})
-        _wait(lambda: not redis.xlen(OUTBOX))
-        kafka.kill()
-        for verdict in ("false_alarm", "useful", "false_alarm"):
-            desk.post("verdict", {"verdict": verdict})
-        _wait(lambda: (desk.metric("newsquake_desk_feedback_errors_total") or 0) > 0)
-        assert redis.xlen(OUTBOX) == 3
-        kafka.start()
-        _wait(lambda: not redis.xlen(OUTBOX))
-        words = _on_topic(kafka.bootstrap, topic)
-    ids = list(dict.fromkeys(word.id for _, word in words))
-    values = {word.id: word.value for _, word in words}
-    assert [values[id_] for id_ in ids] == ["useful", "false_alarm", "useful", "false_alarm"]
-    assert len({key for key, _ in words}) == 1
-    gc.collect()
+        feedback = Feedback(redis)
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=output) as process:
+            try:
+                feedback.post(words[0])
+                _wait(lambda: not redis.xlen(OUTBOX))
+                kafka.kill()
+                for word in words[1:]:
+                    feedback.post(word)
+                _wait(lambda: b"cannot be brought to Kafka" in log.read_bytes())
+                assert redis.xlen(OUTBOX) == 3
+                kafka.start()
+                _wait(lambda: not redis.xlen(OUTBOX))
+            finally:
+                process.communicate(timeout=60)
+    found = _on_topic(kafka.bootstrap, "feedback")
+    assert list(dict.fromkeys(word for _, word in found)) == words, "none is lost, and they are in order"
+    assert {key for key, _ in found} == {words[0].thing}
