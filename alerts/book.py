@@ -74,13 +74,17 @@ class Book:
         self._limit = None
 
     def let_go(self) -> dict[str, int]:
-        """Take out of episodes what surged because of their items and by now surges without; return whence it came."""
+        """Take out of episodes what surged for their items and by now surges without; return whence it came.
+
+        Its windows must show it without the items of any open alert: what has added up may still be those items.
+        """
         gone = {}
+        mains = [episode.alert.series for episode in self.episodes]
         for number, episode in enumerate(self.episodes):
             main = episode.alert.series
             for member in [member for member in episode.excess if overlaps(member, main)]:
                 threshold = self.rules.limits(member, self._detector.minute).threshold_z
-                if self.families.without(member, [main]) >= threshold:
+                if self.families.shown_without(member, [each for each in mains if overlaps(member, each)]) >= threshold:
                     del episode.excess[member]
                     gone[member] = number
         return gone

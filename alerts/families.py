@@ -47,9 +47,13 @@ class Families:
 
     def without(self, outer: str, inner: Iterable[str]) -> float:
         """Return the strength of `outer` when what it has in common with the series `inner` is left out."""
-        parts = {part for each in inner if (part := common(outer, each)) and self._detector.tracks(part)}
-        seen = self._detector.stand([outer, *sorted(parts)])
+        seen = self._beside(outer, inner)
         return _fallen(seen, _rest(seen))
+
+    def shown_without(self, outer: str, inner: Iterable[str]) -> float:
+        """Return the largest z of the windows of `outer` when what it has in common with `inner` is left out."""
+        seen = self._beside(outer, inner)
+        return float(_rest(seen).max(where=seen.usable[:, 0], initial=-np.inf))
 
     def given(self, series: str, outer: str, peak: Figures) -> float | None:
         """Return the strength of `series` given the odds of the rest of `outer`; None when `outer` says nothing of it.
@@ -119,6 +123,11 @@ class Families:
             return []
         wanted, strength = set(explained), self._detector.stand(names).strength
         return [name for name, now in zip(names, strength, strict=True) if name in wanted or now >= CALM_Z]
+
+    def _beside(self, outer: str, inner: Iterable[str]) -> Strengths:
+        """Return how `outer` stands, and after it what it has in common with each of `inner`."""
+        parts = {part for each in inner if (part := common(outer, each)) and self._detector.tracks(part)}
+        return self._detector.stand([outer, *sorted(parts)])
 
     def _within(self, series: str) -> list[str]:
         direct = self._detector.parts(series)
