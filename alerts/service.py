@@ -32,7 +32,7 @@ from alerts.store import AlertStore, FencedError
 log = logging.getLogger(__name__)
 
 _STUCK_S = 60.0
-_STAND_S = 1.0
+_STAND_S = 1.0  # between two tries to lead, at most
 _WATCH_S = 1.0
 
 
@@ -76,7 +76,7 @@ class Alerting:
         )
         self._redis = self._engine.redis
         self._metrics = self._engine.metrics
-        self._leader = Leader(redis_url, self._metrics, ttl_s=lead_s)
+        self._leader, self._lead_s = Leader(redis_url, self._metrics, ttl_s=lead_s), lead_s
         self._outbox, self._store = Outbox(self._redis), AlertStore(self._redis)
         self._channels = [channel_of(receiver) for receiver in settings.receivers]
         self._last_look = time.monotonic()
@@ -85,7 +85,7 @@ class Alerting:
 
     def run(self, stop: threading.Event) -> None:
         """Work, or stand by, until `stop` is set. While Redis cannot answer, wait and try again."""
-        wait_s = _STAND_S
+        wait_s = stand_s = min(_STAND_S, self._lead_s / 5)
         while not stop.is_set():
             try:
                 if self._leader.stand():
@@ -93,7 +93,7 @@ class Alerting:
                 elif not self.standing_by:
                     self.standing_by = True
                     log.info("standing by: another process leads alerting")
-                wait_s, self._last_error = _STAND_S, ""
+                wait_s, self._last_error = stand_s, ""
             except RedisError as exc:
                 wait_s = self._failed(exc, wait_s)
             self._last_look = time.monotonic()
