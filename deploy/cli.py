@@ -18,6 +18,8 @@ COMMANDS = {
     "ingest": "Read the sources and publish their items to Kafka.",
     "stream": "Score items from Kafka; any number of workers.",
     "alerts": "Watch the windows, raise alerts and deliver them.",
+    "alert": "See alerts; acknowledge and resolve them.",
+    "silence": "Keep alerts from being told, for a time.",
     "desk": "Serve the analysts' page, and make tokens for it.",
     "listen": "Receive alerts: verify their signatures and print them.",
     "receivers": "Show the receivers of alerts, and try one.",

@@ -1,4 +1,4 @@
-"""The outbox of the Redis that a command speaks to."""
+"""The Redis that a command speaks to, and its outbox."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from deploy.local.state import holder
 from deploy.settings import Settings
 
 if TYPE_CHECKING:
+    from redis import Redis
+
     from alerts.outbox import Outbox
 
 
 @contextmanager
-def outbox_of(settings: Settings) -> Iterator[Outbox]:
-    """Give the outbox; a Redis that cannot answer ends the process with a message and exit code 2."""
+def redis_of(settings: Settings) -> Iterator[Redis]:
+    """Give a client; a Redis that cannot answer ends the process with a message and exit code 2."""
     from redis import Redis, RedisError
-
-    from alerts.outbox import Outbox
 
     state_dir = settings.local.state_dir
     if settings.redis.url is not None:
@@ -30,6 +30,15 @@ def outbox_of(settings: Settings) -> Iterator[Outbox]:
         fail(f"redis.url is not set, and no `newsquake up` runs in {state_dir.absolute()}")
     try:
         with Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5) as client:
-            yield Outbox(client)
+            yield client
     except RedisError as exc:
         fail(f"Redis cannot be asked: {exc}")
+
+
+@contextmanager
+def outbox_of(settings: Settings) -> Iterator[Outbox]:
+    """Give the outbox, as `redis_of` gives a client."""
+    from alerts.outbox import Outbox
+
+    with redis_of(settings) as client:
+        yield Outbox(client)

@@ -1,0 +1,54 @@
+"""What `newsquake alert` and `newsquake silence` share: a client of Redis, and who acts."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from deploy import settings
+from deploy.commands._options import fail
+from deploy.commands._outbox import redis_of
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+AS = click.option("--as", "actor", help="Who acts; unset: the user of this machine.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@contextmanager
+def acting() -> Iterator[Redis]:
+    """A client of the Redis that alerting uses; what cannot be done ends the process with a message."""
+    from alerts.actions import ActionError
+
+    with redis_of(settings.load()) as redis:
+        try:
+            yield redis
+        except ActionError as exc:
+            fail(exc)
+
+
+def actor_of(given: str | None) -> str:
+    """Return who acts."""
+    if given is not None:
+        return given
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        fail("who acts is not known on this machine; say it by --as")
+
+
+def time_of(at: datetime) -> str:
+    """Return a time as tables show it."""
+    return f"{at:%Y-%m-%d %H:%M} {at.tzname() or ''}".rstrip()
+
+
+def json_of(value: object) -> str:
+    """Return anything of ours as JSON with line breaks."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()

