@@ -20,6 +20,7 @@ from alerts.desk import api, pages
 from alerts.desk.guard import Guard
 from alerts.desk.problems import SCHEMA, ProblemError, problem
 from alerts.desk.rendering import environment
+from alerts.desk.shared import Shared
 from alerts.desk.state import Desk
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ def create_app(desk: Desk) -> FastAPI:
         redoc_url=None,
         lifespan=living,
     )
-    app.state.desk, app.state.templates = desk, environment()
+    app.state.desk, app.state.templates, app.state.shared = desk, environment(), Shared()
     app.include_router(api.router)
     app.include_router(pages.router)
     app.mount("/static", _Static(directory=str(files("alerts.desk").joinpath("static"))), name="static")

@@ -137,10 +137,16 @@ def now(
         "order": _one_of(views.Order, order, "unusual"),
     }
     limit = min(max(limit, 1), 2_000)
-    found = views.now(desk, chosen["kind"], chosen["q"], chosen["state"], chosen["order"], limit)
-    open_alerts = {view.alert.series: view.alert.id for view in desk.store.views(open=True)}
-    values = {"table": found, "chosen": chosen, "limit": limit, "open_alerts": open_alerts}
-    return _page(request, "now.html", who, values)
+
+    def make() -> str:
+        found = views.now(desk, chosen["kind"], chosen["q"], chosen["state"], chosen["order"], limit)
+        open_alerts = {view.alert.series: view.alert.id for view in desk.store.views(open=True)}
+        env: Environment = request.app.state.templates
+        values = {"table": found, "chosen": chosen, "limit": limit, "open_alerts": open_alerts}
+        return env.get_template("now_table.html").render(**values)
+
+    shown = request.app.state.shared.get((desk.standing(), *chosen.values(), limit), make)
+    return _page(request, "now.html", who, {"shown": shown, "chosen": chosen})
 
 
 @router.get("/alerts")

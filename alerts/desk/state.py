@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 
@@ -22,7 +22,7 @@ from alerts.feedback import Feedback
 from alerts.now import Now
 from alerts.outbox import Outbox
 from alerts.silences import Silences
-from alerts.store import AlertStore
+from alerts.store import LOG, AlertStore
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -62,3 +62,8 @@ class Desk:
         self.stream = stream
         self.hub = Hub(redis, self.now, stream, self.metrics, settings.viewers)
         self.processes = Processes(processes)
+
+    def standing(self) -> tuple[int | None, str]:
+        """Return what changes whenever the table of now or the life of an alert does: the minute, the log's end."""
+        last: Any = self.redis.xrevrange(LOG, count=1)
+        return self.now.minute(), last[0][0].decode() if last else ""

@@ -1,7 +1,7 @@
 """Each panel's query and each recording rule, asked of a real Prometheus that scraped a running system.
 
 The system: Kafka, Valkey, ingest (a replay of the demo's bank run, then a feed and a Jetstream server that are not at
-their best), a stream worker with the shipped model, alerting, and a receiver of alerts.
+their best), a stream worker with the shipped model, alerting, a receiver of alerts, and a desk with an analyst at it.
 """
 
 import json
@@ -17,11 +17,14 @@ from base64 import b64encode
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 from kafka import KafkaProducer
+from redis import Redis
 from websockets.sync.server import serve
 
+from alerts.desk.auth import Tokens
 from deploy.demo import demo_overrides
 from deploy.local.ports import free_ports
 from deploy.local.process import Program
@@ -35,6 +38,7 @@ DASHBOARDS = ROOT / "deploy" / "grafana" / "dashboards"
 FROM, TO = "2023-03-06T12", "2023-03-09T18"
 SPEED = 12_000
 CHOSEN = {"$__rate_interval": "10s", "$__range": "5m", "$window": "5m", "$instance": ".*", "$topic": ".*"}
+CHOSEN |= {"$receiver": ".*"}
 
 FEED = b"""<rss version="2.0"><channel><title>Test</title>
 <item><guid>1</guid><title>Lender says it is well $ACME</title><pubDate>Thu, 09 Mar 2023 20:00:00 GMT</pubDate></item>
@@ -48,6 +52,42 @@ QUERIES = [
     for target in panel.get("targets", ())
 ]
 RULES = yaml.safe_load((PROMETHEUS / "rules" / "newsquake.yml").read_text())["groups"]
+
+
+DRIFT = """newsquake_model_drift{measure="topics"} 0.1
+newsquake_model_drift_threshold{measure="topics"} 0.2
+newsquake_model_drifted{measure="topics"} 0
+newsquake_model_drift_look_timestamp_seconds %d
+"""
+
+
+class Analyst:
+    """Somebody at the desk, through its API."""
+
+    def __init__(self, redis_url, port):
+        with Redis.from_url(redis_url) as redis:
+            token = Tokens(redis).add("al", "analyst")
+        self._client = httpx.Client(
+            base_url=f"http://127.0.0.1:{port}/api/v1/", headers={"authorization": f"Bearer {token}"}, trust_env=False
+        )
+
+    def answers(self):
+        try:
+            return self._client.get("me").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def work(self):
+        """Take up everything that is open, and say that the first was useful."""
+        found = self._client.get("alerts", params={"state": "firing"}).json()["alerts"]
+        for alert in found:
+            assert self._client.post(f"alerts/{alert['id']}/acknowledge", json={}).status_code == 200
+        (judged, *_) = self._client.get("alerts", params={"state": "all"}).json()["alerts"]
+        assert self._client.post(f"alerts/{judged['id']}/verdict", json={"verdict": "useful"}).status_code == 200
+        return len(found)
+
+    def close(self):
+        self._client.close()
 
 
 class Prometheus:
@@ -114,6 +154,28 @@ def feed():
 
 
 @pytest.fixture(scope="module")
+def node():
+    """Port on which the metrics are that `newsquake drift` leaves to the node exporter."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = (DRIFT % time.time()).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
 def jetstream():
     """URL of a websocket server that ends each connection at once."""
     with serve(lambda connection: None, "127.0.0.1", 0) as server:
@@ -122,19 +184,22 @@ def jetstream():
 
 
 @pytest.fixture(scope="module")
-def prometheus(make_system, service_program, replay, feed, jetstream, tmp_path_factory):
+def prometheus(make_system, service_program, replay, feed, jetstream, node, tmp_path_factory):
     """A Prometheus that has watched the whole story."""
     program = service_program("prometheus", "prometheus")
-    web, listen, *served = free_ports(6)
+    web, listen, page, *served = free_ports(8)
     targets = {
         "newsquake-ingest": served[:2],
         "newsquake-stream": served[2:3],
         "newsquake-alerts": served[3:4],
+        "newsquake-desk": served[4:5],
+        "node": [node],
     }
     folder = tmp_path_factory.mktemp("prometheus")
     shutil.copytree(PROMETHEUS / "rules", folder / "rules")
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    config["scrape_configs"].append({"job_name": "node"})
     for job in config["scrape_configs"]:
         job["static_configs"] = [{"targets": [f"127.0.0.1:{port}" for port in targets[job["job_name"]]]}]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
@@ -156,6 +221,7 @@ def prometheus(make_system, service_program, replay, feed, jetstream, tmp_path_f
     system.start_worker("stream", instant=False, port=served[2])
     event_time = {"NEWSQUAKE_ALERTS__CLOCK": "event", "NEWSQUAKE_ALERTS__RECEIVERS": json.dumps([webhook])}
     system.start("alerts", "alerts", "--port", str(served[3]), **event_time)
+    system.start("desk", "desk", "--port", str(page), NEWSQUAKE_HTTP__DESK_PORT=str(served[4]))
     system.wait(lambda: asked.lacks("newsquake_stream_partitions == 8"), 120)
 
     producer = KafkaProducer(bootstrap_servers=system.kafka.bootstrap)
@@ -174,6 +240,12 @@ def prometheus(make_system, service_program, replay, feed, jetstream, tmp_path_f
     system.start("ingest-live", "ingest", "--port", str(served[1]), **live)
     wanted = ("polls_total", "reconnects_total", "repeats_total", "dropped_total")
     system.wait(lambda: asked.lacks(*(f"sum(rate(newsquake_ingest_{name}[10s]))" for name in wanted)), 120)
+    analyst = Analyst(system.valkey.url, page)
+    system.wait(lambda: None if analyst.answers() else "the desk does not answer", 60)
+    assert analyst.work()
+    analyst.close()
+    taken_up = ('newsquake_alerts_transitions_total{event="acknowledged"}', "newsquake_alerts_verdicts")
+    system.wait(lambda: asked.lacks(*(f"sum({name})" for name in taken_up)), 60)
     system.pause(3)  # a curve is asked for at whole steps, so what is true now shows a little later
     asked.listener = system.log("listen")
     return asked
