@@ -108,6 +108,9 @@ class _Exchange:
         return _Year(sessions, known.opens, known.closes, known.rest)
 
 
+_exchange = lru_cache(maxsize=8)(_Exchange)  # making one takes half a second
+
+
 class Sessions:
     """The clock of one exchange, by its market identifier code (ISO 10383); "none" is UTC, with no sessions.
 
@@ -127,7 +130,7 @@ class Sessions:
             ExchangeError: there is none.
         """
         self.exchange = exchange
-        self._calendar = None if exchange == "none" else _Exchange(exchange)
+        self._calendar = None if exchange == "none" else _exchange(exchange)
         self._of_day = lru_cache(maxsize=64)(self._slots)
 
     def slot(self, hour: int) -> Slot:
