@@ -7,7 +7,7 @@
 -- Returns 1 when it was stored, 0 when the cursor is not the expected one: somebody else moved it. A leader's write
 -- carries its token; it fails when there is a newer leader. A delivery that waits already is left as it is.
 
-local token, expected, cursor, now_s = unpack(ARGV)
+local token, expected, cursor, now_s = unpack(ARGV, 1, 4) -- of thousands of arguments not all would fit on the stack
 if token ~= '' and redis.call('GET', KEYS[1]) ~= token then
   return redis.error_reply('FENCED another process leads')
 end

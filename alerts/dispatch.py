@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from redis.exceptions import RedisError, ResponseError
 
-from alerts.alert import Alert
+from alerts.alert import Alert, AlertError
 from alerts.groups import Group, Groups, Known, Telling
 from alerts.life import AlertView, Transition
 from alerts.matchers import labels_of
@@ -235,7 +235,11 @@ class Dispatcher:
     def _alert(self, id_: str) -> Alert | None:
         """Return an alert's last revision, as it stood in this step."""
         if id_ not in self._alerts:
-            self._alerts[id_] = self._store.get(id_)
+            try:
+                self._alerts[id_] = self._store.get(id_)
+            except AlertError as exc:  # written by another version; it must not hold up the others
+                log.error("alert %s cannot be read, and is passed over (%s)", id_, exc)
+                self._alerts[id_] = None
         return self._alerts[id_]
 
     def _delivery(self, told: Telling, now_s: float, wall_s: float) -> Delivery | None:

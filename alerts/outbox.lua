@@ -6,7 +6,7 @@
 --       none), life_s, then the ids that it, a digest, stands for.
 -- Returns 1 when it was settled, 0 when it was not queued.
 
-local what, id, delivery, due_s, longest, line, life_s = unpack(ARGV)
+local what, id, delivery, due_s, longest, line, life_s = unpack(ARGV, 1, 7)
 if not redis.call('ZSCORE', KEYS[1], KEYS[2]) then
   return 0
 end

@@ -4,7 +4,7 @@
 -- ARGV  alert (JSON), life (JSON), id, status, changed_s, life_s, then each transition (JSON).
 -- Returns 1 when it was put back, 0 when as many transitions stood there.
 
-local alert, life, id, status, changed_s, life_s = unpack(ARGV)
+local alert, life, id, status, changed_s, life_s = unpack(ARGV, 1, 6) -- the history may be long
 if redis.call('LLEN', KEYS[3]) >= #ARGV - 6 and redis.call('EXISTS', KEYS[1], KEYS[2]) == 2 then
   return 0
 end

@@ -6,7 +6,7 @@
 -- Returns 1 when it was stored, 0 when the life is not the expected one. A leader's write carries its token; it fails
 -- when there is a newer leader.
 
-local token, expected, alert, life, id, status, now_s, life_s, longest, steps = unpack(ARGV)
+local token, expected, alert, life, id, status, now_s, life_s, longest, steps = unpack(ARGV, 1, 10)
 if token ~= '' and redis.call('GET', KEYS[1]) ~= token then
   return redis.error_reply('FENCED another process leads')
 end

@@ -37,9 +37,10 @@ SECRET = "whsec_" + "A" * 32
 class Office:
     """A store of alerts, a dispatcher and a clock."""
 
-    def __init__(self, store: redis.Redis, alert: Alert, text: str = "") -> None:
+    def __init__(self, store: redis.Redis, alert: Alert, text: str = "", receivers: tuple[str, ...] = NAMES) -> None:
         hooks = [
-            {"type": "webhook", "url": f"https://{name}.example", "secrets": [SECRET], "name": name} for name in NAMES
+            {"type": "webhook", "url": f"https://{name}.example", "secrets": [SECRET], "name": name}
+            for name in receivers
         ]
         self.settings = AlertsSettings.model_validate({"receivers": hooks})
         self.redis, self.alert, self.now_s = store, alert, START_S
@@ -362,3 +363,30 @@ def test_each_transition_is_counted_once_and_the_time_to_acknowledge_is_known(st
     assert value("newsquake_alerts_transitions_total", {"event": "resolved"}) == 0
     assert value("newsquake_alerts_acknowledge_seconds_sum") == 90
     assert value("newsquake_alerts_acknowledge_seconds_count") == 1
+
+
+def test_thousands_of_deliveries_at_once(store: redis.Redis, alert: Alert) -> None:
+    names = tuple(f"desk{number}" for number in range(30))
+    office = Office(store, alert, receivers=names)
+    at = datetime.fromtimestamp(START_S, UTC)
+    until = at + timedelta(hours=1)
+    silence = Silence(
+        id="night", matchers=parse("kind=company"), starts_at=at, ends_at=until, author="ann", reason="r", created_at=at
+    )
+    office.actions.silence(silence, "ann")
+    for number in range(270):
+        office.put(f"C{number}")
+    office.step()
+    assert office.outbox.waiting(names[0])[0] == 0
+    office.step(3_601)  # the silence has ended: all are due in one step
+    assert {office.outbox.waiting(name)[0] for name in names} == {270}
+
+
+def test_an_alert_that_cannot_be_read_holds_up_no_other(store: redis.Redis, alert: Alert) -> None:
+    office = Office(store, alert)
+    office.step()
+    office.put("C")
+    office.put("JPM")
+    store.set("nq:{alerts}:alert:C", b"{}")
+    office.step()
+    assert office.news() == [("desk", "firing", "JPM"), ("risk", "firing", "JPM")]
