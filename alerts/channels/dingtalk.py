@@ -46,7 +46,7 @@ class DingTalkChannel(HttpChannel):
         if code in _TOO_FAST:
             return Result("limited", f"DingTalk answered {code}: not so fast", _TOO_FAST_S)
         if result.outcome == "delivered" and code != 0:
-            return Result("failed", f"DingTalk answered code {str(code)[:20]}")
+            return Result("failed", f"DingTalk answered code {ascii(code)[:20]}")
         return result
 
 

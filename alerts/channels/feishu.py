@@ -45,7 +45,7 @@ class FeishuChannel(HttpChannel):
         if code in _TOO_FAST:
             return Result("limited", f"Feishu answered {code}: not so fast", result.retry_after_s)
         if result.outcome == "delivered" and code != 0:
-            return Result("failed", f"Feishu answered code {str(code)[:20]}")
+            return Result("failed", f"Feishu answered code {ascii(code)[:20]}")
         return result
 
 

@@ -36,5 +36,5 @@ class WeComChannel(HttpChannel):
         if code == _TOO_FAST:
             return Result("limited", f"WeCom answered {code}: not so fast", _TOO_FAST_S)
         if result.outcome == "delivered" and code != 0:
-            return Result("failed", f"WeCom answered code {str(code)[:20]}")
+            return Result("failed", f"WeCom answered code {ascii(code)[:20]}")
         return result

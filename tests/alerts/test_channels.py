@@ -92,6 +92,15 @@ async def test_feishu_s_signature_and_codes(hooks: Any, alert: Alert) -> None:
     assert (await bot.send(told(alert), NOW)).outcome == "failed"
 
 
+@pytest.mark.parametrize("kind", ["feishu", "dingtalk", "wecom"])
+async def test_answers_come_uncompressed_and_are_no_way_into_a_terminal(hooks: Any, alert: Alert, kind: str) -> None:
+    hooks.usual, hooks.body = 200, json.dumps({"code": "\x1b[31m", "errcode": "\x1b[31m"}).encode()
+    result = await channel(kind, hooks.url).send(told(alert), NOW)
+    assert hooks.requests[0][0]["accept-encoding"] == "identity"  # or what was taken would seem refused, and come again
+    assert result.outcome == "failed"
+    assert result.reason.isprintable()
+
+
 async def test_dingtalk_s_signature_and_codes(hooks: Any, alert: Alert) -> None:
     hooks.usual, hooks.body = 200, b'{"errcode":0,"errmsg":"ok"}'
     robot = channel("dingtalk", hooks.url, secret="SEChush")
