@@ -6,6 +6,7 @@ at any moment repeats it at most: with the same id, by which receivers know it a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +19,8 @@ from alerts.notification import Notification, decode_notification, encode_notifi
 
 if TYPE_CHECKING:
     from redis import Redis
+
+log = logging.getLogger(__name__)
 
 _PREFIX = "nq:{alerts}:"
 _DEAD, _DISABLED, _DOWN = f"{_PREFIX}dead", f"{_PREFIX}disabled", f"{_PREFIX}down"
@@ -42,6 +45,12 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     after: tuple[str, ...] = ()
     reason: str = ""
+    revived_s: float = 0.0
+
+    @property
+    def waits_since_s(self) -> float:
+        """Since when it waits (Unix seconds): since it was made, or was sent again after it had been given up."""
+        return max(self.created_s, self.revived_s)
 
 
 class Queued(msgspec.Struct, frozen=True):
@@ -66,6 +75,15 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 _delivery = msgspec.json.Decoder(Delivery)
 _told = msgspec.json.Decoder(Told)
 _down = msgspec.json.Decoder(Down)
+
+
+def _decoded(raw: bytes, where: str) -> Delivery | None:
+    """Return a delivery, None when it cannot be read (written by another version): it must not hold up the others."""
+    try:
+        return _delivery.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        log.error("a delivery at %s cannot be read and is left out (%s): %.500r", where, exc, raw)
+        return None
 
 
 def due_key(receiver: str) -> str:
@@ -142,11 +160,17 @@ class Outbox:
         if not found:
             return []
         bodies: Any = self._redis.mget([key for key, _ in found])
-        gone = [key for (key, _), raw in zip(found, bodies, strict=True) if raw is None]
-        if gone:  # removed by hand
+        read, gone = list[Queued](), list[bytes]()
+        for (key, due_s), raw in zip(found, bodies, strict=True):
+            delivery = _decoded(raw, key.decode()) if raw is not None else None  # None: removed by hand
+            if delivery is None:
+                gone.append(key)
+            else:
+                read.append(Queued(float(due_s), delivery))
+        if gone:
             self._redis.zrem(due_key(receiver), *gone)
-        pairs = zip(found, bodies, strict=True)
-        return [Queued(float(due_s), _delivery.decode(raw)) for (_, due_s), raw in pairs if raw is not None]
+            self._redis.delete(*gone)
+        return read
 
     def _blocked_until(self, receiver: str, delivery: Delivery, ready: dict[str, Delivery]) -> float | None:
         """When the last of what must go before is due, None when nothing waits but what is `ready` to go before."""
@@ -234,8 +258,8 @@ class Outbox:
     def get(self, delivery_id: str) -> Delivery | None:
         """Return a delivery that waits or is dead, None when there is none."""
         raw: Any = self._redis.get(delivery_key(delivery_id))
-        if raw is not None:
-            return _delivery.decode(raw)
+        if raw is not None and (found := _decoded(raw, delivery_id)) is not None:
+            return found
         return next((dead for dead in self.dead(_DEAD_LENGTH) if dead.id == delivery_id), None)
 
     def told(self, alert: str) -> list[Told]:
@@ -246,20 +270,22 @@ class Outbox:
     def dead(self, count: int = 100) -> list[Delivery]:
         """Return the last `count` deliveries given up, the newest first."""
         found: Any = self._redis.lrange(_DEAD, 0, count - 1)
-        return [_delivery.decode(raw) for raw in found]
+        return [dead for raw in found if (dead := _decoded(raw, _DEAD)) is not None]
 
     def dead_count(self) -> int:
         """Return the length of the dead list."""
         answer: Any = self._redis.llen(_DEAD)
         return int(answer)
 
-    def revive(self, wanted: Callable[[Delivery], bool]) -> int:
+    def revive(self, wanted: Callable[[Delivery], bool], now_s: float) -> int:
         """Queue the dead deliveries that are wanted again, with all their attempts before them; return how many."""
-        mine = [delivery for delivery in self.dead(_DEAD_LENGTH) if wanted(delivery)]
-        for delivery in mine:
-            fresh = msgspec.structs.replace(delivery, attempts=0, reason="")
+        raws: Any = self._redis.lrange(_DEAD, 0, -1)
+        dead = [(raw, _decoded(raw, _DEAD)) for raw in raws]
+        mine = [(raw, delivery) for raw, delivery in dead if delivery is not None and wanted(delivery)]
+        for raw, delivery in mine:
+            fresh = msgspec.structs.replace(delivery, attempts=0, reason="", revived_s=now_s)
             with self._redis.pipeline(transaction=True) as pipe:
-                pipe.lrem(_DEAD, 1, msgspec.json.encode(delivery).decode())
+                pipe.lrem(_DEAD, 1, raw)
                 pipe.set(delivery_key(delivery.id), msgspec.json.encode(fresh))
                 pipe.zadd(due_key(delivery.receiver), {delivery_key(delivery.id): delivery.created_s})
                 pipe.execute()

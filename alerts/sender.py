@@ -125,9 +125,10 @@ class Sender:
         """Try one delivery of a receiver that is down, another each time; give up those that are too old."""
         waiting = self._outbox.queued(self._name, _SWEPT)
         for queued in waiting:
-            if queued.delivery.created_s < now_s - KEEP_S:
+            if queued.delivery.waits_since_s < now_s - KEEP_S:
                 self._dead(queued.delivery, f"not taken for {KEEP_S / 86_400:.0f} days", now_s)
-        fit = [q for q in waiting[:_SEEN] if q.delivery.created_s >= now_s - KEEP_S and self._outbox.can_go(q.delivery)]
+        young = [queued for queued in waiting[:_SEEN] if queued.delivery.waits_since_s >= now_s - KEEP_S]
+        fit = [queued for queued in young if self._outbox.can_go(queued.delivery)]
         if not fit:
             return False
         fresh = [queued for queued in fit if queued.delivery.id not in self._probed]
@@ -146,7 +147,11 @@ class Sender:
             self._dead(delivery, str(exc), now_s)
             return
         self._pace.sent(now_s)
-        result = asyncio.run(self._channel.send(told, datetime.fromtimestamp(now_s, UTC)))
+        try:
+            result = asyncio.run(self._channel.send(told, datetime.fromtimestamp(now_s, UTC)))
+        except Exception as exc:  # a mistake of ours in one message must not hold up all those behind it
+            log.exception("%s %s to %s: unexpected failure", delivery.event, delivery.id, self._name)
+            result = Result("failed", f"unexpected {type(exc).__name__}")
         self._settle(queued, result)
 
     def _settle(self, queued: Queued, result: Result) -> None:
@@ -154,7 +159,7 @@ class Sender:
         attempts = queued.delivery.attempts + 1
         delivery = msgspec.structs.replace(queued.delivery, attempts=attempts, reason=result.reason)
         where = f"{delivery.event} {delivery.id} to {self._name} ({self._channel.shown})"
-        too_old = delivery.created_s < now_s - KEEP_S
+        too_old = delivery.waits_since_s < now_s - KEEP_S
         if result.outcome == "delivered":
             self._outbox.done(delivery, now_s)
             log.info("%s delivered at attempt %d%s", where, attempts, f"; {result.reason}" if result.reason else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -95,7 +96,7 @@ def replay(delivery_ids: tuple[str, ...], receiver: str | None, everything: bool
     if sum((bool(delivery_ids), receiver is not None, everything)) != 1:
         raise click.UsageError("name deliveries by id, or a --receiver, or --all")
     with outbox_of(settings.load()) as outbox:
-        count = outbox.revive(lambda one: everything or one.receiver == receiver or one.id in delivery_ids)
+        count = outbox.revive(lambda one: everything or one.receiver == receiver or one.id in delivery_ids, time.time())
     if count == 0:
         fail("none of those were given up; see `newsquake deliveries list --state dead`")
     click.echo(f"{count} {'delivery is' if count == 1 else 'deliveries are'} due again")
@@ -112,7 +113,8 @@ def enable(receiver: str, again: bool) -> None:
         else:
             click.echo(f"{receiver} is enabled")
         if again:
-            click.echo(f"{outbox.revive(lambda one: one.receiver == receiver)} deliveries are due again")
+            count = outbox.revive(lambda one: one.receiver == receiver, time.time())
+            click.echo(f"{count} deliveries are due again")
 
 
 def _time(at_s: float) -> str:

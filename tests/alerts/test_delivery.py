@@ -27,7 +27,7 @@ from alerts.channels.table import channel_of
 from alerts.message import decode_message
 from alerts.metrics import AlertsMetrics
 from alerts.notification import Notification, notification_id
-from alerts.outbox import Delivery, Outbox, delivery_of
+from alerts.outbox import Delivery, Outbox, delivery_key, delivery_of, due_key
 from alerts.receivers import WebhookReceiver
 from alerts.sender import KEEP_S, RETRY_S, Sender
 from alerts.store import AlertStore
@@ -115,7 +115,7 @@ def test_failures_are_tried_again_on_the_schedule_and_end_in_the_dead_list(rig: 
     assert (rig.count("failed"), rig.count("dead")) == (9, 1)
     (told,) = rig.outbox.told(alert.id)
     assert (told.status, told.attempts, told.receiver) == ("dead", 10, "desk")
-    assert rig.outbox.revive(lambda _: True) == 1
+    assert rig.outbox.revive(lambda _: True, rig.now) == 1
     rig.now += 600
     assert rig.sender.step()
     assert (rig.outbox.dead_count(), rig.count("delivered")) == (0, 1)
@@ -187,7 +187,7 @@ def test_gone_disables_the_endpoint_until_it_is_enabled(rig: Rig, hooks: Any, al
     assert len(hooks.requests) == 1
     assert ["410" in delivery.reason for delivery in rig.outbox.dead()] == [True, True]
     rig.outbox.enable("desk")
-    assert rig.outbox.revive(lambda _: True) == 2
+    assert rig.outbox.revive(lambda _: True, rig.now) == 2
     for _ in range(4):
         rig.sender.step()
         rig.now += 1
@@ -529,3 +529,62 @@ def test_addresses_of_named_networks_are_allowed(rig: Rig) -> None:
     for address, good in (("10.9.9.9", True), ("::ffff:10.9.9.9", True), ("192.168.0.1", False), ("fd00::1", True)):
         assert addresses.is_allowed(address, ten) is good
     assert not addresses.is_allowed("169.254.169.254", ten)
+
+
+def test_what_was_given_up_long_ago_is_sent_again_even_while_the_receiver_seems_down(
+    rig: Rig, hooks: Any, alert: Alert
+) -> None:
+    hooks.usual = 500
+    for name in "abcd":
+        rig.fire(msgspec.structs.replace(alert, id=name * 32))
+    for _ in range(3):
+        rig.sender.step()
+    assert rig.outbox.down("desk") is not None
+    rig.now += KEEP_S + 60
+    while rig.outbox.waiting("desk")[0]:
+        rig.sender.step()
+    assert rig.outbox.dead_count() == 4
+    hooks.usual = 204
+    assert rig.outbox.revive(lambda _: True, rig.now) == 4
+    for _ in range(5):
+        rig.now += 400
+        rig.sender.step()
+    assert (rig.outbox.dead_count(), rig.count("delivered")) == (0, 4)
+
+
+def test_a_delivery_of_another_version_holds_up_no_other(
+    rig: Rig, hooks: Any, alert: Alert, store: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.set(delivery_key("msg_other"), b'{"id": "msg_other"}')
+    store.zadd(due_key("desk"), {delivery_key("msg_other"): 0})
+    store.lpush("nq:{alerts}:dead", b"[]")
+    rig.fire(alert)
+    for _ in range(2):
+        rig.sender.step()
+    assert rig.count("delivered") == 1
+    assert rig.outbox.waiting("desk") == (0, None)
+    assert rig.outbox.dead() == []
+    assert rig.outbox.get("msg_other") is None
+    assert "cannot be read and is left out" in caplog.text
+
+
+def test_a_message_that_a_channel_fails_on_holds_up_no_other(
+    rig: Rig, hooks: Any, alert: Alert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = msgspec.structs.replace(alert, id="b" * 32)
+    rig.fire(bad)
+    rig.now += 0.001
+    rig.fire(alert)
+    made = HttpChannel.send
+
+    async def send(self: HttpChannel, told: Notification, now: datetime) -> Any:
+        if told.alerts[0].id == bad.id:
+            raise KeyError("a mistake")
+        return await made(self, told, now)
+
+    monkeypatch.setattr(HttpChannel, "send", send)
+    while rig.sender.step():
+        pass
+    assert (rig.count("delivered"), rig.count("failed")) == (1, 1)
+    (waiting,) = rig.outbox.queued("desk")
+    assert (waiting.delivery.attempts, waiting.delivery.reason) == (1, "unexpected KeyError")
