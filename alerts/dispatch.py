@@ -79,7 +79,7 @@ class Dispatcher:
         self._rules: Rules | None = None
         self._book: Groups | None = None
         self._holding: list[Silence] | None = None
-        self._cursor, self._behind = "", False
+        self._cursor, self._behind, self._new = "", False, False
         self._alerts: dict[str, Alert | None] = {}
 
     def run(self, stop: threading.Event, now: Callable[[], float], *, poll_s: float = 0.2) -> None:
@@ -169,7 +169,8 @@ class Dispatcher:
         )
         first: Any = self._redis.xrange(LOG, count=1)
         # The log begins after the cursor, or was never read: it may have lost what alerts have been through.
-        self._behind = not self._cursor or (bool(first) and _number(first[0][0].decode()) > _number(self._cursor))
+        self._new = not self._cursor
+        self._behind = self._new or (bool(first) and _number(first[0][0].decode()) > _number(self._cursor))
         if self._cursor and self._behind:
             log.warning("the log begins after what was dispatched last; what is open is looked through")
         self._rules = None
@@ -195,9 +196,16 @@ class Dispatcher:
         book.step(step, self._ways(alert, step.severity, step.state, escalated), now_s)
 
     def _catch_up(self, book: Groups, views: Sequence[AlertView], now_s: float) -> None:
-        """Take note of how alerts stand where the log no longer had what they went through."""
+        """Take note of how alerts stand where the log no longer had what they went through.
+
+        Where nothing was ever dispatched those were put back (`alerts.rebuild`): people had been told of them.
+        """
         for view in views:
+            id_ = view.alert.id
+            put_back = self._new and id_ not in book.known and not view.life.silence
             self._note(book, view.transitions[-1], now_s)
+            if put_back and id_ in book.known:
+                book.told_before(book.known[id_], now_s)
         for id_ in set(book.known) - {view.alert.id for view in views}:
             view_of_id = self._store.view(id_)
             if view_of_id is None:

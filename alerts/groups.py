@@ -153,6 +153,15 @@ class Groups:
         if not known.members and known.state == "resolved":
             del self.known[known.alert]
 
+    def told_before(self, known: Known, now_s: float) -> None:
+        """Take an alert for told, as it stands, to those who are told of it: they were, before this book was lost."""
+        self.changed_alerts.add(known.alert)
+        for member in known.members.values():
+            if known.state != "resolved":
+                member.state, member.severity, member.calls = known.state, known.severity, known.escalations
+                member.told_s = now_s
+            self._reckon(member.group)
+
     def lead_anew(self) -> list[str]:
         """Forget all ways, which other rules have changed; return the alerts, each to be led by new ones."""
         self._ways.clear()

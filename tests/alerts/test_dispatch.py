@@ -26,7 +26,7 @@ from alerts.outbox import Outbox
 from alerts.rules import Rules
 from alerts.rules_file import parse as parse_rules
 from alerts.settings import AlertsSettings
-from alerts.silences import Silence
+from alerts.silences import Silence, Silences
 from alerts.store import FENCE, LOG, AlertStore, FencedError
 
 START_S = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
@@ -390,3 +390,34 @@ def test_an_alert_that_cannot_be_read_holds_up_no_other(store: redis.Redis, aler
     store.set("nq:{alerts}:alert:C", b"{}")
     office.step()
     assert office.news() == [("desk", "firing", "JPM"), ("risk", "firing", "JPM")]
+
+
+def test_alerts_that_were_put_back_are_told_of_when_they_end(store: redis.Redis, alert: Alert) -> None:
+    office = Office(store, alert)
+    for name in ("C", "JPM", "WFC"):
+        office.put(name)
+    office.actions.acknowledge("JPM", "ann")
+    at = datetime.fromtimestamp(START_S, UTC)
+    silence = Silence(
+        id="s", matchers=parse("company=WFC"), starts_at=at, ends_at=at + timedelta(hours=1), author="ann",
+        reason="known", created_at=at,
+    )  # fmt: skip
+    office.actions.silence(silence, "ann")
+    views = office.store.views()
+    store.flushall()  # and all is put back from Kafka
+    for view in views:
+        office.store.restore(view)
+    Silences(store).put(silence)
+    office.start()
+    office.step()
+    assert office.news() == []
+    office.step(3_630)  # nobody may have been told of what was silenced
+    assert office.news() == [("desk", "firing", "WFC"), ("risk", "firing", "WFC")]
+    office.put("C", 2, severity="critical")
+    office.step()
+    assert office.news() == [("desk", "escalated", "C"), ("risk", "escalated", "C")]
+    office.start()
+    for name in ("C", "JPM"):
+        office.put(name, 3, status="resolved")
+        office.step()
+        assert office.news() == [("desk", "resolved", name), ("risk", "resolved", name)]
