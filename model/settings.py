@@ -89,7 +89,7 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
         default=None, description="Folder with an encoder's files; without it the named one, where it is kept."
     )
     encoder_name: str = Field(default=MINILM, min_length=1, description="The encoder's name on the Hugging Face hub.")
-    version: str = Field(default="small-2026.11.3", min_length=1, max_length=64, description="Name of the weights.")
+    version: str = Field(default="small-2026.11.4", min_length=1, max_length=64, description="Name of the weights.")
     epochs: int = Field(default=5, ge=1, description="Passes over the training rows.")
     patience: int = Field(
         default=2, ge=1, description="Epochs without a better dev score after which training ends early."
