@@ -74,7 +74,7 @@ class Tokens:
     def __init__(self, redis: Redis, clock: Callable[[], float] = time.time) -> None:
         self._redis, self._clock = redis, clock
         self._believed: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
-        self._lock = Lock()
+        self._lock, self._asking = Lock(), Lock()
 
     def add(self, name: str, role: Role) -> str:
         """Return a new token; it is not kept and cannot be shown again.
@@ -122,17 +122,23 @@ class Tokens:
         if token is None:
             return None
         known = hashlib.sha256(text.encode()).digest()
+        if self._is_believed(known, token):
+            return token
+        with self._asking:  # scrypt takes 16 MB: one at a time, however many ask at once
+            if self._is_believed(known, token):
+                return token
+            if not hmac.compare_digest(_digest(match[2], token.salt), token.digest):
+                return None
+            with self._lock:
+                self._believed[known] = token.id, time.monotonic() + _BELIEVED_S
+                while len(self._believed) > _BELIEVED:
+                    self._believed.popitem(last=False)
+        return token
+
+    def _is_believed(self, known: bytes, token: Token) -> bool:
         with self._lock:
             believed = self._believed.get(known)
-        if believed is not None and believed[0] == token.id and time.monotonic() < believed[1]:
-            return token
-        if not hmac.compare_digest(_digest(match[2], token.salt), token.digest):
-            return None
-        with self._lock:
-            self._believed[known] = token.id, time.monotonic() + _BELIEVED_S
-            while len(self._believed) > _BELIEVED:
-                self._believed.popitem(last=False)
-        return token
+        return believed is not None and believed[0] == token.id and time.monotonic() < believed[1]
 
 
 class Sessions:

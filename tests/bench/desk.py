@@ -34,7 +34,8 @@ import psutil
 from redis import Redis
 
 from alerts.alert import Alert, Figures, Story, alert_id
-from alerts.desk.auth import Tokens
+from alerts.desk.auth import Sessions, Tokens
+from alerts.desk.visitors import COOKIE
 from alerts.now import Row, Table
 from alerts.store import AlertStore
 from deploy.local.ports import free_ports
@@ -87,7 +88,10 @@ class Desk:
 
     def __init__(self, redis: Redis, url: str, folder: Path, viewers: int) -> None:
         self.redis, self.store = redis, AlertStore(redis)
-        self.token = Tokens(redis).add("bench", "analyst")
+        tokens = Tokens(redis)
+        token = tokens.check(tokens.add("bench", "analyst"))
+        assert token is not None
+        self.cookie, _ = Sessions(redis, tokens, 3600).begin(token.name, token.role, token.id)
         page, metrics = free_ports(2)
         self.url = f"http://127.0.0.1:{page}"
         env = {
@@ -112,9 +116,9 @@ class Desk:
             pipe.execute()
 
     def client(self, **options: object) -> httpx.AsyncClient:
-        """Return somebody who is signed in."""
+        """Return a browser that is signed in."""
         return httpx.AsyncClient(
-            base_url=self.url, headers={"authorization": f"Bearer {self.token}"}, trust_env=False, timeout=60, **options
+            base_url=self.url, cookies={COOKIE: self.cookie}, trust_env=False, timeout=60, **options
         )  # type: ignore[arg-type]
 
 

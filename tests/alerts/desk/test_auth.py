@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 from redis import Redis
 
+from alerts.desk import auth
 from alerts.desk.auth import AuthError, Sessions, Tokens
 
 
@@ -168,3 +170,20 @@ def test_every_answer_forbids_what_a_page_of_ours_does_not_do(served: Any) -> No
         assert headers["x-content-type-options"] == "nosniff"
         assert "server" not in headers
     assert served.client.get("/alerts").headers["cache-control"] == "no-store"
+
+
+def test_scrypt_runs_once_for_many_who_ask_at_once(store: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = Tokens(store)
+    text = tokens.add("jo", "reader")
+    real, asked = auth._digest, []
+
+    def counted(secret: str, salt: bytes) -> bytes:
+        asked.append(secret)
+        return real(secret, salt)
+
+    monkeypatch.setattr(auth, "_digest", counted)
+    with ThreadPoolExecutor(20) as pool:
+        found = list(pool.map(tokens.check, [text] * 20))
+    assert {token.name for token in found if token is not None} == {"jo"}
+    assert None not in found
+    assert len(asked) == 1
