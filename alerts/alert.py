@@ -92,10 +92,10 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     `also` are series that surge because of this one's items. `children` are the parts with most of it, the largest
     first; `explains` of its parts surged with it. Alerts that have to do with each other share a `group`, the id of
     the first; `parent` is then the series of an open alert that contains this one, which goes beyond it. `moved_at` is
-    when the alert, which had begun on a broader series or a theme, was found to be about `series`: `figures` are of
-    that minute then. Of alerts as surprising as this one, or more so, `expected_false_share` are expected to be
-    false (None for themes, whose threshold is their own). `rule` is the name of the rule of the file of rules that held
-    first when it fired, empty when none did.
+    when the alert, which had begun on a broader series or a theme (`began_on`), was found to be about `series`:
+    `figures` are of that minute then. Of alerts as surprising as this one, or more so, `expected_false_share` are
+    expected to be false (None for themes, whose threshold is their own). `rule` is the name of the rule of the file of
+    rules that held first when it fired, empty when none did.
     """
 
     id: str
@@ -119,6 +119,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     children: tuple[Child, ...] = ()
     explains: int = 0
     moved_at: datetime | None = None
+    began_on: str = ""
     expected_false_share: float | None = None
     rule: str = ""
     schema: int = SCHEMA_VERSION

@@ -93,6 +93,7 @@ class Book:
         """Give a surge to the episode that explains it or is explained by it, or open one."""
         series, strength, group, above = judgement.series, judgement.strength, "", ""
         threshold = self.rules.limits(series, judgement.minute).threshold_z
+        mains = [episode.alert.series for episode in self.episodes]
         inside: list[tuple[float, int]] = []  # open alerts of what it contains, with their contributions
         for number, episode in enumerate(self.episodes):
             main = episode.alert.series
@@ -100,7 +101,7 @@ class Book:
                 self._take_into_company(number, judgement, evidence)
                 return
             if overlaps(main, series):
-                given = self.families.given(series, main, episode.alert.peak)
+                given = self.families.given(series, main, episode.alert.peak, [m for m in mains if overlaps(main, m)])
                 if self.families.explaining(now[main]) == series:
                     if self._move(number, judgement, evidence):
                         return
@@ -221,6 +222,7 @@ class Book:
             old,
             also=(Also(series=old.series, name=old.name, figures=old.figures), *old.also)[:MAX_ALSO],
             moved_at=at_end_of(judgement.minute) if old.revision else None,
+            began_on=(old.began_on or old.series) if old.revision else "",
             **(report | {"severity": max(old.severity, report["severity"], key=SEVERITIES.index)}),
         )
         excess = {judgement.series: judgement.observed - judgement.expected, **episode.excess}

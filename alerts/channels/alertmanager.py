@@ -1,4 +1,7 @@
-"""Prometheus Alertmanager, API v2: an alert's labels never change but for its severity, so that it stays one alert."""
+"""Prometheus Alertmanager, API v2: an alert's labels never change but for its severity, so that it stays one alert.
+
+So they are of the series that it began on, wherever it moves; what it is about now stands in the annotations.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 from pydantic import SecretStr
 
 from alerts.alert import Alert
@@ -19,7 +23,7 @@ from alerts.receivers import AlertmanagerReceiver
 
 _HOLDS = timedelta(days=7)
 """How long Alertmanager takes an alert to fire when it hears no more of it. Its own five minutes would resolve it."""
-_STABLE = ("series", "kind", "topic", "company", "theme", "name")
+_STABLE = ("series", "kind", "topic", "company", "theme")
 
 
 class AlertmanagerChannel(HttpChannel):
@@ -44,7 +48,7 @@ class AlertmanagerChannel(HttpChannel):
             id=told.id, receiver=told.receiver, event=told.event, alerts=(alert,), at=told.at, desk_url=told.desk_url
         )
         (part,) = content_of(one).parts
-        labels = labels_of(alert)
+        labels = labels_of(msgspec.structs.replace(alert, series=alert.began_on or alert.series))
         fires = alert.status == "firing" and alert.severity == severity
         found: dict[str, Any] = {
             "labels": {
@@ -55,6 +59,7 @@ class AlertmanagerChannel(HttpChannel):
                 **self._labels,
             },
             "annotations": {
+                "name": part.name,
                 "summary": part.sentence,
                 "stories": "\n".join(f"{story.title} ({story.source}) {story.url}".strip() for story in part.stories),
                 **dict(part.facts),

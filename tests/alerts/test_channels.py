@@ -146,7 +146,8 @@ async def test_alertmanager_keeps_one_alert_by_its_labels(hooks: Any, alert: Ale
         "alertmanager", hooks.url.split("/hook")[0] + "/", username="nq", password="hush", labels={"team": "risk"}
     )
     mild = msgspec.structs.replace(alert, severity="warning")
-    over = msgspec.structs.replace(alert, status="resolved", revision=3, resolved_at=NOW)
+    moved = {"series": "company=JPM", "name": "JPM", "moved_at": NOW, "began_on": alert.series}
+    over = msgspec.structs.replace(alert, status="resolved", revision=3, resolved_at=NOW, **moved)
     for event, state in (("alert.firing", mild), ("alert.escalated", alert), ("alert.resolved", over)):
         assert (await manager.send(told(state, event=event), NOW)).outcome == "delivered"  # type: ignore[arg-type]
     assert set(hooks.paths) == {"/api/v2/alerts"}
@@ -164,6 +165,7 @@ async def test_alertmanager_keeps_one_alert_by_its_labels(hooks: Any, alert: Ale
     for known in labels.values():
         assert known[0] == known[1] == known[2]
     assert labels["critical"][0]["company"] == "SIVB"
+    assert json.loads(hooks.requests[-1][1])[0]["annotations"]["name"] == "JPM"
     assert labels["critical"][0]["team"] == "risk"
 
 

@@ -212,6 +212,7 @@ def test_a_company_that_follows_its_theme_updates_the_themes_alert(newsroom: New
     assert company_of(alert.series) == "C3"
     assert "theme=Lumen Harbour" in {also.series for also in alert.also}
     assert alert.moved_at is not None
+    assert alert.began_on == "theme=Lumen Harbour"
     closed = msgspec.structs.replace(theme, event="closed", minute=newsroom.minute)
     assert newsroom.lifecycle.step_themes([closed]) == []  # it ends with the company's surge
     for _ in range(150):
