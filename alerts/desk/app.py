@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,6 +32,7 @@ def create_app(desk: Desk) -> FastAPI:
 
     @asynccontextmanager
     async def living(_: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(desk.ranking.load)
         desk.stream.start()
         desk.feedback_topic.start()
         desk.hub.start()

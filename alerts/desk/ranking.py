@@ -87,6 +87,11 @@ class Ranking:
         self._models: OrderedDict[str, tuple[bytes, Any]] = OrderedDict()
         self._lock = threading.Lock()
 
+    def load(self) -> None:
+        """Load the library behind it, which takes a second: better now than when the first list is ordered."""
+        if self._on:
+            _learn(())
+
     def note(self, who: str, deed: Deed, alert: Alert, topic: str, at: datetime) -> None:
         """Take note of what somebody did; to open an alert changes nothing once they did more about it."""
         if not self._on:

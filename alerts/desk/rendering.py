@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from importlib.resources import files
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -18,16 +19,19 @@ from alerts.series import label
 WINDOWS = {5: "5 min", 15: "15 min", 60: "1 h", 240: "4 h", 1_440: "24 h"}
 
 
+@cache
 def environment() -> Environment:
     """Return the templates; every text in them is escaped."""
     env = Environment(
         loader=PackageLoader("alerts.desk"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        lstrip_blocks=True, auto_reload=False,
     )  # fmt: skip
     env.globals.update(
         spark=charts.spark, meter=charts.meter, marked=marked, windows=WINDOWS, label=label, assets=_assets()
     )
     env.filters.update(when=when, ago=ago, clock=clock, number=number, web=web, moment=moment, query=urlencode)
+    for name in env.list_templates():  # now, and not while the first visitor waits
+        env.get_template(name)
     return env
 
 
