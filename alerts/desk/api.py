@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -99,6 +99,11 @@ class CorrectionBody(BaseModel, extra="forbid"):
     """What is wrong with a headline. `label` is the right sentiment or topic, empty when that is not known."""
 
     story: int = Field(ge=0, le=100, description="Which of the alert's stories, from 0.")
+    title: str = Field(
+        default="",
+        max_length=2_000,
+        description="Its headline as it was shown: an alert's stories change as it grows. 409 when it has gone.",
+    )
     about: Literal["sentiment", "topic"]
     label: str = Field(default="", max_length=128)
     taken_back: bool = False
@@ -135,7 +140,7 @@ def now(
     who: Visitor,
     kind: views.Kind = "",
     q: Words = "",
-    state: Literal["", "normal", "pending", "firing", "no data", "warming up"] = "",
+    state: views.StateOf = "",
     order: views.Order = "unusual",
     limit: Annotated[int, Query(ge=1, le=2_000)] = 100,
 ) -> Response:
@@ -199,11 +204,11 @@ def verdict(request: Request, who: Analyst, alert_id: AlertId, body: VerdictBody
     return _json(_deeds(request, who).judge(alert_id, body.verdict or ""))
 
 
-@router.post("/alerts/{alert_id}/correction", responses=answers(Said, 404), tags=["feedback"])
+@router.post("/alerts/{alert_id}/correction", responses=answers(Said, 404, 409), tags=["feedback"])
 def correction(request: Request, who: Analyst, alert_id: AlertId, body: CorrectionBody) -> Response:
     """Say that the sentiment or topic of a headline is wrong."""
     deeds = _deeds(request, who)
-    return _json(deeds.correct(alert_id, body.story, body.about, body.label, taken_back=body.taken_back))
+    return _json(deeds.correct(alert_id, body.story, body.title, body.about, body.label, taken_back=body.taken_back))
 
 
 @router.post(
@@ -310,12 +315,3 @@ async def events(request: Request, who: Visitor, items: bool = False) -> Streami
 
 def _deeds(request: Request, who: Any) -> Deeds:
     return Deeds(desk_of(request), who, address_of(request))
-
-
-def when(at: datetime) -> str:
-    """Return a time as pages show it.
-
-    >>> when(datetime(2026, 3, 9, 18, 4, tzinfo=UTC))
-    '2026-03-09 18:04 UTC'
-    """
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,17 +1,20 @@
-"""Who did what on the desk, in order: a Redis stream that the desk only appends to."""
+"""Who did what on the desk, in order: Redis streams that the desk only appends to.
+
+What strangers tried has a stream of its own, so that they cannot push out what people did.
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 if TYPE_CHECKING:
     from redis import Redis
 
-_KEY = "nq:{desk}:audit"
-_LENGTH = 100_000
+_DEEDS, _REFUSED = "nq:{desk}:audit", "nq:{desk}:audit:refused"
+_LENGTH = {_DEEDS: 100_000, _REFUSED: 10_000}
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,11 +38,13 @@ class Audit:
         self._redis = redis
 
     def write(self, who: str, what: str, *, target: str = "", detail: str = "", address: str = "") -> None:
-        """Append an entry; the last 100,000 are kept."""
+        """Append an entry: of deeds the last 100,000 are kept, of what nobody known did (`who` is "") 10,000."""
         entry = Entry(at=datetime.now(UTC), who=who, what=what, target=target, detail=detail, address=address)
-        self._redis.xadd(_KEY, {"entry": msgspec.json.encode(entry)}, maxlen=_LENGTH, approximate=True)
+        key = _DEEDS if who else _REFUSED
+        self._redis.xadd(key, {"entry": msgspec.json.encode(entry)}, maxlen=_LENGTH[key], approximate=True)
 
     def last(self, count: int = 100) -> list[Entry]:
         """Return the last entries, the newest first."""
-        found: Any = self._redis.xrevrange(_KEY, count=count)
-        return [_entry.decode(fields[b"entry"]) for _, fields in found]
+        found: list[Any] = [each for key in _LENGTH for each in cast(Any, self._redis.xrevrange(key, count=count))]
+        entries = [_entry.decode(fields[b"entry"]) for _, fields in found]
+        return sorted(entries, key=lambda entry: entry.at, reverse=True)[:count]

@@ -13,6 +13,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from ipaddress import IPv6Address, IPv6Network
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,6 +31,7 @@ _TOKEN = re.compile(r"nqd_([0-9a-f]{12})_([A-Za-z0-9_-]{43})\Z")
 _NAME = re.compile(r"[\w.@+ -]{1,64}\Z")
 _SCRYPT = {"n": 2**14, "r": 8, "p": 1, "dklen": 32}
 _LONGEST_S = 7 * 86_400
+_UNUSED_S = 300
 _BELIEVED_S, _BELIEVED = 60.0, 1_000
 
 
@@ -39,6 +41,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     role: Role
     csrf: str = ""
+    by_proxy: bool = False
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,11 +151,19 @@ class Sessions:
         self._redis, self._tokens, self._idle_s, self._clock = redis, tokens, int(idle_s), clock
 
     def begin(self, name: str, role: Role, token: str = "") -> tuple[str, Identity]:
-        """Return the cookie of a new session, and who it is; `token` is the id of the one signed in with."""
+        """Return the cookie of a new session, and who it is; `token` is the id of the one signed in with.
+
+        A session without one, which a proxy's word began, is kept for 5 minutes until it is used.
+        """
         cookie = secrets.token_urlsafe(32)
         session = _Session(name=name, role=role, csrf=secrets.token_urlsafe(32), began_at=self._clock(), token=token)
-        self._redis.set(_key(cookie), msgspec.json.encode(session), ex=self._idle_s)
-        return cookie, Identity(name=name, role=role, csrf=session.csrf)
+        keep_s = self._idle_s if token else min(self._idle_s, _UNUSED_S)
+        self._redis.set(_key(cookie), msgspec.json.encode(session), ex=keep_s)
+        return cookie, Identity(name=name, role=role, csrf=session.csrf, by_proxy=not token)
+
+    def is_first(self, name: str) -> bool:
+        """Say whether this was not asked of that name within `idle_s`."""
+        return bool(self._redis.set(f"{_PREFIX}seen:{name}", b"1", nx=True, ex=self._idle_s))
 
     def get(self, cookie: str, *, used: bool = True) -> Identity | None:
         """Return whose session it is, None when it has ended; when it is `used` it is kept for another `idle_s`."""
@@ -168,7 +179,7 @@ class Sessions:
         if gone or self._clock() - session.began_at > _LONGEST_S:
             self.end(cookie)
             return None
-        return Identity(name=session.name, role=session.role, csrf=session.csrf)
+        return Identity(name=session.name, role=session.role, csrf=session.csrf, by_proxy=not session.token)
 
     def end(self, cookie: str) -> None:
         """End a session."""
@@ -183,12 +194,22 @@ class Limiter:
 
     def allows(self, address: str) -> bool:
         """Count an attempt; say whether it is within the limit of this minute."""
-        key = f"{_PREFIX}logins:{hashlib.sha256(address.encode()).hexdigest()[:32]}:{int(self._clock() // 60)}"
+        name = hashlib.sha256(_network(address).encode()).hexdigest()[:32]
+        key = f"{_PREFIX}logins:{name}:{int(self._clock() // 60)}"
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.incr(key)
             pipe.expire(key, 120)
             count, _ = pipe.execute()
         return int(count) <= self._most
+
+
+def _network(address: str) -> str:
+    """Return the address to count by: of IPv6 the network, as who has one address has all 2**64 of it."""
+    try:
+        ip = IPv6Address(address)
+        return str(ip.ipv4_mapped or IPv6Network((int(ip), 64), strict=False))
+    except ValueError:
+        return address
 
 
 def _digest(secret: str, salt: bytes) -> bytes:

@@ -98,15 +98,25 @@ class Deeds:
             self._learn("acknowledged" if verdict == "useful" else "dismissed", alert)
         return word
 
-    def correct(self, alert_id: str, story: int, about: About, label: str, *, taken_back: bool = False) -> Said:
-        """Say that the sentiment or topic of an alert's headline is wrong, and which is right, when that is known."""
+    def correct(
+        self, alert_id: str, story: int, title: str, about: About, label: str, *, taken_back: bool = False
+    ) -> Said:
+        """Say that the sentiment or topic of an alert's headline is wrong, and which is right, when that is known.
+
+        With a `title` it is that headline of the alert's, wherever it stands by now.
+        """
         alert = self._view(alert_id).alert
-        if story >= len(alert.stories):
-            raise ProblemError(404, f"the alert has {len(alert.stories)} headlines")
+        stories = alert.stories
+        if title and (story >= len(stories) or stories[story].title != title):
+            story = next((number for number, each in enumerate(stories) if each.title == title), -1)
+            if story < 0:
+                raise ProblemError(409, "the alert shows that headline no more; load the page again")
+        if story >= len(stories):
+            raise ProblemError(404, f"the alert has {len(stories)} headlines")
         known = self._desk.sentiments if about == "sentiment" else self._desk.topics
         if label and label not in known:
             raise ProblemError(422, f"no {about} is called {label[:60]}; there are: {', '.join(known)}")
-        headline = alert.stories[story]
+        headline = stories[story]
         word = self._said(
             alert,
             about,

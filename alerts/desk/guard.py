@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from alerts.desk.problems import problem
 
 log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 64 * 1024
+MAX_BODY_BYTES, MAX_BODY_S = 64 * 1024, 20.0
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -55,7 +57,13 @@ class Guard:
                     headers.append("set-cookie", cookie)
             await send(message)
 
-        body = await _body(receive)
+        try:
+            body = await asyncio.wait_for(_body(receive), MAX_BODY_S)
+        except TimeoutError:
+            await problem(408, f"it did not come within {MAX_BODY_S:.0f} seconds")(scope, receive, guarded)
+            return
+        except ClientDisconnect:  # half a form is none
+            return
         if body is None:
             await problem(413, f"at most {MAX_BODY_BYTES} bytes")(scope, receive, guarded)
             return
@@ -82,7 +90,7 @@ async def _body(receive: Receive) -> bytes | None:
     while True:
         message = await receive()
         if message["type"] != "http.request":
-            return body
+            raise ClientDisconnect
         body += bytes(message.get("body", b""))
         if len(body) > MAX_BODY_BYTES:
             return None

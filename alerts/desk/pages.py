@@ -13,11 +13,12 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from alerts.desk import api, charts, views
 from alerts.desk.auth import Identity
-from alerts.desk.deeds import MAX_REASON, Deeds, matchers_of
+from alerts.desk.deeds import MAX_REASON, MAX_SILENCE_MIN, Deeds, matchers_of
 from alerts.desk.prices import prices
 from alerts.desk.problems import ProblemError, title_of
 from alerts.desk.visitors import COOKIE, Analyst, Form, Visitor, address_of, desk_of, same_site, set_cookie
 from alerts.feedback import topic_of
+from alerts.surge import State
 
 router = APIRouter(include_in_schema=False)
 
@@ -133,7 +134,7 @@ def now(
     chosen = {
         "kind": _one_of(views.Kind, kind, ""),
         "q": q[:200],
-        "state": state if state in ("firing", "pending", "normal", "no data", "warming up") else "",
+        "state": state if state in get_args(State) else "",
         "order": _one_of(views.Order, order, "unusual"),
     }
     limit = min(max(limit, 1), 2_000)
@@ -203,7 +204,7 @@ def act(
     """Do what a form asks, for browsers without scripts."""
     deeds, reason = Deeds(desk_of(request), who, address_of(request)), fields.get("reason", "").strip()[:MAX_REASON]
     if verb == "silence":
-        deeds.silence_alert(alert_id, _whole(fields.get("minutes", ""), 1, 43_200), reason or "no reason given")
+        deeds.silence_alert(alert_id, _minutes(fields), reason or "no reason given")
     elif verb == "verdict":
         verdict = fields.get("verdict", "")
         deeds.judge(alert_id, verdict if verdict in ("useful", "false_alarm") else "")
@@ -212,9 +213,8 @@ def act(
     elif verb == "correction":
         about: Literal["sentiment", "topic"] = "topic" if fields.get("about") == "topic" else "sentiment"
         label = fields.get("label", "")
-        deeds.correct(
-            alert_id, _whole(fields.get("story", ""), 0, 100), about, label, taken_back="taken_back" in fields
-        )
+        number, title = _whole(fields.get("story", ""), 0, 100), fields.get("title", "")
+        deeds.correct(alert_id, number, title, about, label, taken_back="taken_back" in fields)
     else:
         deeds.change(verb, alert_id, reason)
     return RedirectResponse(f"/alerts/{alert_id}", 303)
@@ -224,7 +224,8 @@ def act(
 def silences(request: Request, who: Visitor) -> Response:
     """What is silent, and until when."""
     desk = desk_of(request)
-    return _page(request, "silences.html", who, {"silences": desk.silences.all(), "now": desk.actions.now()})
+    values = {"silences": desk.silences.all(), "now": desk.actions.now(), "max_reason": MAX_REASON}
+    return _page(request, "silences.html", who, values)
 
 
 @router.post("/silences")
@@ -234,7 +235,7 @@ def silence(request: Request, who: Analyst, fields: Form) -> Response:
     reason = fields.get("reason", "").strip()[:MAX_REASON]
     if not reason:
         raise ProblemError(422, "Say why, in a few words.")
-    deeds.silence(matchers_of(fields.get("matchers", "")), _whole(fields.get("minutes", ""), 1, 43_200), reason, None)
+    deeds.silence(matchers_of(fields.get("matchers", "")), _minutes(fields), reason, None)
     return RedirectResponse("/silences", 303)
 
 
@@ -268,6 +269,10 @@ def health(request: Request, who: Visitor) -> Response:
 def audit(request: Request, who: Analyst) -> Response:
     """Who did what."""
     return _page(request, "audit.html", who, {"entries": desk_of(request).audit.last(200)})
+
+
+def _minutes(fields: Mapping[str, str]) -> int:
+    return _whole(fields.get("minutes", ""), 1, MAX_SILENCE_MIN)
 
 
 def _whole(text: str, least: int, most: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -68,7 +69,10 @@ class Processes:
         self._kept: tuple[float, Report] | None = None
 
     def report(self) -> Report:
-        """Return how they are; it takes 2 seconds at most, a dead process more than a live one."""
+        """Return how they are; while one visitor waits for processes that hang, others get the report before."""
+        kept = self._kept
+        if kept is not None and (time.monotonic() - kept[0] <= _KEPT_S or self._lock.locked()):
+            return kept[1]
         with self._lock:
             if self._kept is None or time.monotonic() - self._kept[0] > _KEPT_S:
                 self._kept = time.monotonic(), self._ask()
@@ -158,6 +162,7 @@ def _samples(text: str) -> _Samples:
     found: _Samples = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            if sample.name.startswith("newsquake_") or sample.name == "process_resident_memory_bytes":
+            ours = sample.name.startswith("newsquake_") or sample.name == "process_resident_memory_bytes"
+            if ours and math.isfinite(sample.value):  # what has no value yet is NaN
                 found.setdefault(sample.name, []).append((sample.labels, sample.value))
     return found

@@ -14,7 +14,7 @@ class ProcessSettings(BaseModel, frozen=True, extra="forbid"):
 
     name: str = Field(default="", max_length=64, description="What the page calls it.")
     url: str = Field(
-        default="", pattern=r"^https?://[^\s/]+/?$", description="Where it serves, such as `http://stream-1:9410`."
+        default="", pattern=r"^https?://[^\s/@?#]+/?$", description="Where it serves, such as `http://stream-1:9410`."
     )
 
 

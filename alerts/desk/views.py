@@ -16,7 +16,9 @@ from alerts.life import AlertView, Life, Transition
 from alerts.now import Row
 from alerts.outbox import Told
 from alerts.series import kind, label
+from alerts.surge import State
 
+StateOf = Literal["", State]
 Listed = Literal["open", "firing", "acknowledged", "silenced", "resolved", "all"]
 Kind = Literal["", "market", "topic", "company", "company_topic"]
 ListOrder = Literal["newest", "mine"]

@@ -14,6 +14,7 @@ from alerts.desk.problems import ProblemError
 from alerts.desk.state import Desk
 
 COOKIE, CSRF_HEADER, CSRF_FIELD = "nq_session", "x-csrf-token", "csrf"
+EVENTS = "/api/v1/events"
 
 
 def desk_of(request: Request) -> Desk:
@@ -35,8 +36,10 @@ def from_proxy(request: Request) -> bool:
 def address_of(request: Request) -> str:
     """Return whence a request comes: the peer, or whom a trusted proxy names last."""
     peer = request.client.host if request.client else ""
-    if from_proxy(request) and (named := request.headers.get("x-forwarded-for", "")):
-        return named.rpartition(",")[2].strip()[:64]
+    named = request.headers.getlist("x-forwarded-for")
+    if named and from_proxy(request):
+        # Some proxies add a line of their own: what stands before the last word is the visitor's to invent.
+        return named[-1].rpartition(",")[2].strip()[:64] or peer
     return peer
 
 
@@ -72,8 +75,13 @@ def same_site(request: Request) -> bool:
     """Say whether a browser's request comes from a page of ours, as far as the browser tells."""
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
-    origin = request.headers.get("origin")
-    return origin is None or (origin != "null" and urlsplit(origin).netloc == request.headers.get("host"))
+    origin, ours = request.headers.get("origin"), desk_of(request).settings.url
+    # A proxy may have put another name in `Host` than the browser's.
+    hosts = {request.headers.get("host", ""), urlsplit(ours).netloc if ours else ""} - {""}
+    try:
+        return origin is None or urlsplit(origin).netloc in hosts
+    except ValueError:
+        return False
 
 
 def visitor(request: Request, fields: Annotated[dict[str, str], Depends(form)]) -> Identity:
@@ -87,6 +95,7 @@ def visitor(request: Request, fields: Annotated[dict[str, str], Depends(form)]) 
     if scheme.lower() == "bearer":
         token = desk.tokens.check(text.strip())
         if token is None:
+            desk.metrics.logins.labels(outcome="wrong").inc()
             if not desk.limiter.allows(address_of(request)):
                 raise ProblemError(429, "too many attempts to sign in; wait a minute", {"retry-after": "60"})
             raise _unknown("the token is not known")
@@ -105,15 +114,20 @@ def _of_session(request: Request) -> Identity | None:
     desk, cookie = desk_of(request), request.cookies.get(COOKIE, "")
     if not 0 < len(cookie) <= 128:
         return None
-    who = desk.sessions.get(cookie, used="x-refresh" not in request.headers)
-    named = _named(request)
-    return None if who is not None and named and who.name != named[0] else who
+    # What a page asks for by itself is no use: a session that nobody uses ends, however long its page stays open.
+    used = "x-refresh" not in request.headers and request.url.path != EVENTS
+    who, named = desk.sessions.get(cookie, used=used), _named(request)
+    # The proxy's word goes before a session, and a session that it began holds no longer than it says so.
+    if who is not None and (who.by_proxy or named) and named != (who.name, who.role):
+        return None
+    return who
 
 
 def _named(request: Request) -> tuple[str, Role] | None:
     """Return whom a trusted proxy names."""
     settings = desk_of(request).settings
-    name = request.headers.get(settings.proxy_header, "").strip()[:64] if settings.proxy_header else ""
+    names = request.headers.getlist(settings.proxy_header) if settings.proxy_header else []
+    name = names[0].strip()[:64] if len(names) == 1 else ""  # of two one may be the visitor's own
     if not name or not from_proxy(request):
         return None
     may_act = name in settings.proxy_analysts or "*" in settings.proxy_analysts
@@ -126,7 +140,8 @@ def _of_proxy(request: Request) -> Identity | None:
         return None
     desk = desk_of(request)
     cookie, who = desk.sessions.begin(*named)
-    desk.audit.write(who.name, "sign in", detail="by proxy", address=address_of(request))
+    if desk.sessions.is_first(who.name):  # programs keep no cookie: each of their requests begins a session
+        desk.audit.write(who.name, "sign in", detail="by proxy", address=address_of(request))
     set_cookie(request, cookie)
     return who
 
