@@ -55,11 +55,13 @@ class Families:
         seen = self._beside(outer, inner)
         return float(_rest(seen).max(where=seen.usable[:, 0], initial=-np.inf))
 
-    def given(self, series: str, outer: str, peak: Figures) -> float | None:
+    def given(self, series: str, outer: str, peak: Figures, told: Iterable[str] = ()) -> float | None:
         """Return the strength of `series` given the odds of the rest of `outer`; None when `outer` says nothing of it.
 
         `peak` is how `outer` stood at its peak: the items of `series` may be those of that time.
-        Of two that only overlap, `outer` does when most of the excess of `series` is in what they have in common.
+        When most of its excess is of the series `told`, which have alerts of their own, `outer` is taken without them
+        and as it stands now. Of two that only overlap, `outer` says something when most of the excess of `series` is in
+        what they have in common.
         """
         part = common(outer, series)
         if part is None or not self._detector.tracks(part):
@@ -69,7 +71,14 @@ class Families:
         excess = seen.observed[best] - seen.mean[best]
         if part != series and excess[2] <= MOST * excess[0]:
             return None
-        return _given(seen, (peak.observed + _PRIOR) / (peak.expected + _PRIOR))
+        parts = {p for each in told if each != series and (p := common(outer, each)) and self._detector.tracks(p)}
+        others = self._detector.stand(sorted(parts - {part}))
+        least = (peak.observed + _PRIOR) / (peak.expected + _PRIOR)
+        at = int(seen.best[1])
+        above = (others.observed[at] - others.mean[at]).clip(min=0).sum()
+        if above <= MOST * (seen.observed[at, 1] - seen.mean[at, 1]):
+            return _given(seen, least, 0.0, 0.0)
+        return _given(seen, 0.0, others.observed.sum(axis=1).astype(float), others.mean.sum(axis=1))
 
     def less(self, series: str, part: float) -> float:
         """Return the strength of `series` without that part of each window's negatives."""
@@ -143,11 +152,14 @@ class Families:
         return seen, shares
 
 
-def _given(seen: Strengths, least: float) -> float:
-    """Return the strength of the first column given the second without the third, which both hold."""
+def _given(seen: Strengths, least: float, without: Floats | float, due: Floats | float) -> float:
+    """Return the strength of the first column given the second without the third, which both hold.
+
+    Of the second so many more, of which so many were due, are left out; its ratio is `least` at least.
+    """
     observed, mean = seen.observed.astype(float), seen.mean
-    rest = np.maximum(observed[:, 1] - observed[:, 2], 0.0)
-    expected = np.maximum(mean[:, 1] - mean[:, 2], _LEAST_REST * mean[:, 1])
+    rest = np.maximum(observed[:, 1] - observed[:, 2] - without, 0.0)
+    expected = np.maximum(mean[:, 1] - mean[:, 2] - due, _LEAST_REST * mean[:, 1])
     # Of a long window all items may have come while a short one surged.
     ratio = np.maximum.accumulate(np.maximum(least, (rest + _PRIOR) / (expected + _PRIOR)))
     size = 1 / (1 / seen.size[:, 0] + 1 / (rest + 1.5))
