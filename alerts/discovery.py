@@ -145,8 +145,8 @@ class Discovery:
         """
         if minute // 60 != self._hour:
             self._end_hours(minute // 60 - self._hour, learn=learn)
-            if minute // 1_440 != self._hour // 24:
-                self._before = np.zeros(0, dtype=np.float32)  # columns move at midnight
+            if minute // 1_440 != self._hour // 24 or minute // 60 > self._hour + 1:
+                self._before = np.zeros(0, dtype=np.float32)  # columns move at midnight, and after a gap without items
             self._hour = minute // 60
             self._peaks, self._levels = np.zeros_like(self._before), np.zeros(self._before.size, dtype=np.uint8)
         if more := excluded.size - self._peaks.size:

@@ -52,6 +52,14 @@ def test_p_values_are_learnt_down_to_one_in_ten_thousand() -> None:
         assert least < (p <= nominal).mean() / nominal < most, nominal
 
 
+def test_series_may_be_forgotten_in_a_gap_within_a_day() -> None:
+    discovery = Discovery()
+    for minute, series in ((60, 40), (61, 40), (15 * 60, 25), (15 * 60 + 1, 30), (24 * 60, 10)):
+        strengths, negatives = np.full(series, 2.0), np.full(series, 20, dtype=np.int32)
+        discovery.observe(minute, np.arange(series), strengths, negatives, np.zeros(series, dtype=np.bool_))
+    assert discovery.limit(np.full(10, -1, dtype=np.int32)) < 1
+
+
 def test_an_excursion_of_many_hours_counts_once() -> None:
     columns, calm = np.arange(SERIES), np.full(SERIES, 0.5)
     negatives = np.full(SERIES, 200, dtype=np.int32)
