@@ -80,7 +80,7 @@ class AlertEngine:
         self.watch = RulesWatch(settings, self.metrics, rules)
         self._buckets = Buckets(self.redis, documents_topic, partitions)
         self._store = AlertStore(self.redis, token)
-        self._now = Now(self.redis)
+        self._now = Now(self.redis, token)
         self._silences = Silences(self.redis)
         self._timers = Timers(self.redis, self._store, lambda: self.watch.rules)
         self._clock = clock

@@ -7,17 +7,19 @@ an alert's series (`alerts.course`), a field a bin, so that writing it again cha
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+from redis import WatchError
 
 from alerts.alert import Alert
 from alerts.course import Bin, course, decode_bin, encode_bin, lately
 from alerts.negbin import central_intervals
 from alerts.rolling import NEGATIVES, OTHERS, WINDOWS_MIN
 from alerts.series import MARKET, kind, label
+from alerts.store import FENCE, FencedError
 from alerts.surge import Detector, State
 
 if TYPE_CHECKING:
@@ -74,18 +76,30 @@ _table = msgspec.msgpack.Decoder(Table)
 
 
 class Now:
-    """Writes and reads both. Every method raises `redis.RedisError` when the server cannot answer."""
+    """Writes and reads both. Every method raises `redis.RedisError` when the server cannot answer.
 
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+    `token` gives the leader's token, as for `AlertStore`.
+    """
+
+    def __init__(self, redis: Redis, token: Callable[[], str] = str) -> None:
+        self._redis, self._token = redis, token
         self._written = -1
         self._followed: set[tuple[str, str]] = set()
 
     def write(self, detector: Detector, alerts: Iterable[Alert]) -> None:
-        """Write how all stands at the detector's minute, and what is new of the open alerts; once a minute."""
+        """Write how all stands at the detector's minute, and what is new of the open alerts; once a minute.
+
+        Raises:
+            FencedError: another process leads; nothing was written.
+        """
         if detector.minute <= self._written or not detector.names:
             return
         with self._redis.pipeline(transaction=True) as pipe:
+            if token := self._token():
+                pipe.watch(FENCE)  # what follows is not done when it changes meanwhile
+                if pipe.get(FENCE) != token.encode():
+                    raise FencedError("another process leads")
+                pipe.multi()
             pipe.set(_TABLE, msgspec.msgpack.encode(table(detector, time.time())), ex=_TABLE_LIFE_S)
             pipe.set(_MINUTE, detector.minute, ex=_TABLE_LIFE_S)
             followed = set()
@@ -104,7 +118,10 @@ class Now:
                     pipe.hset(key, mapping=fields)  # type: ignore[arg-type]
                     pipe.expire(key, _LIFE_S)
                 followed.add((alert.id, alert.series))
-            pipe.execute()
+            try:
+                pipe.execute()
+            except WatchError as exc:
+                raise FencedError("another process leads") from exc
         self._written, self._followed = detector.minute, followed
 
     def minute(self) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -14,6 +15,7 @@ from alerts.alert import Alert
 from alerts.course import course
 from alerts.now import Now, table
 from alerts.settings import SurgeSettings
+from alerts.store import FENCE, FencedError
 from alerts.surge import Detector
 
 _FIRST = 28_000_020  # a full hour
@@ -94,3 +96,22 @@ def test_what_was_written_is_read_again_and_a_minute_is_written_once(
 def test_no_series_write_no_table(store: Redis) -> None:
     Now(store).write(Detector(), [])
     assert not store.keys("*")
+
+
+def test_who_leads_no_more_writes_no_table(surged: Detector, store: Redis, alert: Alert) -> None:
+    store.set(FENCE, "2:other")
+    with pytest.raises(FencedError):
+        Now(store, lambda: "1:we").write(surged, [])
+    now = Now(store, lambda: "2:other")
+    steal = msgspec.structs.replace(alert, started_at=datetime.fromtimestamp(surged.minute * 60, UTC))
+
+    def others() -> Iterator[Alert]:  # between the look at the lead and the writing
+        yield steal
+        store.set(FENCE, "3:third")
+
+    with pytest.raises(FencedError):
+        now.write(surged, others())
+    assert store.keys("nq:{alerts}:now*") == store.keys("nq:{alerts}:course:*") == []
+    store.set(FENCE, "2:other")
+    now.write(surged, [steal])
+    assert now.minute() == surged.minute
