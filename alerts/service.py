@@ -117,7 +117,12 @@ class Alerting:
         """Work until `stop` is set or the lead is lost."""
         self.standing_by = False
         resigned, over = threading.Event(), threading.Event()
-        keeper = threading.Thread(target=self._leader.keep, args=(resigned,), name="leader", daemon=True)
+
+        def keep() -> None:
+            self._leader.keep(resigned)
+            over.set()  # at once: the engine may be long in a look, and another's senders are at work by now
+
+        keeper = threading.Thread(target=keep, name="leader", daemon=True)
         keeper.start()
         threads = [threading.Thread(target=run, args=(over,), name=name, daemon=True) for name, run in self._parts()]
         try:
