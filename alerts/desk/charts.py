@@ -107,14 +107,14 @@ def course(alert: Alert, bins: Sequence[Bin], prices: Sequence[tuple[datetime, f
     parts.append(f'<polyline class="mean" points="{mean}"/>')
     parts += [_hours(begin, end, x), _price(prices, begin, end, x)]
     moments = [("fired", alert.started_at), ("moved", alert.moved_at), ("ended", alert.resolved_at)]
-    for css, at in moments:
+    for line, (css, at) in enumerate(moments):
         if at is not None and begin <= (minute := at.timestamp() / 60) <= end:
             near_end = x(minute) > _W - 120
             anchor, shift = ("end", -4) if near_end else ("start", 4)
             parts.append(
                 f'<line class="moment {css}" x1="{x(minute):.1f}" x2="{x(minute):.1f}" '
                 f'y1="{_TOP - 6}" y2="{y(0):.1f}"/>'
-                f'<text class="moment" x="{x(minute) + shift:.1f}" y="{_TOP + 2}" text-anchor="{anchor}">'
+                f'<text class="moment" x="{x(minute) + shift:.1f}" y="{_TOP + 2 + 13 * line}" text-anchor="{anchor}">'
                 f"{css} {_clock(minute)}</text>"
             )
     seen = sum(each.negatives > each.high for each in drawn)

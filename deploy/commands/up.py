@@ -164,6 +164,7 @@ def _run(settings: Settings, state_dir: Path, demo: bool) -> None:
         stream.line("up", "Ctrl-C ends all")
         _say_when_ready(supervisor, stream, plan, started_at)
         supervisor.run()
+    stream.line("up", "all has ended; `newsquake up` goes on where it stopped" if not demo else "the demo has ended")
 
 
 def _first_token(redis_url: str) -> str | None:
