@@ -17,8 +17,9 @@ from alerts.store import NOW, AlertStore, BusyError
 if TYPE_CHECKING:
     from redis import Redis
 
-MAX_TRANSITIONS = 500
-_MAX_TEXT, _MAX_ID = 2_000, 200
+MAX_TRANSITIONS = 200
+"""All of an alert must fit into one record of Kafka, 1 MiB: these bounds keep it below half of that."""
+_MAX_TEXT, _MAX_ID = 500, 200
 
 
 class ActionError(ValueError):

@@ -81,6 +81,8 @@ class Dispatcher:
         self._holding: list[Silence] | None = None
         self._cursor, self._behind, self._new = "", False, False
         self._alerts: dict[str, Alert | None] = {}
+        self.failing = ""
+        """Why nobody is told of anything at the moment; "" when all is well."""
 
     def run(self, stop: threading.Event, now: Callable[[], float], *, poll_s: float = 0.2) -> None:
         """Dispatch until `stop` is set or another process leads. `now` is the time that alerting goes by (Unix).
@@ -90,7 +92,8 @@ class Dispatcher:
         wait_s = poll_s
         while not stop.is_set():
             try:
-                if self.step(now(), time.time()):
+                more, self.failing = self.step(now(), time.time()), ""
+                if more:
                     continue
                 wait_s = poll_s
             except FencedError:
@@ -99,9 +102,11 @@ class Dispatcher:
             except (RedisError, MovedError) as exc:
                 wait_s = min(wait_s * 2, 30.0)
                 self._metrics.redis_errors.inc()
+                self.failing = f"nobody is told of alerts: {exc}"
                 log.warning("dispatching failed (%s); trying again in %.1f s", exc, wait_s)
-            except Exception:  # a thread that ends silently would stop all alerts
+            except Exception as exc:  # a thread that ends silently would stop all alerts
                 wait_s = 30.0
+                self.failing = f"nobody is told of alerts: {exc!r}"
                 log.exception("dispatching: unexpected failure; trying again in 30 s")
             stop.wait(wait_s)
 

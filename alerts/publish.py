@@ -106,7 +106,12 @@ class Publisher:
         first: Any = self._redis.xrange(LOG, count=1)
         if not cursor or _number(first[0][0]) > _number(cursor.encode()):
             return self._store.views(open=False, limit=_ALL)
-        ids = dict.fromkeys(line_of(fields).alert for _, fields in entries)
+        ids: dict[str, None] = {}
+        for entry, fields in entries:
+            try:
+                ids[line_of(fields).alert] = None
+            except (msgspec.MsgspecError, UnicodeDecodeError, KeyError) as exc:
+                log.error("entry %s of the log is no transition and is skipped (%s)", entry.decode(), exc)
         return [view for each in ids if (view := self._store.view(each)) is not None]
 
     def _changed(self, silences: Mapping[bytes, bytes]) -> dict[bytes, bytes | None]:

@@ -82,6 +82,7 @@ class Alerting:
         self._last_look = time.monotonic()
         self._last_error = ""
         self.standing_by = False
+        self._dispatcher: Dispatcher | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Work, or stand by, until `stop` is set. While Redis cannot answer, wait and try again."""
@@ -107,6 +108,8 @@ class Alerting:
         stuck = f"no look at the windows has succeeded for {silent_s:.0f} s; {self._last_error or 'one is under way'}"
         unready = [self._last_error] if self._last_error else []
         waiting = [] if self.standing_by else self._engine.waiting
+        if not self.standing_by and self._dispatcher is not None and self._dispatcher.failing:
+            unready.append(self._dispatcher.failing)
         return ([stuck] if silent_s > _STUCK_S else []), unready + waiting
 
     def notes(self) -> list[str]:
@@ -164,7 +167,7 @@ class Alerting:
 
     def _parts(self) -> list[tuple[str, Callable[[threading.Event], None]]]:
         """What runs beside the engine, each in a thread of its own."""
-        dispatcher = Dispatcher(
+        dispatcher = self._dispatcher = Dispatcher(
             self._redis,
             lambda: self._engine.watch.rules,
             self._metrics,

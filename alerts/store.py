@@ -6,20 +6,24 @@ moment. All keys carry the hash tag `{alerts}`, the outbox's too.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from redis.exceptions import ResponseError
 
-from alerts.alert import Alert, decode, encode
+from alerts.alert import Alert, AlertError, decode, encode
 from alerts.life import AlertView, Life, Transition, follow, revised
 from alerts.outbox import Delivery, delivery_key, due_key
 
 if TYPE_CHECKING:
     from redis import Redis
+
+log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 PREFIX = "nq:{alerts}:"
 LOG = f"{PREFIX}log"
@@ -152,10 +156,7 @@ class AlertStore:
         pipe.mget(alert_key, life_key)
         pipe.lrange(history_key, 0, -1)
         (alert, life), history = pipe.execute()
-        if alert is None or life is None:
-            return None, life or b""
-        steps = tuple(_lines.decode(line) for line in history)
-        return AlertView(alert=decode(alert), life=_lives.decode(life), transitions=steps), life
+        return _view(alert_id, alert, life, history), life or b""
 
     def view(self, alert_id: str) -> AlertView | None:
         """Return an alert with its life and history, None when there is none (any more)."""
@@ -171,18 +172,16 @@ class AlertStore:
         return sorted(found, key=lambda view: (view.alert.started_at, view.alert.id), reverse=True)[:limit]
 
     def _views(self, ids: Iterable[str]) -> list[AlertView]:
+        wanted = list(ids)
         pipe = self._redis.pipeline(transaction=False)
-        for each in ids:
+        for each in wanted:
             alert_key, life_key, history_key = _keys(each)
             pipe.mget(alert_key, life_key)
             pipe.lrange(history_key, 0, -1)
         answers = iter(pipe.execute())
-        found = []
-        for (alert, life), history in zip(answers, answers, strict=True):
-            if alert is not None and life is not None:
-                steps = tuple(_lines.decode(line) for line in history)
-                found.append(AlertView(alert=decode(alert), life=_lives.decode(life), transitions=steps))
-        return found
+        stored = zip(wanted, answers, answers, strict=True)
+        found = [_view(each, alert, life, history) for each, (alert, life), history in stored]
+        return [view for view in found if view is not None]
 
     def _ids(self) -> list[str]:
         found: Any = self._redis.smembers(_OPEN)
@@ -192,8 +191,8 @@ class AlertStore:
         """Return the lives of the alerts that are not resolved."""
         ids = self._ids()
         found: Any = self._redis.mget([_keys(each)[1] for each in ids]) if ids else []
-        lives = [_lives.decode(raw) for raw in found if raw is not None]
-        return [life for life in lives if life.state != "resolved"]
+        lives = [_readable(each, raw, _lives.decode) for each, raw in zip(ids, found, strict=True)]
+        return [life for life in lives if life is not None and life.state != "resolved"]
 
     def get(self, alert_id: str) -> Alert | None:
         """Return the alert's last revision, None when there is none (any more)."""
@@ -204,8 +203,8 @@ class AlertStore:
         """Return the alerts that fire for their detectors, whatever people made of them, the newest first."""
         ids = self._ids()
         raws: Any = self._redis.mget([_keys(each)[0] for each in ids]) if ids else []
-        found = [decode(raw) for raw in raws if raw is not None]
-        return sorted(found, key=lambda alert: alert.started_at, reverse=True)
+        found = [_readable(each, raw, decode) for each, raw in zip(ids, raws, strict=True)]
+        return sorted((alert for alert in found if alert), key=lambda alert: alert.started_at, reverse=True)
 
     def log(self, count: int = 100) -> list[Transition]:
         """Return the last `count` transitions, the newest first."""
@@ -243,6 +242,24 @@ class AlertStore:
         """Return the engine's snapshot, None when there is none."""
         raw: Any = self._redis.get(STATE)
         return raw if raw is None else bytes(raw)
+
+
+def _view(alert_id: str, alert: Any, life: Any, history: Any) -> AlertView | None:
+    """Return what is stored of an alert, None when something lacks or cannot be read: one stops not the others."""
+
+    def view(raw: bytes) -> AlertView:
+        steps = tuple(_lines.decode(line) for line in history)
+        return AlertView(alert=decode(raw), life=_lives.decode(life), transitions=steps)
+
+    return None if life is None else _readable(alert_id, alert, view)
+
+
+def _readable(alert_id: str, raw: Any, read: Callable[[bytes], _T]) -> _T | None:
+    try:
+        return None if raw is None else read(raw)
+    except (AlertError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        log.error("what is stored of alert %s cannot be read and is passed over (%s)", alert_id, exc)
+        return None
 
 
 def line_of(fields: Any) -> Transition:

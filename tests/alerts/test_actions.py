@@ -252,3 +252,18 @@ def test_time_is_that_of_the_items_where_alerting_says_so(desk: Desk) -> None:
     assert desk.actions.now() == AT
     desk.redis.set("nq:{alerts}:now_s", "1600000000")
     assert desk.actions.now() == datetime.fromtimestamp(1_600_000_000, UTC)
+
+
+def test_an_alert_that_cannot_be_read_hides_no_other(
+    desk: Desk, warning: Alert, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = msgspec.structs.replace(warning, id="other")
+    desk.alerts.put(other)
+    desk.redis.set("nq:{alerts}:alert:other", b'{"schema": 99}')
+    assert desk.alerts.open() == [warning]
+    assert [view.alert for view in desk.alerts.views()] == [warning]
+    assert desk.alerts.view("other") is None
+    assert "alert other cannot be read" in caplog.text
+    desk.redis.set("nq:{alerts}:life:other", b"?")
+    assert [life.alert for life in desk.alerts.lives()] == [warning.id]
+    desk.actions.acknowledge(warning.id, "anna")

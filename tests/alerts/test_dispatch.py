@@ -328,8 +328,10 @@ def test_the_thread_goes_on_after_failures_and_ends_when_another_leads(office: O
         if len(asked) == 1:
             raise redis.ConnectionError("away")
         if len(asked) == 2:
+            assert "away" in office.dispatcher.failing
             office.put("A")
         if len(asked) == 3:
+            assert office.dispatcher.failing == ""
             office.redis.set(FENCE, "8")
             office.put("B")
         return office.now_s
