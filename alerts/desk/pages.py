@@ -14,7 +14,6 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from alerts.desk import api, charts, views
 from alerts.desk.auth import Identity
 from alerts.desk.deeds import MAX_REASON, MAX_SILENCE_MIN, Deeds, matchers_of
-from alerts.desk.prices import prices
 from alerts.desk.problems import ProblemError, title_of
 from alerts.desk.visitors import COOKIE, Analyst, Form, Visitor, address_of, desk_of, same_site, set_cookie
 from alerts.feedback import topic_of
@@ -174,7 +173,7 @@ def alert(request: Request, who: Visitor, alert_id: str) -> Response:
     if who.role == "analyst" and "x-refresh" not in request.headers:  # somebody looks, not their page by itself
         desk.ranking.note(who.name, "opened", found.alert, topic_of(found.alert), now)
     begin, end = found.alert.started_at - timedelta(days=1), (found.alert.resolved_at or now) + timedelta(hours=1)
-    line = prices(desk.settings.prices, found.alert.series, begin, end)
+    line = desk.prices.between(found.alert.series, begin, end)
     silence = desk.silences.get(found.life.silence) if found.life.silence else None
     values = {
         "full": found,

@@ -14,6 +14,7 @@ from alerts.desk.auth import Limiter, Sessions, Tokens
 from alerts.desk.feedback_topic import FeedbackTopic, Kafka
 from alerts.desk.live import Hub
 from alerts.desk.metrics import DeskMetrics
+from alerts.desk.prices import Prices
 from alerts.desk.processes import Processes
 from alerts.desk.ranking import Ranking
 from alerts.desk.settings import DeskSettings
@@ -59,6 +60,7 @@ class Desk:
         self.audit = Audit(redis)
         self.feedback, self.feedback_topic = Feedback(redis), FeedbackTopic(redis, kafka, self.metrics)
         self.ranking = Ranking(redis, on=settings.ranking, after=settings.ranking_after)
+        self.prices = Prices(settings.prices)
         self.stream = stream
         self.hub = Hub(redis, self.now, stream, self.metrics, settings.viewers)
         self.processes = Processes(processes)
