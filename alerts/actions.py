@@ -6,13 +6,13 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from alerts.life import SYSTEM, AlertView, Event, Life, State, Transition, changed
 from alerts.silences import Silence, Silences, silence_over
-from alerts.store import NOW, AlertStore, BusyError
+from alerts.store import AlertStore, BusyError
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -41,8 +41,8 @@ class Actions:
 
     def now(self) -> datetime:
         """Return the time that alerting goes by."""
-        raw: Any = self._redis.get(NOW)
-        return datetime.fromtimestamp(float(raw) if raw else self._clock(), UTC)
+        now_s = self._store.load_time()
+        return datetime.fromtimestamp(self._clock() if now_s is None else now_s, UTC)
 
     def acknowledge(self, alert_id: str, actor: str, reason: str = "", key: str | None = None) -> Transition:
         """Somebody is on it: it is told no more, unless it grows by a severity.

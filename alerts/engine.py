@@ -90,6 +90,7 @@ class AlertEngine:
         self._reconcile_at: int | None = None  # when this minute is judged, open alerts and episodes are made one
         self._timed = 0.0  # when timers were asked last, by the wall
         self._timing = False  # whether they are asked each minute, by the items' clock
+        self._now_s: float | None = None  # by the items' clock
         self._loaded = False
         self.waiting = ["has not started"]
         """Why what it says is not of now; empty when it is."""
@@ -152,15 +153,23 @@ class AlertEngine:
         return behind_min > 0
 
     def now(self) -> float:
-        """Return the time that alerting goes by, in Unix seconds: the wall's, or the end of the last minute judged."""
-        if self._settings.clock == "event" and self._minute is not None:
-            return (self._minute + 1) * 60.0
-        return self._clock()
+        """Return the time that alerting goes by, in Unix seconds: the wall's, or the end of the last minute judged.
+
+        Raises:
+            redis.RedisError: the server failed, and it is not known yet how far the items' time had come.
+        """
+        if self._settings.clock == "wall":
+            return self._clock()
+        if self._now_s is None:
+            self._now_s = self._store.load_time() or 0.0
+        return self._now_s
 
     def _tell_time(self) -> None:
         """Make the transitions that are due by the wall, or say which time it is by the items."""
         if self._settings.clock == "event":
-            self._store.save_time(self.now())
+            reached_s = 0.0 if self._minute is None else (self._minute + 1) * 60.0
+            self._now_s = max(self.now(), reached_s)  # who judges minutes again does not set the clock back
+            self._store.save_time(self._now_s)
             self._timing = self._timers.needed()
         elif time.monotonic() - self._timed >= _TIMERS_S:
             self._timers.step(datetime.fromtimestamp(self.now(), UTC))

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 _STUCK_S = 60.0
 _STAND_S = 1.0  # between two tries to lead, at most
 _WATCH_S = 1.0
+_AWAY_S = 5.0  # between two looks whether Redis is back, at most
 
 
 class Alerting:
@@ -96,7 +97,7 @@ class Alerting:
                     log.info("standing by: another process leads alerting")
                 wait_s, self._last_error = stand_s, ""
             except RedisError as exc:
-                wait_s = self._failed(exc, wait_s)
+                wait_s = min(self._failed(exc, wait_s), _AWAY_S)
             self._last_look = time.monotonic()
             stop.wait(wait_s)
         self._leader.close()

@@ -227,6 +227,11 @@ class AlertStore:
         """
         self.set(NOW, "" if now_s is None else repr(now_s))
 
+    def load_time(self) -> float | None:
+        """Return what time alerting goes by, None for that of the wall."""
+        raw: Any = self._redis.get(NOW)
+        return float(raw) if raw else None
+
     def set(self, key: str, value: bytes | str) -> None:
         """Set a key of the leader's.
 

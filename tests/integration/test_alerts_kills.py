@@ -1,0 +1,214 @@
+"""Alerting killed at any moment, and Redis with it: each transition once, and told, as if nothing had happened.
+
+`NEWSQUAKE_TEST_KILLS=50` makes it the long form: so many kills, with 500 alerts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import redis
+
+from alerts.actions import ActionError, Actions
+from alerts.life import SYSTEM, Transition
+from alerts.store import LOG, STATE, AlertStore
+from deploy.local.servers import LocalValkey
+from tests.soak import scripted_alerting
+from tests.soak.scripted_alerting import FIRST, MINUTES
+
+KILLS = int(os.environ.get("NEWSQUAKE_TEST_KILLS", "8"))
+ALERTS = 500 if KILLS >= 50 else 60
+
+
+class Hook(BaseHTTPRequestHandler):
+    """Takes everything."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.got.append((self.headers["webhook-id"], json.loads(body)))  # type: ignore[attr-defined]
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hook() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    server.got = []  # type: ignore[attr-defined]
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+class Stage:
+    """Processes that may be killed, the clock of their items, and a person who acknowledges."""
+
+    def __init__(self, valkey: LocalValkey, hook: ThreadingHTTPServer) -> None:
+        receiver = {
+            "type": "webhook", "name": "desk", "url": f"http://127.0.0.1:{hook.server_port}/",
+            "secrets": ["whsec_" + "A" * 32], "allow_networks": ["127.0.0.0/8"], "per_minute": 10_000,
+        }  # fmt: skip
+        settings = {
+            "clock": "event", "poll_s": 0.02, "snapshot_s": 0.3, "grace_s": 0, "themes": {"on": False},
+            "receivers": [receiver],
+        }  # fmt: skip
+        program = Path(scripted_alerting.__file__)
+        command = [sys.executable, str(program), valkey.url, json.dumps(settings), str(ALERTS)]
+        env = {**os.environ, "PYTHONPATH": str(program.parents[2])}
+        self._maker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+        self._valkey = valkey
+        self.redis = redis.Redis.from_url(valkey.url)
+        self.store, self.actions = AlertStore(self.redis), Actions(self.redis)
+        self.pids: list[int] = []
+        self.acknowledged: dict[str, str] = {}
+
+    def add(self) -> None:
+        assert self._maker.stdin is not None
+        assert self._maker.stdout is not None
+        self._maker.stdin.write("\n")
+        self._maker.stdin.flush()
+        self.pids.append(int(self._maker.stdout.readline()))
+
+    def kill(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        self.pids.remove(pid)
+
+    def close(self) -> None:
+        for pid in list(self.pids):
+            self.kill(pid)
+        self._maker.kill()
+        self._maker.wait()
+        for pipe in (self._maker.stdin, self._maker.stdout):
+            assert pipe is not None
+            pipe.close()
+        self.redis.close()
+
+    def again(self, act: Callable[[], object]) -> None:
+        """Do something as soon as Redis answers."""
+        while True:
+            try:
+                act()
+                return
+            except redis.RedisError:
+                time.sleep(0.05)
+
+    def clock(self, minutes: float) -> None:
+        """It is so many minutes after the script began."""
+        progress = {"offset": 1, "clock_ms": int((FIRST + minutes) * 60_000)}
+        self.again(lambda: self.redis.hset("nq:{documents-0}:progress", mapping=progress))
+
+    def acknowledge(self, number: int) -> None:
+        alert, key = f"{number:032d}", f"click-{number}"
+
+        def act() -> None:
+            with contextlib.suppress(ActionError):  # not open yet, or no more
+                self.acknowledged[self.actions.acknowledge(alert, "anna", key=key).key] = alert
+
+        self.again(act)
+
+    def begin(self) -> None:
+        """Let a process find the script before its first minute."""
+        self.clock(0)
+        while not self.redis.exists(STATE):
+            time.sleep(0.02)
+
+    def finish(self, told: Callable[[], int]) -> list[Transition]:
+        """Let the script end and everything be told; return the log."""
+        self.clock(MINUTES + 2)
+        done: set[str] = set()
+        while len(done) < ALERTS or told() < ALERTS:
+            time.sleep(0.1)
+            done = {step.alert for step in self.store.log(100_000) if step.event == "resolved"}
+        return list(reversed(self.store.log(100_000)))
+
+
+@pytest.fixture
+def stage(make_valkey: Callable[[], LocalValkey], hook: ThreadingHTTPServer) -> Iterator[Callable[[], Stage]]:
+    made: list[Stage] = []
+
+    def make() -> Stage:
+        valkey = make_valkey()
+        valkey.start()
+        made.append(Stage(valkey, hook))
+        made[-1].valkey = valkey  # type: ignore[attr-defined]
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("redis_dies", [False, True])
+def test_each_transition_once_and_told_whatever_dies(
+    stage: Callable[[], Stage], hook: ThreadingHTTPServer, redis_dies: bool
+) -> None:
+    got = hook.got  # type: ignore[attr-defined]
+
+    def ends_told() -> int:
+        return len({body["data"]["id"] for _, body in list(got) if body["type"] == "alert.resolved"})
+
+    calm = stage()
+    calm.add()
+    calm.begin()
+    expected = calm.finish(ends_told)
+    calm.close()
+    assert {step.event for step in expected} == {"firing", "moved", "escalated", "resolved"}
+    got.clear()
+
+    rng = random.Random(5)
+    wild = stage()
+    wild.add()
+    wild.add()
+    wild.begin()
+    for kill in range(KILLS):
+        wild.clock((kill + 1) * MINUTES / (KILLS + 1))
+        wild.acknowledge(rng.randrange(ALERTS))
+        time.sleep(rng.uniform(0.05, 1.0))
+        wild.kill(rng.choice(wild.pids))
+        wild.add()
+        if redis_dies and kill % 4 == 0:
+            wild.valkey.kill()  # type: ignore[attr-defined]
+            wild.valkey.start()  # type: ignore[attr-defined]
+    log = wild.finish(ends_told)
+
+    assert len({step.key for step in log}) == len(log)
+    by_system = {(step.key, step.event, step.severity) for step in log if step.actor == SYSTEM}
+    assert by_system == {(step.key, step.event, step.severity) for step in expected}
+    assert {step.key: step.alert for step in log if step.actor == "anna"} == wild.acknowledged
+    by_alert: dict[str, list[Transition]] = defaultdict(list)
+    for step in log:
+        by_alert[step.alert].append(step)
+    for alert, steps in by_alert.items():
+        view = wild.store.view(alert)
+        assert view is not None
+        assert list(view.transitions) == steps
+        assert (view.life.state, view.life.transitions) == ("resolved", len(steps))
+    assert wild.redis.xlen(LOG) == len(log)
+
+    told: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for id_, body in got:
+        entry = (body["type"], id_)
+        if entry not in told[body["data"]["id"]]:
+            told[body["data"]["id"]].append(entry)
+    assert told.keys() == by_alert.keys()
+    for entries in told.values():
+        events = [event for event, _ in entries]
+        assert (events[0], events[-1]) == ("alert.firing", "alert.resolved")
+        assert len(set(events)) == len(events)
