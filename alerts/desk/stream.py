@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
 from datetime import datetime
@@ -15,6 +16,7 @@ log = logging.getLogger(__name__)
 
 _KEPT, _BEHIND = 1_000, 50
 _POLL_MS, _RETRY_S = 500, 5.0
+_SILENT_S, _TIMEOUT_MS = 15.0, 5_000
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,9 +140,10 @@ class Stream:
         while not self._stop.is_set():
             try:
                 self._read()
-            except (KafkaError, OSError) as exc:
+            except Exception as exc:  # the client raises more than its own errors, and the thread must go on
                 self.problem = f"Kafka cannot be read: {exc}"
-                log.warning("%s; trying again in %.0f s", self.problem, _RETRY_S)
+                usual = isinstance(exc, (KafkaError, OSError))
+                log.warning("%s; trying again in %.0f s", self.problem, _RETRY_S, exc_info=not usual)
                 self._stop.wait(_RETRY_S)
 
     def _read(self) -> None:
@@ -161,10 +164,20 @@ class Stream:
             begins, ends = consumer.beginning_offsets(assigned), consumer.end_offsets(assigned)
             for partition in assigned:
                 consumer.seek(partition, max(begins[partition], ends[partition] - _BEHIND))
+            heard = time.monotonic()
             while not self._stop.is_set():
                 found = consumer.poll(timeout_ms=_POLL_MS)
+                if found:
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > _SILENT_S:
+                    consumer.end_offsets(
+                        assigned, timeout_ms=_TIMEOUT_MS
+                    )  # it fails when nobody is there; polls do not
+                    heard = time.monotonic()
                 self.problem = ""
                 for record in sorted((r for rs in found.values() for r in rs), key=lambda record: record.timestamp):
                     self.take(record.value)
+                if (consumer.partitions_for_topic(self._topic) or partitions) != partitions:
+                    return  # the topic has got more of them: begin again with all
         finally:
             consumer.close()
