@@ -102,26 +102,40 @@
   const link = document.getElementById("link");
   const items = document.getElementById("items");
   if (link) {
-    const events = new EventSource(`/api/v1/events${items ? "?items=true" : ""}`);
-    let opened = false;
-    events.addEventListener("open", () => {
-      link.textContent = "live";
-      link.classList.add("on");
-      if (opened) soon("transition"), soon("now");
-      opened = true;
-    });
-    events.addEventListener("error", () => { link.textContent = "not live"; link.classList.remove("on"); });
-    events.addEventListener("now", () => soon("now"));
-    events.addEventListener("reload", () => refresh(true));
-    events.addEventListener("transition", (event) => {
-      const step = JSON.parse(event.data);
-      if (["firing", "escalated", "reopened"].includes(step.event) && !step.silenced) {
-        toast(`${step.name}: ${step.event === "firing" ? "new alert" : step.event} (${step.severity})`, `/alerts/${step.alert}`);
-      }
-      soon("transition");
-    });
-    if (items) events.addEventListener("items", (event) => show(JSON.parse(event.data)));
-    addEventListener("pagehide", () => events.close());
+    let events = null, opened = false;
+    const listen = () => {
+      if (events || document.hidden) return;
+      events = new EventSource(`/api/v1/events${items ? "?items=true" : ""}`);
+      events.addEventListener("open", () => {
+        link.textContent = "live";
+        link.classList.add("on");
+        if (opened) soon("transition"), soon("now");
+        if (items) catchUp();
+        opened = true;
+      });
+      events.addEventListener("error", () => { link.textContent = "not live"; link.classList.remove("on"); });
+      events.addEventListener("now", () => soon("now"));
+      events.addEventListener("reload", () => refresh());
+      events.addEventListener("transition", (event) => {
+        const step = JSON.parse(event.data);
+        if (["firing", "escalated", "reopened"].includes(step.event) && !step.silenced) {
+          toast(`${step.name}: ${step.event === "firing" ? "new alert" : step.event} (${step.severity})`, `/alerts/${step.alert}`);
+        }
+        soon("transition");
+      });
+      if (items) events.addEventListener("items", (event) => show(JSON.parse(event.data)));
+    };
+    const rest = () => {
+      events?.close();
+      events = null;
+      link.textContent = "not live";
+      link.classList.remove("on");
+    };
+    // Over HTTP/1.1 a browser keeps six connections to a server: with a page in each of seven tabs the last would wait
+    // for ever. Pages that nobody sees keep none.
+    document.addEventListener("visibilitychange", () => (document.hidden ? rest() : listen()));
+    addEventListener("pagehide", rest);
+    addEventListener("pageshow", listen);
   }
 
   // Stream --------------------------------------------------------------------------------------------------------
@@ -133,6 +147,7 @@
   const percent = (value) => small(` ${Math.round(100 * value)} %`);
   const rowOf = (item) => {
     const row = document.createElement("tr");
+    row.dataset.id = item.id;
     row.dataset.sentiment = item.sentiment;
     row.dataset.topic = item.topic;
     const time = cell("time", item.seen_at.slice(11, 19));
@@ -168,7 +183,8 @@
   };
   const show = (news) => {
     missed += news.skipped;
-    held.push(...news.items);
+    const known = new Set([...items.children].map((row) => row.dataset.id).concat(held.map((item) => item.id)));
+    held.push(...news.items.filter((item) => !known.has(item.id)));
     held = held.slice(-MOST);
     if (pause.getAttribute("aria-pressed") !== "true") {
       for (const item of held) { const row = rowOf(item); filter(row); items.prepend(row); }
@@ -176,6 +192,12 @@
       while (items.children.length > MOST) items.lastElementChild.remove();
     }
     note();
+  };
+  const catchUp = async () => { // what came before the events, and while they were away
+    try {
+      const answer = await fetch("/api/v1/stream", { headers: { "x-refresh": "1" } });
+      if (answer.ok) show({ items: (await answer.json()).items.reverse(), skipped: 0 });
+    } catch { /* the next time */ }
   };
   if (items) {
     pause.addEventListener("click", () => {

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from redis import Redis
 
 from alerts.alert import Alert
+from alerts.desk.live import Message
 from alerts.store import LOG
 
 _FLAGS = (
@@ -137,6 +139,46 @@ def test_the_stream_shows_items_as_they_come_filters_and_pauses(sign_in: Callabl
     assert page.get_by_text("Headline 2").count() == 0
     page.get_by_role("button", name="Go on").click()
     expect(page.get_by_text("Headline 2")).to_be_visible()
+
+    # What is on the page already comes once, and what came while nobody saw the page is made up for.
+    page.reload()
+    expect(page.locator("#link")).to_have_text("live")
+    _hide(page, True)
+    expect(page.locator("#link")).to_have_text("not live")
+    item(3, "neutral")
+    served.desk.hub.tell(Message("items", msgspec.json.encode({"items": served.desk.stream.since(0), "skipped": 0})))
+    _hide(page, False)
+    expect(page.get_by_text("Headline 3")).to_be_visible()
+    assert page.locator("#items tr").count() == 3
+
+
+def test_more_pages_than_a_browser_has_connections_all_load(
+    sign_in: Callable[..., Page], served: Any, put: Callable[..., Alert]
+) -> None:
+    first = sign_in()
+    pages = [first]
+    for _ in range(8):
+        _hide(pages[-1], True)
+        pages.append(first.context.new_page())
+        pages[-1].goto(f"{served.url}/alerts")
+        expect(pages[-1].locator("#link")).to_have_text("live")
+    assert len(served.desk.hub._viewers) <= 2
+    put()
+    expect(pages[-1].locator("[data-row]")).to_contain_text("SIVB")
+    assert first.locator("[data-row]").count() == 0
+    _hide(first, False)
+    expect(first.locator("[data-row]")).to_contain_text("SIVB")
+
+
+def _hide(page: Page, hidden: bool) -> None:
+    """What a browser does with a tab that is behind another; without a window it never does."""
+    page.evaluate(
+        """hidden => {
+            Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        hidden,
+    )
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1000, "light"), (1000, "dark"), (390, "light"), (390, "dark")])
