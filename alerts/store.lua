@@ -1,12 +1,12 @@
 -- Stores one change of one alert, with its transitions in the alert's history and in the log: all of it, or nothing.
 --
--- KEYS  fence, alert, life, history, open, recent, log, then due and delivery of each delivery. All carry one hash tag.
+-- KEYS  fence, alert, life, history, open, recent, log. All carry one hash tag.
 -- ARGV  token, life expected (JSON, empty for none), alert (JSON, empty to leave it), life (JSON), id, status, now_s,
---       life_s, longest log, number of transitions, each of them (JSON), then a delivery (JSON) each.
+--       life_s, longest log, then each transition (JSON).
 -- Returns 1 when it was stored, 0 when the life is not the expected one. A leader's write carries its token; it fails
 -- when there is a newer leader.
 
-local token, expected, alert, life, id, status, now_s, life_s, longest, steps = unpack(ARGV, 1, 10)
+local token, expected, alert, life, id, status, now_s, life_s, longest = unpack(ARGV, 1, 9)
 if token ~= '' and redis.call('GET', KEYS[1]) ~= token then
   return redis.error_reply('FENCED another process leads')
 end
@@ -20,16 +20,11 @@ else
   redis.call('EXPIRE', KEYS[2], life_s)
 end
 redis.call('SET', KEYS[3], life, 'EX', life_s)
-for n = 1, tonumber(steps) do
-  redis.call('RPUSH', KEYS[4], ARGV[10 + n])
-  redis.call('XADD', KEYS[7], 'MAXLEN', '~', longest, '*', 'line', ARGV[10 + n])
+for n = 10, #ARGV do
+  redis.call('RPUSH', KEYS[4], ARGV[n])
+  redis.call('XADD', KEYS[7], 'MAXLEN', '~', longest, '*', 'line', ARGV[n])
 end
 redis.call('EXPIRE', KEYS[4], life_s)
 redis.call('ZADD', KEYS[6], now_s, id)
 redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', tonumber(now_s) - tonumber(life_s))
-for n = 11 + tonumber(steps), #ARGV do
-  local at = 8 + 2 * (n - 11 - tonumber(steps))
-  redis.call('SET', KEYS[at + 1], ARGV[n])
-  redis.call('ZADD', KEYS[at], now_s, KEYS[at + 1])
-end
 return 1

@@ -17,7 +17,6 @@ from redis.exceptions import ResponseError
 
 from alerts.alert import Alert, AlertError, decode, encode
 from alerts.life import AlertView, Life, Transition, follow, revised
-from alerts.outbox import Delivery, delivery_key, due_key
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -65,17 +64,10 @@ class AlertStore:
             for name in ("store.lua", "fenced.lua", "restore.lua")
         )
 
-    def put(
-        self,
-        alert: Alert,
-        *,
-        silence: str = "",
-        deliveries: Sequence[Delivery] = (),
-        now_s: float | None = None,
-    ) -> tuple[Transition, ...] | None:
+    def put(self, alert: Alert, *, silence: str = "") -> tuple[Transition, ...] | None:
         """Store a revision and what it brings; return that, None when that revision or a later one stood already.
 
-        `silence` is the id of one that lies over a new alert. The `deliveries` become due at `now_s` (Unix).
+        `silence` is the id of one that lies over a new alert.
 
         Raises:
             FencedError: another process leads.
@@ -86,7 +78,7 @@ class AlertStore:
                 return None
             return alert, revised(view.life if view else None, alert, silence)
 
-        return self._change(alert.id, change, deliveries, now_s)
+        return self._change(alert.id, change)
 
     def step(
         self, alert_id: str, change: Callable[[AlertView], Transition | None]
@@ -116,16 +108,9 @@ class AlertStore:
         return bool(self._restore(keys=[*_keys(view.alert.id), _OPEN, _RECENT], args=arguments))
 
     def _change(
-        self,
-        alert_id: str,
-        change: Callable[[AlertView | None], tuple[Alert, Sequence[Transition]] | None],
-        deliveries: Sequence[Delivery] = (),
-        now_s: float | None = None,
+        self, alert_id: str, change: Callable[[AlertView | None], tuple[Alert, Sequence[Transition]] | None]
     ) -> tuple[Transition, ...] | None:
         keys = [FENCE, *_keys(alert_id), _OPEN, _RECENT, LOG]
-        for delivery in deliveries:
-            keys += [due_key(delivery.receiver), delivery_key(delivery.id)]
-        queued = [msgspec.json.encode(delivery) for delivery in deliveries]
         for _ in range(_TRIES):
             view, before = self._read(alert_id)
             changed = change(view)
@@ -138,10 +123,9 @@ class AlertStore:
             if life is None:
                 return None
             life = msgspec.structs.replace(life, revision=alert.revision)
-            told = repr(time.time() if now_s is None else now_s)
             fresh = b"" if view is not None and alert is view.alert else encode(alert)
             arguments: list[Any] = [self._token(), before, fresh, msgspec.json.encode(life), alert_id, alert.status]
-            arguments += [told, KEEP_S, _LOG_LENGTH, len(steps), *map(msgspec.json.encode, steps), *queued]
+            arguments += [repr(time.time()), KEEP_S, _LOG_LENGTH, *map(msgspec.json.encode, steps)]
             try:
                 if self._write(keys=keys, args=arguments):
                     return tuple(steps)
