@@ -148,6 +148,8 @@ def is_about(alert: Alert, series: str) -> bool:
     if any(series == name or series in name.split(";") for name in named):
         return True
     kind, _, value = series.partition("=")
+    if kind == "company" and f"theme=${value}" in named:
+        return True
     told = sum(kind == "company" and value in story.companies for story in alert.stories)
     return told > 0 and told * 2 >= len(alert.stories)
 

@@ -59,6 +59,11 @@ def test_a_broad_alert_is_about_a_company_when_half_of_its_stories_are():
     assert not is_about(alert(1, "company=SIVB"), "topic=Macro")
 
 
+def test_a_theme_on_a_cashtag_is_about_the_company():
+    assert is_about(alert(1, "theme=$SIVB"), "company=SIVB")
+    assert not is_about(alert(1, "theme=$SI"), "company=SIVB")
+
+
 def test_the_example_in_the_docstring_holds():
     assert doctest.testmod(stream.events).failed == 0
 
