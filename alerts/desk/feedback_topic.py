@@ -75,6 +75,9 @@ class FeedbackTopic:
                 wait_s = self._failed("Redis", exc, wait_s)
             except (KafkaError, OSError, ValueError) as exc:
                 wait_s = self._failed("Kafka", exc, wait_s)  # the producer connects again by itself
+            except Exception as exc:  # a thread that ends silently would keep all that is said here
+                log.exception("what analysts said: unexpected failure")
+                wait_s = self._failed("unexpected", exc, wait_s)
             self._stop.wait(wait_s)
         if producer is not None:
             producer.close(timeout=2)
@@ -90,11 +93,14 @@ class FeedbackTopic:
         )
 
     def _send(self, producer: Any, entries: list[Any]) -> None:
-        sent = [producer.send(self._kafka.topic, key=fields[b"key"], value=fields[b"said"]) for _, fields in entries]
+        whole = [fields for _, fields in entries if b"key" in fields and b"said" in fields]
+        if len(whole) < len(entries):
+            log.error("%d entries of %s are nothing that anybody said: left out", len(entries) - len(whole), OUTBOX)
+        sent = [producer.send(self._kafka.topic, key=fields[b"key"], value=fields[b"said"]) for fields in whole]
         for each in sent:
             each.get(timeout=_TIMEOUT_S)
         self._redis.xdel(OUTBOX, *(entry for entry, _ in entries))
-        self._metrics.feedback_sent.inc(len(entries))
+        self._metrics.feedback_sent.inc(len(whole))
 
     def _failed(self, server: str, exc: Exception, wait_s: float) -> float:
         wait_s = min(wait_s * 2, _LONGEST_S)
