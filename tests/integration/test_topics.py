@@ -7,10 +7,12 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import redis
 from click.testing import CliRunner
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 
+from alerts.store import LOG, STATE
 from deploy.cli import cli
 from deploy.settings import KafkaSettings
 from deploy.topics import TopicsError, ensure_topics
@@ -135,7 +137,9 @@ def test_alerting_refuses_partitions_that_the_topic_does_not_have(alerts, kafka_
     assert "has 3 partitions, kafka.partitions says 2" in said.splitlines()[-1]
 
 
-def test_alerting_goes_on_without_kafka(alerts):
+def test_alerting_goes_on_without_kafka(alerts, redis_url):
+    with redis.Redis.from_url(redis_url) as client:
+        client.set(STATE, b"of before")  # so that nothing was lost
     process = alerts(KAFKA__BOOTSTRAP_SERVERS="127.0.0.1:1")
     said = ""
     for line in process.stderr:
@@ -144,3 +148,16 @@ def test_alerting_goes_on_without_kafka(alerts):
             process.terminate()
     assert process.wait() == 0, said
     assert "kafka.partitions was not checked" in said
+
+
+def test_alerting_that_lost_everything_waits_for_kafka_and_says_so(alerts, redis_url):
+    with redis.Redis.from_url(redis_url) as client:
+        client.delete(STATE, LOG)
+    process = alerts(KAFKA__BOOTSTRAP_SERVERS="127.0.0.1:1")
+    said = ""
+    for line in process.stderr:
+        said += line
+        if "alerts cannot be put back" in line:
+            process.terminate()
+    assert process.wait() == 0, said
+    assert "alerting starts" not in said
