@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from deploy import servers
 from deploy.commands._options import fail
-from deploy.local.state import holder
-from deploy.settings import Settings
+from deploy.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -21,13 +21,10 @@ def redis_of(settings: Settings) -> Iterator[Redis]:
     """Give a client; a Redis that cannot answer ends the process with a message and exit code 2."""
     from redis import Redis, RedisError
 
-    state_dir = settings.local.state_dir
-    if settings.redis.url is not None:
-        url = settings.redis.url.get_secret_value()
-    elif holder(state_dir) or holder(state_dir / "demo"):
-        url = f"redis://127.0.0.1:{settings.local.redis_port}/0"
-    else:
-        fail(f"redis.url is not set, and no `newsquake up` runs in {state_dir.absolute()}")
+    try:
+        url = servers.redis_of(settings)
+    except SettingsError as exc:
+        fail(str(exc))
     try:
         with Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5) as client:
             yield client

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from deploy import log, settings
 from deploy.local.plan import loopback_of
-from deploy.servers import servers
+from deploy.servers import redis_of
 
 if TYPE_CHECKING:
     from alerts.desk.auth import Tokens
@@ -188,4 +188,4 @@ def _tokens() -> Tokens:
 
     from alerts.desk.auth import Tokens
 
-    return Tokens(Redis.from_url(servers(settings.load()).redis_url, socket_timeout=10, socket_connect_timeout=5))
+    return Tokens(Redis.from_url(redis_of(settings.load()), socket_timeout=10, socket_connect_timeout=5))

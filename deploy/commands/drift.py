@@ -125,9 +125,9 @@ def _sample(config: Settings, file: Path | None, start: datetime, end: datetime)
         return str(file), choose(file_rows(file), config.drift.items)
 
     from deploy.scored_history import scored_rows
-    from deploy.servers import servers
+    from deploy.servers import kafka_of
 
-    rows = scored_rows(servers(config).bootstrap, config.kafka, start, end)
+    rows = scored_rows(kafka_of(config), config.kafka, start, end)
     return f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC", choose(rows, config.drift.items)
 
 

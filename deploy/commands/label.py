@@ -60,7 +60,7 @@ def export(out: Path, weight: float, as_json: bool) -> None:
     Exit code 0: all were taken; 1: some were not; 2: nothing could be done.
     """
     from deploy.feedback_history import PREFIX, corrections
-    from deploy.servers import servers
+    from deploy.servers import kafka_of
     from deploy.topic_history import HistoryError, records
     from model.corrections import known_labels, take
     from model.errors import ModelError
@@ -70,7 +70,7 @@ def export(out: Path, weight: float, as_json: bool) -> None:
     try:
         known = known_labels(weights_folder(config.model))
         topic = config.kafka.feedback_topic
-        found = corrections(records(servers(config).bootstrap, config.kafka, topic))
+        found = corrections(records(kafka_of(config), config.kafka, topic))
         taken = take(found.lines, out, known, weight=weight, now=datetime.now(UTC), replaces=PREFIX)
     except (ModelError, HistoryError, OSError) as exc:
         click.echo(f"newsquake: {exc}", err=True)
