@@ -109,13 +109,13 @@ class Now:
                 key = f"nq:{{alerts}}:course:{alert.id}"
                 began = int(alert.started_at.timestamp() // 60)
                 bins = course(detector, alert.series, latest=2 if (alert.id, alert.series) in self._followed else 0)
-                fields = {
+                fields: dict[Any, Any] = {
                     f"{each.span_min}:{each.start}": encode_bin(each)
                     for each in bins
                     if each.start <= began + _KEPT_MIN[each.span_min]
                 }
                 if fields:
-                    pipe.hset(key, mapping=fields)  # type: ignore[arg-type]
+                    pipe.hset(key, mapping=fields)
                     pipe.expire(key, _LIFE_S)
                 followed.add((alert.id, alert.series))
             try:

@@ -89,7 +89,7 @@ class Publisher:
         raw: Any = self._redis.get(CURSOR)
         cursor = raw.decode() if raw is not None else ""
         entries: Any = self._redis.xrange(LOG, min=f"({cursor}" if cursor else "-", count=_ENTRIES)
-        silences: dict[bytes, bytes] = dict(self._redis.hgetall(SILENCES))  # type: ignore[arg-type]
+        silences: Any = self._redis.hgetall(SILENCES)
         records = self._changed(silences)
         if entries:
             records |= {view.alert.id.encode(): _encode(view) for view in self._views(cursor, entries)}

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -76,7 +77,7 @@ class Answer(msgspec.Struct, frozen=True):
         return found.get(name) if isinstance(found, dict) else None
 
 
-class HttpChannel:
+class HttpChannel(ABC):
     """Posts what a format makes of a notification, one request after the other. Formats derive from it."""
 
     digests = 500
@@ -90,9 +91,9 @@ class HttpChannel:
         self._allowed = settings.allow_networks
         self._tls = tls_of(settings.ca_file)
 
+    @abstractmethod
     def requests(self, told: Notification, now: datetime) -> Sequence[Request]:
         """Return what is posted for a notification at `now` (UTC). Sent twice they must do no more than once."""
-        raise NotImplementedError
 
     def meaning(self, answer: Answer, now: datetime) -> Result:
         """Return what an answer means."""

@@ -78,7 +78,7 @@ class Guard:
 
         try:
             await self._app(scope, replay, guarded)
-        except Exception:
+        except Exception:  # whatever it is, it is told as a problem and not as a page of the server
             log.exception("%s %s failed", scope["method"], scope["path"])
             if not started:
                 await problem(500, "an error of the desk; its log says more")(scope, receive, guarded)

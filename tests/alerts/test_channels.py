@@ -128,8 +128,11 @@ async def test_pagerduty_triggers_acknowledges_and_resolves_one_incident(hooks: 
     hooks.usual = 202
     over = msgspec.structs.replace(alert, status="resolved", revision=2, resolved_at=NOW)
     pager = channel("pagerduty", hooks.url)
-    for event, state in (("alert.firing", alert), ("alert.acknowledged", alert), ("alert.resolved", over)):
-        notification = told(state, event=event, desk_url="https://desk.example")  # type: ignore[arg-type]
+    life: tuple[tuple[Event, Alert], ...] = (
+        ("alert.firing", alert), ("alert.acknowledged", alert), ("alert.resolved", over),
+    )  # fmt: skip
+    for event, state in life:
+        notification = told(state, event=event, desk_url="https://desk.example")
         assert (await pager.send(notification, NOW)).outcome == "delivered"
     events = [json.loads(body) for _, body in hooks.requests]
     assert [event["event_action"] for event in events] == ["trigger", "acknowledge", "resolve"]
@@ -148,8 +151,11 @@ async def test_alertmanager_keeps_one_alert_by_its_labels(hooks: Any, alert: Ale
     mild = msgspec.structs.replace(alert, severity="warning")
     moved = {"series": "company=JPM", "name": "JPM", "moved_at": NOW, "began_on": alert.series}
     over = msgspec.structs.replace(alert, status="resolved", revision=3, resolved_at=NOW, **moved)
-    for event, state in (("alert.firing", mild), ("alert.escalated", alert), ("alert.resolved", over)):
-        assert (await manager.send(told(state, event=event), NOW)).outcome == "delivered"  # type: ignore[arg-type]
+    life: tuple[tuple[Event, Alert], ...] = (
+        ("alert.firing", mild), ("alert.escalated", alert), ("alert.resolved", over),
+    )  # fmt: skip
+    for event, state in life:
+        assert (await manager.send(told(state, event=event), NOW)).outcome == "delivered"
     assert set(hooks.paths) == {"/api/v2/alerts"}
     assert hooks.requests[0][0]["authorization"] == "Basic " + base64.b64encode(b"nq:hush").decode()
     fires: list[set[str]] = []

@@ -274,7 +274,7 @@ def test_crashes_anywhere_lose_and_repeat_nothing(store: redis.Redis, alert: Ale
         def execute_command(self, *args: Any, **options: Any) -> Any:
             if rng.random() < 0.05:
                 raise redis.ConnectionError("before")
-            answer = super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+            answer = super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # of redis, which leaves it untyped
             if rng.random() < 0.05:
                 raise redis.ConnectionError("after")
             return answer

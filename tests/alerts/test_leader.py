@@ -165,14 +165,17 @@ def test_another_takes_over_and_a_leader_that_wakes_writes_nothing(
         steps = AlertStore(store).log(1)
         return steps[0].name if steps else ""
 
+    def writes(name: str) -> Callable[[], bool]:
+        return lambda: last_writer() == name
+
     process, _ = start(WRITER, url_of(store), "w0", raw)
-    until(lambda: last_writer() == "w0")
+    until(writes("w0"))
     for number in range(1, 4):
         name, old = f"w{number}", process
         process, _ = start(WRITER, url_of(store), name, raw)
         time.sleep(0.2)  # so that it stands by
         os.kill(old.pid, signum)
-        until(lambda name=name: last_writer() == name)  # type: ignore[misc]
+        until(writes(name))
         if signum == signal.SIGSTOP:
             os.kill(old.pid, signal.SIGCONT)
             assert old.wait() == 7

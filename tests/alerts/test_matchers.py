@@ -49,8 +49,7 @@ def test_labels_are_those_of_the_series_and_of_the_life(alert: Alert) -> None:
 
 @given(st.sampled_from(LABELS), st.sampled_from(["=", "!="]), VALUES)
 def test_what_is_printed_is_read_again(name: str, op: str, value: str) -> None:
-    matcher = msgspec.convert([name, op, value], tuple[str, str, str])
-    made = Matcher(*matcher)  # type: ignore[arg-type]
+    made = msgspec.convert({"name": name, "op": op, "value": value}, Matcher)
     assert parse(f"{{{made},{made}}}") == (made, made)
     assert msgspec.json.decode(msgspec.json.encode(made), type=Matcher) == made
 

