@@ -54,6 +54,20 @@ def dev_scores(logits: Logits, targets: Targets, conventions: Sequence[str]) -> 
     return {"dev": round(float(np.mean(list(scores.values()))), 5), **scores}
 
 
+def test_scores(logits: Logits, targets: Targets, conventions: Sequence[str]) -> dict[str, float]:
+    """Accuracy and macro F1 of each head on the rows it has labels for."""
+    from sklearn.metrics import f1_score
+
+    scores = {}
+    for name, own, target in heads(logits, targets, conventions):
+        rows = target != UNLABELLED
+        if rows.any():
+            said, truth = own[rows].argmax(-1), target[rows]
+            scores[f"{name} accuracy"] = round(float((said == truth).float().mean()), 5)
+            scores[f"{name} macro F1"] = round(float(f1_score(truth, said, average="macro", zero_division=0.0)), 5)
+    return scores
+
+
 def heads(logits: Logits, targets: Targets, conventions: Sequence[str]) -> list[tuple[str, Tensor, Tensor]]:
     """(name, logits (n, labels), labels (n,)) of each head."""
     sentiment = [

@@ -94,10 +94,21 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 
 def conclude(
-    folder: Path, version: str, scores: Mapping[str, float], temperature: Mapping[str, float], minutes: float
+    folder: Path,
+    version: str,
+    dev: Mapping[str, float],
+    test: Mapping[str, float],
+    temperature: Mapping[str, float],
+    minutes: float,
 ) -> None:
     """Write `result.json`: what came out, and how long this process took for it."""
-    result = {"version": version, "dev": dict(scores), "temperature": dict(temperature), "minutes": round(minutes, 2)}
+    result = {
+        "version": version,
+        "dev": dict(dev),
+        "test": dict(test),
+        "temperature": dict(temperature),
+        "minutes": round(minutes, 2),
+    }
     (folder / RESULT).write_text(json.dumps(result, indent=2), "utf-8")
 
 

@@ -42,6 +42,7 @@ class TrainingSets:
     sentiment_labels: tuple[str, ...]
     topic_labels: tuple[str, ...]
     copies: tuple[str, ...] = ()  # what was found and done about near copies, a line each
+    test: tuple[Labelled, ...] = ()  # rows of published sets that have no test part of their own: judged once, at last
 
     @property
     def texts(self) -> list[str]:
@@ -59,7 +60,7 @@ def read_training_sets(settings: TrainSettings, progress: Callable[[str], None] 
     counted: by their protocol the training set is what it is.
     """
     copies: list[str] = []
-    published, spare = _published(settings, copies)
+    published, spare, test = _published(settings, copies)
     conventions = tuple(data.name for data in published if data.sentiment_labels) or (OWN,)
     sets = [*published, *_own(settings, published)]
     if not sets:
@@ -86,13 +87,15 @@ def read_training_sets(settings: TrainSettings, progress: Callable[[str], None] 
         _names(sets, "sentiment_labels"),
         _names(sets, "topic_labels"),
         tuple(copies),
+        tuple(test),
     )
 
 
-def _published(settings: TrainSettings, copies: list[str]) -> tuple[list[Labelled], list[Labelled]]:
-    """The published sets named, and texts of theirs that only a teacher can label."""
+def _published(settings: TrainSettings, copies: list[str]) -> tuple[list[Labelled], list[Labelled], list[Labelled]]:
+    """The published sets named, texts of theirs that only a teacher can label, and rows of theirs to test on."""
     sets: list[Labelled] = []
     spare: list[Labelled] = []
+    tests: list[Labelled] = []
     if settings.tfns:
         sets.append(read_tfns(settings.tfns, "train"))
         _count(sets[-1], read_tfns(settings.tfns, "valid"), copies)
@@ -107,10 +110,11 @@ def _published(settings: TrainSettings, copies: list[str]) -> tuple[list[Labelle
         train, test = phrasebank_split(read_phrasebank(settings.phrasebank / "Sentences_50Agree.txt"), settings.seed)
         _count(train, test, copies)
         sets.append(train)
+        tests.append(test)
     if settings.tfnt:
         sets.append(read_tfnt(settings.tfnt, "train"))
         _count(sets[-1], read_tfnt(settings.tfnt, "valid"), copies)
-    return sets, spare
+    return sets, spare, tests
 
 
 def _own(settings: TrainSettings, published: Sequence[Labelled]) -> list[Labelled]:

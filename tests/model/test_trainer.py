@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from model.run_folder import read
 from model.seeds import train_seeds
 from model.settings import TrainSettings
 from model.train import train
+from model.training_sets import read_training_sets
 
 _FILES = ("weights.safetensors", "config.json")
 
@@ -204,9 +206,32 @@ def test_going_on_keeps_what_was_learnt(settings: TrainSettings, tmp_path: Path)
 
 
 def _dev(folder: Path) -> float:
-    import json
-
     return float(json.loads((folder / "result.json").read_text())["dev"]["dev"])
+
+
+def test_research_is_tested_on_rows_that_no_seed_of_it_trained_on(
+    settings: TrainSettings,
+) -> None:
+    update = {
+        "tfns": None,
+        "tfnt": None,
+        "sentfin": None,
+        "research": True,
+        "epochs": 10,
+        "patience": 10,
+        "dev_share": 0.1,
+    }
+    research = settings.model_copy(update=update)
+    sets = read_training_sets(research, _quiet)
+    ((test,), seen) = sets.test, {*sets.texts, *(text for data in sets.dev for text in data.texts)}
+    assert len(test) == 12  # a fifth of 60
+    assert not seen & set(test.texts)
+    spread = train_seeds(research, (1, 2), _quiet)
+    scores = [json.loads((research.out / f"seed-{seed}" / "result.json").read_text())["test"] for seed in (1, 2)]
+    assert spread["test phrasebank accuracy"][0] == pytest.approx(
+        sum(score["phrasebank accuracy"] for score in scores) / 2
+    )
+    assert spread["test phrasebank macro F1"][0] > 0.45  # the words give the labels away; a guess has a third
 
 
 def test_several_seeds_and_their_ensemble_as_a_teacher(settings: TrainSettings) -> None:
