@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.batches import Targets
 from model.checkpoint import write_whole
 from model.settings import TrainSettings
-from model.teacher import network_teacher, taught
+from model.teacher import Soft, network_teacher, taught
 from model.training_sets import TrainingSets
 
 _FILE = "taught.npz"
@@ -31,9 +32,14 @@ def taught_targets(
         progress("what the teachers said is known from before")
         return replace(targets, **known)
     encoders = [folder for folder in (settings.teacher_encoder, settings.encoder) if folder]
+    asked = np.concatenate([np.full(len(data), not data.complete) for data in sets.train])
+    texts = [text for text, ask in zip(sets.texts, asked, strict=True) if ask]
     networks = [
-        network_teacher(
-            folder, encoders, sets.texts, sets.conventions, sets.sentiment_labels, sets.topic_labels, progress
+        _spread(
+            network_teacher(
+                folder, encoders, texts, sets.conventions, sets.sentiment_labels, sets.topic_labels, progress
+            ),
+            asked,
         )
         for folder in settings.teachers
     ]
@@ -41,6 +47,13 @@ def taught_targets(
     fields = {name: getattr(found, name) for name in _FIELDS}
     write_whole(path, lambda file: np.savez(file, run=np.array(run), **fields))
     return found
+
+
+def _spread(soft: Soft, asked: NDArray[np.bool_]) -> Soft:
+    """What was said of the rows asked about, with zeros for the others."""
+    sentiment, topic = (np.zeros((len(asked), *part.shape[1:]), np.float32) for part in (soft.sentiment, soft.topic))
+    sentiment[asked], topic[asked] = soft.sentiment, soft.topic
+    return Soft(sentiment, topic)
 
 
 def _read(path: Path, run: str) -> dict[str, np.ndarray] | None:

@@ -209,6 +209,20 @@ def _dev(folder: Path) -> float:
     return float(json.loads((folder / "result.json").read_text())["dev"]["dev"])
 
 
+def test_a_teacher_reads_only_the_rows_that_it_teaches(settings: TrainSettings, tmp_path: Path) -> None:
+    own = tmp_path / "own.csv"
+    own.write_text(
+        "text,sentiment,topic\n" + "".join(f"Queue {n} at the bank,negative,Markets\n" for n in range(30)), "utf-8"
+    )
+    both = settings.model_copy(update={"labels": (own,), "epochs": 1})
+    rows = {data.name: len(data) for data in read_training_sets(both, _quiet).train}
+    said: list[str] = []
+    train(both.model_copy(update={"teachers": (train(both, _quiet),), "out": tmp_path / "taught"}), said.append)
+    reads = next(line for line in said if "reads" in line)
+    assert reads.endswith(f" reads {sum(rows.values()) - rows[str(own)]} texts")
+    assert rows[str(own)] > 20
+
+
 def test_research_is_tested_on_rows_that_no_seed_of_it_trained_on(
     settings: TrainSettings,
 ) -> None:
