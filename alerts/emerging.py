@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -80,6 +80,7 @@ class Emerging:
     def __init__(self, settings: ThemesSettings | None = None) -> None:
         self._settings = settings or ThemesSettings()
         self.rules: Rules | None = None
+        self.is_told: Callable[[Theme], bool] = lambda theme: False
         self._minute = 0
         self._items = self._negatives = 0.0  # what the baseline rests on, faded
         self._memory = Memory(self._settings.max_terms, _FADE_MIN)
@@ -232,7 +233,9 @@ class Emerging:
         return [theme] if self._episodes.take(theme, names, stories, opens=self._may_open(theme)) else []
 
     def _may_open(self, theme: Theme) -> bool:
-        """Say whether the rules let a theme open an alert now."""
+        """Say whether a theme is news, and the rules let it open an alert now."""
+        if self.is_told(theme):
+            return False
         if self.rules is None or self.rules.plain:
             return True
         limits = self.rules.limits(theme_series(theme.phrase), self._minute)

@@ -25,6 +25,7 @@ from alerts.rules import Rules
 from alerts.series import MARKET, THEME, kind
 from alerts.settings import AlertsSettings
 from alerts.surge import CALM_Z, Detector, Judgement
+from alerts.told import Told
 from alerts.windows import COPY, NEGATIVE, Count, WindowItem
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     detector: bytes
     themes: bytes = b""
     discovery: bytes = b""
+    told: list[Told] = []
 
 
 class Judging:
@@ -61,6 +63,8 @@ class Judging:
             self._metrics,
         )
         self._emerging = Emerging(self._settings.themes) if self._settings.themes.on else None
+        if self._emerging is not None:
+            self._emerging.is_told = self.lifecycle.is_told
         self._refused = self._forgotten = 0
         self._listed: tuple[int, int, list[WindowItem]] = (0, 0, [])
 
@@ -72,6 +76,7 @@ class Judging:
         """
         self.detector.restore(memory.detector)
         self.lifecycle.episodes = list(memory.episodes)
+        self.lifecycle.told = list(memory.told)
         self._load_themes(memory.themes)
         try:
             if memory.discovery:
@@ -86,6 +91,7 @@ class Judging:
             detector=self.detector.snapshot(),
             themes=self._emerging.snapshot() if self._emerging is not None else b"",
             discovery=self.lifecycle.discovery.snapshot(),
+            told=self.lifecycle.told,
         )
 
     def renew(self, rules: Rules) -> None:

@@ -28,6 +28,7 @@ from alerts.rules import Rules
 from alerts.series import THEME, kind, series_of, theme_series
 from alerts.settings import AlertsSettings
 from alerts.surge import CALM_Z, Detector, Judgement
+from alerts.told import Told, is_told, remembered, told_by
 
 _BREADTH = ("market", "topic", "company", "company_topic")
 
@@ -54,6 +55,7 @@ class Lifecycle:
         self._detector = detector
         self._metrics = metrics
         self.discovery = discovery
+        self.told: list[Told] = []
         self._book = Book(settings, detector, discovery, metrics)
 
     @property
@@ -118,6 +120,13 @@ class Lifecycle:
             changes.append(Change(alert, None if old else "alert.firing"))
         return changes
 
+    def is_told(self, theme: Theme) -> bool:
+        """Say whether a theme is no news: alerts that closed within a day have told of its stories."""
+        if not is_told(theme, self.told, self._settings.themes.minimum_count):
+            return False
+        self._metrics.joined.labels(kind=THEME).inc()
+        return True
+
     def step_themes(self, themes: Sequence[Theme]) -> list[Change]:
         """Return the changes that themes bring, which open and close after the series of the same minute."""
         changes = []
@@ -177,6 +186,7 @@ class Lifecycle:
     def _go_on(self, minute: int, now: Mapping[str, Judgement]) -> tuple[list[Change], set[str]]:
         """Return the alerts that end in this minute, and the series whose items they have told of."""
         changes, kept, told = [], [], set[str]()
+        self.told = remembered(self.told, minute)
         for episode in self.episodes:
             if kind(episode.alert.series) == THEME:
                 kept.append(self._theme_goes_on(episode, now))
@@ -201,6 +211,7 @@ class Lifecycle:
             settled = self._book.families.told(alert.series, episode.explained)
             self._detector.settle(settled)
             told |= set(settled)
+            self.told += told_by(episode.excess, minute)
             text = summary_resolved(alert.series, alert.peak, minute - episode.minute)
             changes.append(Change(self.resolved(alert, minute, text), "alert.resolved"))
         self.episodes = kept
