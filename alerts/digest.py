@@ -34,7 +34,8 @@ def foldable(due: Sequence[Delivery]) -> list[Delivery]:
 def digest_of(members: Sequence[Delivery], at: datetime) -> Delivery:
     """Return the delivery that stands for these of one receiver, the oldest first; made again it has the same id.
 
-    It lists each of them, and the alerts as they stood last: the evidence of the first 20 is kept.
+    It lists each of them, and the alerts as they stood last: the evidence of the first 20 is kept. It counts as made
+    when the last of them was, so that it can be compared with what was made before and after.
 
     Raises:
         AlertError: one of them cannot be read.
@@ -62,4 +63,4 @@ def digest_of(members: Sequence[Delivery], at: datetime) -> Delivery:
         desk_url=desk_url,
         held=tuple(held),
     )
-    return delivery_of(told, at.timestamp())
+    return delivery_of(told, max(member.created_s for member in members))

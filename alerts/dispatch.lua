@@ -2,12 +2,12 @@
 -- move together or not at all.
 --
 -- KEYS  fence, cursor, alerts, groups, then due and delivery of each delivery. All carry the same hash tag.
--- ARGV  token, cursor expected (empty for none), cursor, now_s, then four msgpack arrays: alerts to set (id, value, ...),
---       alerts to drop, groups to set, groups to drop; then a delivery (JSON) each.
+-- ARGV  token, cursor expected (empty for none), cursor, then four msgpack arrays: alerts to set (id, value, ...),
+--       alerts to drop, groups to set, groups to drop; then due_s and delivery (JSON) of each.
 -- Returns 1 when it was stored, 0 when the cursor is not the expected one: somebody else moved it. A leader's write
 -- carries its token; it fails when there is a newer leader. A delivery that waits already is left as it is.
 
-local token, expected, cursor, now_s = unpack(ARGV, 1, 4) -- of thousands of arguments not all would fit on the stack
+local token, expected, cursor = unpack(ARGV, 1, 3) -- of thousands of arguments not all would fit on the stack
 if token ~= '' and redis.call('GET', KEYS[1]) ~= token then
   return redis.error_reply('FENCED another process leads')
 end
@@ -16,7 +16,7 @@ if (redis.call('GET', KEYS[2]) or '') ~= expected then
 end
 redis.call('SET', KEYS[2], cursor)
 for n = 0, 1 do
-  local set, drop = cmsgpack.unpack(ARGV[5 + 2 * n]), cmsgpack.unpack(ARGV[6 + 2 * n])
+  local set, drop = cmsgpack.unpack(ARGV[4 + 2 * n]), cmsgpack.unpack(ARGV[5 + 2 * n])
   for at = 1, #set, 2 do
     redis.call('HSET', KEYS[3 + n], set[at], set[at + 1])
   end
@@ -24,11 +24,10 @@ for n = 0, 1 do
     redis.call('HDEL', KEYS[3 + n], field)
   end
 end
-for n = 9, #ARGV do
-  local at = 5 + 2 * (n - 9)
-  if redis.call('SET', KEYS[at + 1], ARGV[n], 'NX') then
-    -- A microsecond apart, so that a receiver's queue has them in their order.
-    redis.call('ZADD', KEYS[at], string.format('%.6f', tonumber(now_s) + (n - 9) * 1e-6), KEYS[at + 1])
+for n = 8, #ARGV, 2 do
+  local at = n - 3
+  if redis.call('SET', KEYS[at + 1], ARGV[n + 1], 'NX') then
+    redis.call('ZADD', KEYS[at], ARGV[n], KEYS[at + 1])
   end
 end
 return 1

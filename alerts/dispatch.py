@@ -275,15 +275,17 @@ class Dispatcher:
 
     def _commit(self, book: Groups, before: str, deliveries: Iterable[Delivery], wall_s: float) -> None:
         keys = [FENCE, CURSOR, ALERTS, GROUPS]
-        arguments: list[Any] = [self._token(), before, self._cursor, repr(wall_s)]
+        arguments: list[Any] = [self._token(), before, self._cursor]
         for changed, there in ((book.changed_alerts, book.known), (book.changed_groups, book.groups)):
             kept = [key for key in changed if key in there]
             pairs = [part for key in kept for part in (key, msgspec.json.encode(there[key]).decode())]
             gone = [key for key in changed if key not in there]
             arguments += [msgspec.msgpack.encode(pairs), msgspec.msgpack.encode(gone)]
-        for delivery in deliveries:
+        for number, made in enumerate(deliveries):
+            # A microsecond apart, so that it can be told of each what came before it; a receiver's queue has them so.
+            delivery = msgspec.structs.replace(made, created_s=wall_s + number * 1e-6)
             keys += [due_key(delivery.receiver), delivery_key(delivery.id)]
-            arguments.append(msgspec.json.encode(delivery))
+            arguments += [f"{delivery.created_s:.6f}", msgspec.json.encode(delivery)]
         try:
             moved = self._script(keys=keys, args=arguments)
         except ResponseError as exc:

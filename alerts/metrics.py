@@ -103,7 +103,7 @@ class AlertsMetrics:
         )
         self.deliveries = Counter(
             f"{name}deliveries",
-            "Attempts to deliver, by receiver and outcome: delivered, failed, dead.",
+            "Attempts to deliver, by receiver and outcome: delivered, failed, dead; superseded were not sent again.",
             ["receiver", "outcome"],
             registry=registry,
         )
@@ -182,7 +182,7 @@ class AlertsMetrics:
 
     def receiver(self, name: str) -> None:
         """Let a receiver's metrics be 0 from the start, not missing."""
-        for outcome in ("delivered", "failed", "dead"):
+        for outcome in ("delivered", "failed", "dead", "superseded"):
             self.deliveries.labels(receiver=name, outcome=outcome)
         self.receiver_up.labels(receiver=name).set(1)
         self.held_back.labels(receiver=name)

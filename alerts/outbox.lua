@@ -1,8 +1,8 @@
--- Settles an attempt: the delivery is done, tried again later, or dead; its alerts' histories say so. Nothing happens to
+-- Settles a delivery: it is done, tried again later, dead, or told no more; its alerts' histories say so. Nothing happens to
 -- one that is queued no more, so that a process that lost the lead cannot bring back what another has delivered.
 --
 -- KEYS  due, delivery, dead, held, then the history of each of its alerts. All carry one hash tag.
--- ARGV  "done", "retry" or "dead"; id, delivery (JSON), due_s, longest dead list, line of the history (JSON, empty for
+-- ARGV  "done", "retry", "dead" or "superseded"; id, delivery (JSON), due_s, longest dead list, line of the history (JSON, empty for
 --       none), life_s, then the ids that it, a digest, stands for.
 -- Returns 1 when it was settled, 0 when it was not queued.
 

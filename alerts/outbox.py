@@ -7,7 +7,7 @@ at any moment repeats it at most: with the same id, by which receivers know it a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 _PREFIX = "nq:{alerts}:"
 _DEAD, _DISABLED, _DOWN = f"{_PREFIX}dead", f"{_PREFIX}disabled", f"{_PREFIX}down"
 _DEAD_LENGTH = 10_000
-_LIFE_S = 90 * 86_400
+KEPT_S = 90 * 86_400
+"""How long the history of an alert's deliveries is kept after its last line."""
 _CHUNK = 500
 
 
@@ -60,16 +61,24 @@ class Queued(msgspec.Struct, frozen=True):
     delivery: Delivery
 
 
+_Status = Literal["delivered", "failed", "dead", "superseded"]
+
+
 class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of an alert's history of deliveries: what became of the delivery `id` at its last attempt."""
+    """One line of an alert's history of deliveries: what became of the delivery `id` at its last attempt.
+
+    `created_s` is when it was made. `superseded` is what was given up and is told no more, since the receiver was told
+    something later.
+    """
 
     id: str
     receiver: str
     event: Event
-    status: Literal["delivered", "failed", "dead"]
+    status: _Status
     at_s: float
     attempts: int
     reason: str = ""
+    created_s: float = 0.0
 
 
 _delivery = msgspec.json.Decoder(Delivery)
@@ -125,6 +134,7 @@ class Outbox:
         self._redis = redis
         self._settle = redis.register_script(files("alerts").joinpath("outbox.lua").read_text("utf-8"))
         self._fold = redis.register_script(files("alerts").joinpath("fold.lua").read_text("utf-8"))
+        self._revive = redis.register_script(files("alerts").joinpath("revive.lua").read_text("utf-8"))
 
     def due(self, receiver: str, now_s: float, count: int = 1) -> list[Delivery]:
         """Return up to `count` deliveries to try now, in their order; one that waits for another is put behind it."""
@@ -198,29 +208,20 @@ class Outbox:
         self,
         what: str,
         delivery: Delivery,
-        status: Literal["delivered", "failed", "dead"],
+        status: _Status,
         now_s: float,
         due_s: float = 0.0,
     ) -> bool:
-        try:
-            told = decode_notification(delivery.body)
-        except AlertError:
-            alerts, members = [delivery.alert], list[str]()
-        else:
-            alerts, members = [alert.id for alert in told.alerts], [held.id for held in told.held]
-        line = Told(
-            id=delivery.id,
-            receiver=delivery.receiver,
-            event=delivery.event,
-            status=status,
-            at_s=now_s,
-            attempts=delivery.attempts,
-            reason=delivery.reason,
-        )
+        alerts, members = _about(delivery)
         keys = [due_key(delivery.receiver), delivery_key(delivery.id), _DEAD, _held_key(delivery.receiver)]
         keys += [_told_key(alert) for alert in alerts]
         args: list[Any] = [what, delivery.id, msgspec.json.encode(delivery), repr(due_s), _DEAD_LENGTH]
-        return bool(self._settle(keys=keys, args=[*args, msgspec.json.encode(line), _LIFE_S, *members]))
+        line = msgspec.json.encode(_line(delivery, status, now_s))
+        return bool(self._settle(keys=keys, args=[*args, line, KEPT_S, *members]))
+
+    def supersede(self, delivery: Delivery, now_s: float) -> bool:
+        """Leave out, for its reason, a delivery that was to be sent again."""
+        return self._move("superseded", delivery, "superseded", now_s)
 
     def fold(self, digest: Delivery, members: Sequence[Delivery], now_s: float) -> bool:
         """Put a digest in the place of those it stands for; False, and nothing done, when one is queued no more."""
@@ -277,19 +278,30 @@ class Outbox:
         answer: Any = self._redis.llen(_DEAD)
         return int(answer)
 
-    def revive(self, wanted: Callable[[Delivery], bool], now_s: float) -> int:
-        """Queue the dead deliveries that are wanted again, with all their attempts before them; return how many."""
+    def given_up(self) -> list[tuple[bytes, Delivery]]:
+        """Return the whole dead list, each as it stands there and as what it is."""
         raws: Any = self._redis.lrange(_DEAD, 0, -1)
-        dead = [(raw, _decoded(raw, _DEAD)) for raw in raws]
-        mine = [(raw, delivery) for raw, delivery in dead if delivery is not None and wanted(delivery)]
-        for raw, delivery in mine:
-            fresh = msgspec.structs.replace(delivery, attempts=0, reason="", revived_s=now_s)
-            with self._redis.pipeline(transaction=True) as pipe:
-                pipe.lrem(_DEAD, 1, raw)
-                pipe.set(delivery_key(delivery.id), msgspec.json.encode(fresh))
-                pipe.zadd(due_key(delivery.receiver), {delivery_key(delivery.id): delivery.created_s})
-                pipe.execute()
-        return len(mine)
+        return [(raw, dead) for raw in raws if (dead := _decoded(raw, _DEAD)) is not None]
+
+    def revive(self, raw: bytes, delivery: Delivery, now_s: float) -> bool:
+        """Queue a delivery again, with all its attempts before it, that stands in the dead list as `raw`.
+
+        Returns False when it stands there no more, here as in `supersede_dead`. `alerts.replay` says which to queue.
+        """
+        fresh = msgspec.structs.replace(delivery, attempts=0, reason="", revived_s=now_s)
+        keys = [_DEAD, due_key(delivery.receiver), delivery_key(delivery.id)]
+        return bool(self._revive(keys=keys, args=[raw, repr(delivery.created_s), msgspec.json.encode(fresh)]))
+
+    def supersede_dead(self, raw: bytes, delivery: Delivery, now_s: float) -> bool:
+        """Take a delivery out of the dead list; the histories of its alerts say that it is told no more, and why."""
+        alerts, _ = _about(delivery)
+        line = _line(delivery, "superseded", now_s)
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.lrem(_DEAD, 1, raw)  # type: ignore[arg-type]  # the types of redis-py know text alone
+            for alert in alerts:
+                pipe.hset(_told_key(alert), delivery.id, msgspec.json.encode(line))
+                pipe.expire(_told_key(alert), KEPT_S)
+            return bool(pipe.execute()[0])
 
     def disable(self, receiver: str, reason: str) -> None:
         """Send nothing to this receiver until it is enabled again."""
@@ -322,3 +334,25 @@ class Outbox:
         """Return since when and why a receiver takes nothing; None when it does."""
         raw: Any = self._redis.hget(_DOWN, receiver)
         return None if raw is None else _down.decode(raw)
+
+
+def _about(delivery: Delivery) -> tuple[list[str], list[str]]:
+    """Return the alerts that a delivery tells of, and the ids of those that it, a digest, stands for."""
+    try:
+        told = decode_notification(delivery.body)
+    except AlertError:
+        return [delivery.alert], []
+    return [alert.id for alert in told.alerts], [held.id for held in told.held]
+
+
+def _line(delivery: Delivery, status: _Status, at_s: float) -> Told:
+    return Told(
+        id=delivery.id,
+        receiver=delivery.receiver,
+        event=delivery.event,
+        status=status,
+        at_s=at_s,
+        attempts=delivery.attempts,
+        reason=delivery.reason,
+        created_s=delivery.created_s,
+    )

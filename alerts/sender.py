@@ -19,6 +19,7 @@ from alerts.digest import digest_of, foldable
 from alerts.metrics import AlertsMetrics
 from alerts.notification import decode_notification
 from alerts.outbox import Delivery, Outbox, Queued
+from alerts.replay import TOLD_LATER, still_news
 
 log = logging.getLogger(__name__)
 
@@ -94,9 +95,10 @@ class Sender:
             return False
         if self._breaker.down is not None:
             return self._probe(now_s)
-        due = self._outbox.due(self._name, now_s, (room == 1 and self._channel.digests) or 1)
+        found = self._outbox.due(self._name, now_s, (room == 1 and self._channel.digests) or 1)
+        due = [left for each in found if (left := self._still_news(each, now_s)) is not None]
         if not due:
-            return False
+            return bool(found)
         delivery = due[0]
         if len(due) > 1 and delivery.event != "alert.digest":
             folded = self._folded(due, now_s)
@@ -136,8 +138,22 @@ class Sender:
             self._probed.clear()
             fresh = fit
         self._probed.add(fresh[0].delivery.id)
-        self._attempt(fresh[0], now_s)
+        left = self._still_news(fresh[0].delivery, now_s)
+        if left is not None:
+            self._attempt(msgspec.structs.replace(fresh[0], delivery=left), now_s)
         return True
+
+    def _still_news(self, delivery: Delivery, now_s: float) -> Delivery | None:
+        """Return what of a delivery the receiver does not know better by now; None, and it is left out, for nothing.
+
+        What was never given up comes in order, and is news.
+        """
+        left = still_news(delivery, self._outbox.told) if delivery.revived_s else delivery
+        if left is None:
+            self._outbox.supersede(msgspec.structs.replace(delivery, reason=TOLD_LATER), now_s)
+            self._metrics.deliveries.labels(receiver=self._name, outcome="superseded").inc()
+            log.info("%s %s to %s is sent no more: something later was", delivery.event, delivery.id, self._name)
+        return left
 
     def _attempt(self, queued: Queued, now_s: float) -> None:
         delivery = queued.delivery

