@@ -139,7 +139,7 @@ deeds = st.lists(
 
 @given(deeds)
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 def test_whatever_is_given_up_and_sent_again_no_receiver_goes_back_in_time(
     store: redis.Redis, hooks: Any, secret: str, alert: Alert, done: list[tuple[str, int]]
