@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from alerts.audit import Entry
 from alerts.life import SYSTEM, AlertView, Event, Life, State, Transition, changed
 from alerts.silences import Silence, Silences, silence_over
 from alerts.store import AlertStore, BusyError
@@ -30,7 +31,7 @@ class Actions:
     """Acts for people. Every method raises `redis.RedisError` when the server cannot answer.
 
     A `key` that the caller gives makes an action safe to repeat: under one key it happens once, and the transition of
-    then is returned.
+    then is returned. A `note` goes into the audit log in the same call as what it tells of, or not at all.
     """
 
     def __init__(self, redis: Redis, clock: Callable[[], float] = time.time) -> None:
@@ -44,7 +45,9 @@ class Actions:
         now_s = self._store.load_time()
         return datetime.fromtimestamp(self._clock() if now_s is None else now_s, UTC)
 
-    def acknowledge(self, alert_id: str, actor: str, reason: str = "", key: str | None = None) -> Transition:
+    def acknowledge(
+        self, alert_id: str, actor: str, reason: str = "", key: str | None = None, note: Entry | None = None
+    ) -> Transition:
         """Somebody is on it: it is told no more, unless it grows by a severity.
 
         Raises:
@@ -56,9 +59,11 @@ class Actions:
                 return f"was acknowledged by {life.actor} at {_shown(life.since)}"
             return _if_resolved(life)
 
-        return self._act(alert_id, "acknowledged", "acknowledged", problem, actor, reason, key)
+        return self._act(alert_id, "acknowledged", "acknowledged", problem, actor, reason, key, note)
 
-    def unacknowledge(self, alert_id: str, actor: str, reason: str = "", key: str | None = None) -> Transition:
+    def unacknowledge(
+        self, alert_id: str, actor: str, reason: str = "", key: str | None = None, note: Entry | None = None
+    ) -> Transition:
         """Nobody is on it any more: it fires, as before.
 
         Raises:
@@ -68,17 +73,19 @@ class Actions:
         def problem(life: Life) -> str:
             return _if_resolved(life) or ("" if life.state == "acknowledged" else "is not acknowledged")
 
-        return self._act(alert_id, "unacknowledged", "firing", problem, actor, reason, key)
+        return self._act(alert_id, "unacknowledged", "firing", problem, actor, reason, key, note)
 
-    def resolve(self, alert_id: str, actor: str, reason: str = "", key: str | None = None) -> Transition:
+    def resolve(
+        self, alert_id: str, actor: str, reason: str = "", key: str | None = None, note: Entry | None = None
+    ) -> Transition:
         """It is over for people, whatever its detector says, unless it grows by a severity.
 
         Raises:
             ActionError: there is no such alert, or it is resolved.
         """
-        return self._act(alert_id, "resolved", "resolved", _if_resolved, actor, reason, key)
+        return self._act(alert_id, "resolved", "resolved", _if_resolved, actor, reason, key, note)
 
-    def silence(self, silence: Silence, actor: str) -> tuple[Transition, ...]:
+    def silence(self, silence: Silence, actor: str, note: Entry | None = None) -> tuple[Transition, ...]:
         """Lay a silence over what it matches; return the transitions of open alerts, when it holds already.
 
         The same silence again changes nothing.
@@ -92,10 +99,10 @@ class Actions:
             raise ActionError(f"the id {silence.id[:_MAX_ID]} is that of another silence")
         if known is None:
             _check(silence, now)
-            self._silences.put(silence)
+            self._silences.put(silence, note)
         return lay_silences(self._store, self._silences.all(), now, {silence.id: (actor, silence.reason)})
 
-    def expire_silence(self, silence_id: str, actor: str) -> tuple[Transition, ...]:
+    def expire_silence(self, silence_id: str, actor: str, note: Entry | None = None) -> tuple[Transition, ...]:
         """End a silence now; return the transitions of the alerts that are told of again.
 
         Raises:
@@ -108,7 +115,7 @@ class Actions:
         if silence.ends_at <= now:
             raise ActionError(f"silence {silence_id} ended at {_shown(silence.ends_at)}")
         starts_at = min(silence.starts_at, now)
-        self._silences.put(msgspec.structs.replace(silence, starts_at=starts_at, ends_at=now))
+        self._silences.put(msgspec.structs.replace(silence, starts_at=starts_at, ends_at=now), note)
         return lay_silences(self._store, self._silences.all(), now, {silence_id: (actor, "ended the silence")})
 
     def _act(
@@ -120,6 +127,7 @@ class Actions:
         actor: str,
         reason: str,
         key: str | None,
+        note: Entry | None,
     ) -> Transition:
         if not actor.strip() or len(actor) > _MAX_ID or len(reason) > _MAX_TEXT or (key and len(key) > _MAX_ID):
             raise ActionError(f"needs who it is (up to {_MAX_ID} characters) and at most {_MAX_TEXT:,} of a reason")
@@ -137,7 +145,7 @@ class Actions:
             return changed(view.life, view.alert, event, state, at=self.now(), actor=actor, reason=reason, key=key)
 
         try:
-            view, step = self._store.step(alert_id, change)
+            view, step = self._store.step(alert_id, change, note)
         except BusyError as exc:
             raise ActionError(str(exc)) from exc
         if view is None:

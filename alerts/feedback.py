@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from alerts.alert import Alert
+from alerts.audit import Entry, append
 from alerts.matchers import labels_of
 
 if TYPE_CHECKING:
@@ -139,8 +140,11 @@ class Feedback:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    def post(self, word: Said) -> None:
-        """Keep a word, all of it or nothing; a later one of the same person on the same thing takes its place."""
+    def post(self, word: Said, note: Entry | None = None) -> None:
+        """Keep a word, all of it or nothing; a later one of the same person on the same thing takes its place.
+
+        With it `note` goes into the audit log.
+        """
         raw = msgspec.json.encode(word)
         field, key = word.thing, f"nq:{{desk}}:said:{word.alert}"
         with self._redis.pipeline(transaction=True) as pipe:
@@ -156,6 +160,8 @@ class Feedback:
                 else:
                     standing = _Standing(word.at, word.value, word.rule, word.topic)
                     pipe.hset(VERDICTS, field, msgspec.json.encode(standing))
+            if note is not None:
+                append(pipe, note)
             pipe.execute()
 
     def of(self, alert: str) -> list[Said]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from alerts import audit
 from alerts.alert import Alert
+from alerts.audit import Entry
 from alerts.matchers import Matcher, MatcherError, labels_of, matches_all
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ class Silences:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._put = redis.register_script(files("alerts").joinpath("silence.lua").read_text("utf-8"))
 
     def all(self) -> list[Silence]:
         """Return them all, those that end last first."""
@@ -59,9 +63,10 @@ class Silences:
         raw: Any = self._redis.hget(KEY, silence_id)
         return None if raw is None else _read(raw)
 
-    def put(self, silence: Silence) -> None:
-        """Store one, in the place of what has its id."""
-        self._redis.hset(KEY, silence.id, msgspec.json.encode(silence))
+    def put(self, silence: Silence, note: Entry | None = None) -> None:
+        """Store one, in the place of what has its id, and with it the audit log's entry."""
+        keys, raw = [KEY, audit.ALERTS], msgspec.json.encode(silence)
+        self._put(keys=keys, args=[silence.id, raw, audit.encoded(note), audit.MOST])
 
     def drop(self, ids: Iterable[str]) -> None:
         """Forget some."""

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 from redis.exceptions import ResponseError
 
+from alerts import audit
 from alerts.alert import Alert, AlertError, decode, encode
+from alerts.audit import Entry
 from alerts.life import AlertView, Life, Transition, follow, revised
 
 if TYPE_CHECKING:
@@ -81,11 +83,12 @@ class AlertStore:
         return self._change(alert.id, change)
 
     def step(
-        self, alert_id: str, change: Callable[[AlertView], Transition | None]
+        self, alert_id: str, change: Callable[[AlertView], Transition | None], note: Entry | None = None
     ) -> tuple[AlertView | None, Transition | None]:
         """Add the transition that `change` makes of an alert, None for none; return the alert before it, and it.
 
-        `change` is asked again when somebody was faster. The alert is None when there is none (any more).
+        `change` is asked again when somebody was faster. The alert is None when there is none (any more). With the
+        transition `note` goes into the audit log.
 
         Raises:
             FencedError: another process leads.
@@ -97,7 +100,7 @@ class AlertStore:
             step = None if view is None else change(view)
             return None if view is None or step is None else (view.alert, [step])
 
-        made = self._change(alert_id, both)
+        made = self._change(alert_id, both, note)
         return found[0], made[0] if made else None
 
     def restore(self, view: AlertView) -> bool:
@@ -108,9 +111,12 @@ class AlertStore:
         return bool(self._restore(keys=[*_keys(view.alert.id), _OPEN, _RECENT], args=arguments))
 
     def _change(
-        self, alert_id: str, change: Callable[[AlertView | None], tuple[Alert, Sequence[Transition]] | None]
+        self,
+        alert_id: str,
+        change: Callable[[AlertView | None], tuple[Alert, Sequence[Transition]] | None],
+        note: Entry | None = None,
     ) -> tuple[Transition, ...] | None:
-        keys = [FENCE, *_keys(alert_id), _OPEN, _RECENT, LOG]
+        keys = [FENCE, *_keys(alert_id), _OPEN, _RECENT, LOG, audit.ALERTS]
         for _ in range(_TRIES):
             view, before = self._read(alert_id)
             changed = change(view)
@@ -125,7 +131,8 @@ class AlertStore:
             life = msgspec.structs.replace(life, revision=alert.revision)
             fresh = b"" if view is not None and alert is view.alert else encode(alert)
             arguments: list[Any] = [self._token(), before, fresh, msgspec.json.encode(life), alert_id, alert.status]
-            arguments += [repr(time.time()), KEEP_S, _LOG_LENGTH, *map(msgspec.json.encode, steps)]
+            arguments += [repr(time.time()), KEEP_S, _LOG_LENGTH, audit.encoded(note), audit.MOST]
+            arguments += map(msgspec.json.encode, steps)
             try:
                 if self._write(keys=keys, args=arguments):
                     return tuple(steps)

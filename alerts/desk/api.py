@@ -11,8 +11,8 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
 from starlette.responses import StreamingResponse
 
+from alerts.audit import Entry
 from alerts.desk import views
-from alerts.desk.audit import Entry
 from alerts.desk.deeds import MAX_REASON, MAX_SILENCE_MIN, Deeds, matchers_of
 from alerts.desk.problems import ProblemError, documented
 from alerts.desk.processes import Report

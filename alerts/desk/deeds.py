@@ -1,4 +1,4 @@
-"""What people do on the desk: through `Actions` or `Feedback`, each deed in the audit log."""
+"""What people do on the desk: each deed, and its entry in the audit log with it, in one write."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from alerts.actions import ActionError
 from alerts.alert import Alert
+from alerts.audit import Entry, entry
 from alerts.desk.auth import Identity
 from alerts.desk.problems import ProblemError
 from alerts.desk.ranking import Deed
@@ -38,10 +39,10 @@ class Deeds:
             "resolve": self._desk.actions.resolve,
         }
         try:
-            step = deeds[verb](alert_id, self._who.name, reason)
+            step = deeds[verb](alert_id, self._who.name, reason, note=self._note(verb, alert_id, reason))
         except ActionError as exc:
             raise ProblemError(409, str(exc)) from exc
-        self._note(verb, alert_id, reason)
+        self._count(verb)
         if verb == "acknowledge":
             self._learn("acknowledged", alert)
         return step
@@ -60,10 +61,11 @@ class Deeds:
                 reason=reason,
                 created_at=now,
             )
-            self._desk.actions.silence(silence, self._who.name)
+            note = self._note("silence", silence.id, f"{', '.join(map(str, matchers))}: {reason}")
+            self._desk.actions.silence(silence, self._who.name, note)
         except (ActionError, OverflowError) as exc:
             raise ProblemError(409, str(exc)) from exc
-        self._note("silence", silence.id, f"{', '.join(map(str, matchers))}: {reason}")
+        self._count("silence")
         return silence
 
     def silence_alert(self, alert_id: str, minutes: int, reason: str) -> Silence:
@@ -76,18 +78,19 @@ class Deeds:
     def dismiss(self, alert_id: str) -> None:
         """Say that one does not want such alerts: they sink in one's own list, and nothing else changes."""
         alert = self._view(alert_id).alert
-        self._note("dismiss", alert_id, "")
-        self._learn("dismissed", alert)
+        self._learn("dismissed", alert, self._note("dismiss", alert_id, ""))
+        self._count("dismiss")
 
     def expire(self, silence_id: str) -> None:
         """End a silence now."""
         if self._desk.silences.get(silence_id) is None:
             raise ProblemError(404, "there is no such silence")
         try:
-            self._desk.actions.expire_silence(silence_id, self._who.name)
+            note = self._note("expire_silence", silence_id, "")
+            self._desk.actions.expire_silence(silence_id, self._who.name, note)
         except ActionError as exc:
             raise ProblemError(409, str(exc)) from exc
-        self._note("expire_silence", silence_id, "")
+        self._count("expire_silence")
 
     def judge(self, alert_id: str, verdict: str) -> Said:
         """Say that an alert is useful or a false alarm; an empty verdict takes back what was said."""
@@ -131,8 +134,8 @@ class Deeds:
         self._post(word, f"{about} of “{headline.title[:80]}”: {'taken back' if taken_back else label or 'wrong'}")
         return word
 
-    def _learn(self, deed: Deed, alert: Alert) -> None:
-        self._desk.ranking.note(self._who.name, deed, alert, topic_of(alert), self._desk.actions.now())
+    def _learn(self, deed: Deed, alert: Alert, note: Entry | None = None) -> None:
+        self._desk.ranking.note(self._who.name, deed, alert, topic_of(alert), self._desk.actions.now(), note)
 
     def _said(self, alert: Alert, about: About, value: str, **fields: object) -> Said:
         model = self._desk.stream.model
@@ -141,9 +144,9 @@ class Deeds:
         )
 
     def _post(self, word: Said, detail: str) -> None:
-        self._desk.feedback.post(word)
+        self._desk.feedback.post(word, self._note("feedback", word.alert, detail))
         self._desk.metrics.feedback.labels(verdict=word.verdict).inc()
-        self._note("feedback", word.alert, detail)
+        self._count("feedback")
 
     def _view(self, alert_id: str) -> AlertView:
         view = self._desk.store.view(alert_id)
@@ -151,8 +154,10 @@ class Deeds:
             raise ProblemError(404, "there is no such alert (any more)")
         return view
 
-    def _note(self, what: str, target: str, detail: str) -> None:
-        self._desk.audit.write(self._who.name, what, target=target, detail=detail, address=self._address)
+    def _note(self, what: str, target: str, detail: str) -> Entry:
+        return entry(self._who.name, what, target=target, detail=detail, address=self._address)
+
+    def _count(self, what: str) -> None:
         self._desk.metrics.actions.labels(action=what).inc()
 
 

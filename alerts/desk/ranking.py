@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from alerts.alert import Alert
+from alerts.audit import Entry, append
 from alerts.series import company_of, kind
 
 if TYPE_CHECKING:
@@ -92,23 +93,26 @@ class Ranking:
         if self._on:
             _learn(())
 
-    def note(self, who: str, deed: Deed, alert: Alert, topic: str, at: datetime) -> None:
-        """Take note of what somebody did; to open an alert changes nothing once they did more about it."""
-        if not self._on:
-            return
+    def note(self, who: str, deed: Deed, alert: Alert, topic: str, at: datetime, entry: Entry | None = None) -> None:
+        """Take note of what somebody did; to open an alert changes nothing once they did more about it.
+
+        With it `entry` goes into the audit log, and alone when nothing is to be learnt.
+        """
         key = _key(who)
         act = msgspec.json.encode(Act(deed=deed, at=at, features=features(alert, topic, at)))
-        if deed == "opened":
-            if not self._redis.hsetnx(key, alert.id, act):
-                return
-        else:
-            self._redis.hset(key, alert.id, act)
-        with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hincrby(key, _COUNT.decode(), 1)
-            pipe.expire(key, _KEEP_S)
-            pipe.hlen(key)
-            *_, held = pipe.execute()
-        if held > _KEPT + _SPARE:
+        if self._on and deed == "opened" and not self._redis.hsetnx(key, alert.id, act):
+            return
+        with self._redis.pipeline(transaction=True) as pipe:
+            if entry is not None:
+                append(pipe, entry)
+            if self._on:
+                if deed != "opened":
+                    pipe.hset(key, alert.id, act)
+                pipe.hincrby(key, _COUNT.decode(), 1)
+                pipe.expire(key, _KEEP_S)
+                pipe.hlen(key)
+            answers = pipe.execute()
+        if self._on and answers[-1] > _KEPT + _SPARE:
             acts = self._acts(key)
             oldest = sorted(acts, key=lambda id_: acts[id_].at)[: len(acts) - _KEPT]
             if oldest:

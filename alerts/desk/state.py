@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import CollectorRegistry
 
 from alerts.actions import Actions
-from alerts.desk.audit import Audit
+from alerts.audit import Audit
 from alerts.desk.auth import Limiter, Sessions, Tokens
 from alerts.desk.feedback_topic import FeedbackTopic, Kafka
 from alerts.desk.live import Hub

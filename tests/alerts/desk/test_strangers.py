@@ -71,10 +71,10 @@ def test_a_program_behind_a_proxy_fills_neither_the_log_nor_redis(serve: Callabl
 
 def test_strangers_cannot_push_deeds_out_of_the_audit_log(served: Any, put: Callable[..., Alert], store: Redis) -> None:
     served.client.post(f"/api/v1/alerts/{put().id}/acknowledge", json={})
-    deeds = store.xlen("nq:{desk}:audit")
+    deeds = store.xlen("nq:{alerts}:audit")
     for n in range(300):
         served.desk.audit.write("", "sign in refused", address=str(n))
-    assert store.xlen("nq:{desk}:audit") == deeds
+    assert store.xlen("nq:{alerts}:audit") == deeds
     shown = served.client.get("/api/v1/audit?limit=400").json()["entries"]
     assert [entry["what"] for entry in shown][-1] == "acknowledge"
     assert len(shown) == deeds + 300
