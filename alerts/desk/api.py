@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC
 from typing import Annotated, Any, Literal
 
@@ -10,10 +9,12 @@ import msgspec
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from alerts.audit import Entry
 from alerts.desk import views
 from alerts.desk.deeds import MAX_REASON, MAX_SILENCE_MIN, Deeds, matchers_of
+from alerts.desk.live import FullError, Hub, Viewer
 from alerts.desk.problems import ProblemError, documented
 from alerts.desk.processes import Report
 from alerts.desk.stream import Item
@@ -303,14 +304,26 @@ def audit(request: Request, who: Analyst, limit: Annotated[int, Query(ge=1, le=1
 async def events(request: Request, who: Visitor, items: bool = False) -> StreamingResponse:
     """Stream what is new: transitions as they are, the minute of a new table, with `items` what was scored."""
     hub = desk_of(request).hub
-    if hub.full():
-        raise ProblemError(503, "as many pages are kept up to date as desk.viewers allows", {"retry-after": "60"})
+    try:
+        return _Events(hub, hub.enter(who.name, items=items))
+    except FullError as exc:
+        raise ProblemError(429 if exc.own else 503, str(exc), {"retry-after": "60"}) from exc
 
-    async def watch() -> AsyncIterator[bytes]:
-        async for part in hub.watch(items=items):
-            yield part
 
-    return StreamingResponse(watch(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
+class _Events(StreamingResponse):
+    """The stream of one viewer, who leaves when it ends, however that is."""
+
+    def __init__(self, hub: Hub, viewer: Viewer) -> None:
+        headers = {"x-accel-buffering": "no"}
+        super().__init__(hub.watch(viewer), media_type="text/event-stream", headers=headers)
+        self._hub, self._viewer = hub, viewer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._hub.leave(self._viewer)
 
 
 def _deeds(request: Request, who: Any) -> Deeds:

@@ -42,12 +42,30 @@ class Message(msgspec.Struct, frozen=True):
         return b"event: " + self.kind.encode() + b"\ndata: " + self.data + b"\n\n"
 
 
+class Viewer:
+    """One page of somebody's that is kept up to date; with `items` it is told of what is scored, too."""
+
+    def __init__(self, name: str, *, items: bool) -> None:
+        self.name, self.items = name, items
+        self.queue: asyncio.Queue[Message | None] = asyncio.Queue(_WAITING)
+
+
+class FullError(Exception):
+    """There is no room for another viewer; the message says why. `own` says that the viewer has too many."""
+
+    def __init__(self, why: str, *, own: bool) -> None:
+        super().__init__(why)
+        self.own = own
+
+
 class Hub:
     """Reads the log of transitions and hands what is new to every viewer."""
 
-    def __init__(self, redis: Redis, now: Now, stream: Stream, metrics: DeskMetrics, most: int) -> None:
-        self._redis, self._now, self._stream, self._metrics, self._most = redis, now, stream, metrics, most
-        self._viewers: dict[asyncio.Queue[Message | None], bool] = {}
+    def __init__(self, redis: Redis, now: Now, stream: Stream, metrics: DeskMetrics, most: int, each: int) -> None:
+        """There is room for `most` viewers, and for `each` of one name."""
+        self._redis, self._now, self._stream, self._metrics = redis, now, stream, metrics
+        self._most, self._each = most, each
+        self._viewers: set[Viewer] = set()
         self._task: asyncio.Task[None] | None = None
         self._last = time.monotonic()
         self._error = "has not begun to read the log"
@@ -66,44 +84,55 @@ class Hub:
     async def stop(self) -> None:
         """End all viewers' streams and the reading."""
         self._ended = True
-        for queue in self._viewers:
-            _put(queue, None)
+        for viewer in self._viewers:
+            _put(viewer.queue, None)
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def full(self) -> bool:
-        """Say whether there is no room for another viewer."""
+    def enter(self, name: str, *, items: bool) -> Viewer:
+        """Give a viewer a place, which must be left.
+
+        Raises:
+            FullError: there is none.
+        """
+        own = sum(viewer.name == name for viewer in self._viewers)
+        if own >= self._each:
+            self._metrics.refused.inc()
+            why = f"as many of your pages are kept up to date as may be ({own}): close some of them"
+            raise FullError(why, own=True)
         if len(self._viewers) >= self._most:
             self._metrics.refused.inc()
-            return True
-        return False
+            raise FullError("as many pages are kept up to date as desk.viewers allows", own=False)
+        viewer = Viewer(name, items=items)
+        self._viewers.add(viewer)
+        self._metrics.viewers.set(len(self._viewers))
+        return viewer
 
-    async def watch(self, *, items: bool) -> AsyncIterator[bytes]:
+    def leave(self, viewer: Viewer) -> None:
+        """Take back a viewer's place."""
+        self._viewers.discard(viewer)
+        self._metrics.viewers.set(len(self._viewers))
+
+    async def watch(self, viewer: Viewer) -> AsyncIterator[bytes]:
         """Yield what is new as server-sent events, for 15 minutes; a comment when nothing was for 15 s."""
         end = time.monotonic() + _LONGEST_S
-        queue: asyncio.Queue[Message | None] = asyncio.Queue(_WAITING)
-        self._viewers[queue] = items
-        self._metrics.viewers.set(len(self._viewers))
-        try:
-            yield b"retry: 2000\n\n"
-            while not self._ended and time.monotonic() < end:
-                try:
-                    message = await asyncio.wait_for(queue.get(), _HEARTBEAT_S)
-                except TimeoutError:
-                    yield b": still here\n\n"
-                    continue
-                if message is None:
-                    return
-                yield message.encode()
-        finally:
-            self._viewers.pop(queue, None)
-            self._metrics.viewers.set(len(self._viewers))
+        yield b"retry: 2000\n\n"
+        while not self._ended and time.monotonic() < end:
+            try:
+                message = await asyncio.wait_for(viewer.queue.get(), _HEARTBEAT_S)
+            except TimeoutError:
+                yield b": still here\n\n"
+                continue
+            if message is None:
+                return
+            yield message.encode()
 
     def tell(self, message: Message, *, items: bool = False) -> None:
         """Hand a message to all viewers, one of `items` to those who asked for them."""
-        for queue, wants in list(self._viewers.items()):
-            if items and not wants:
+        for viewer in self._viewers:
+            queue = viewer.queue
+            if items and not viewer.items:
                 continue
             if queue.full():  # it is too slow: it loads all anew instead
                 while not queue.empty():

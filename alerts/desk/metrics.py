@@ -17,7 +17,9 @@ class DeskMetrics:
             registry=registry,
         )
         self.refused = Counter(
-            f"{name}viewers_refused", "Pages not kept up to date because of desk.viewers.", registry=registry
+            f"{name}viewers_refused",
+            "Pages not kept up to date because of desk.viewers or desk.viewers_each.",
+            registry=registry,
         )
         self.logins = Counter(
             f"{name}logins", "Attempts to sign in, by outcome: ok, wrong, limited.", ["outcome"], registry=registry

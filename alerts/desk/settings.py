@@ -52,6 +52,9 @@ class DeskSettings(BaseModel, frozen=True, extra="forbid"):
         description="Who of those that the proxy names may act; the others may read. `*` stands for all.",
     )
     viewers: int = Field(default=500, ge=1, description="Pages that are kept up to date at the same time, at most.")
+    viewers_each: int = Field(
+        default=30, ge=1, description="Of those, pages of one person at most; a page that nobody sees is none."
+    )
     ranking: bool = Field(
         default=True,
         description="Whether each analyst's list of alerts is ordered by what they opened, acknowledged and dismissed. "

@@ -62,7 +62,7 @@ class Desk:
         self.ranking = Ranking(redis, on=settings.ranking, after=settings.ranking_after)
         self.prices = Prices(settings.prices)
         self.stream = stream
-        self.hub = Hub(redis, self.now, stream, self.metrics, settings.viewers)
+        self.hub = Hub(redis, self.now, stream, self.metrics, settings.viewers, settings.viewers_each)
         self.processes = Processes(processes)
 
     def standing(self) -> tuple[int | None, str]:

@@ -97,7 +97,8 @@ class Desk:
         env = {
             **os.environ, "NEWSQUAKE_CONFIG": str(folder / "none.toml"), "NEWSQUAKE_REDIS__URL": url,
             "NEWSQUAKE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1", "NEWSQUAKE_HTTP__DESK_PORT": str(metrics),
-            "NEWSQUAKE_DESK__VIEWERS": str(viewers + 10), "NEWSQUAKE_LOG__LEVEL": "ERROR",
+            "NEWSQUAKE_DESK__VIEWERS": str(viewers + 10), "NEWSQUAKE_DESK__VIEWERS_EACH": str(viewers + 10),
+            "NEWSQUAKE_LOG__LEVEL": "ERROR",
         }  # fmt: skip
         (folder / "none.toml").touch()
         command = [sys.executable, "-c", "from deploy.cli import main; main()", "desk", "--port", str(page)]

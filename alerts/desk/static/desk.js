@@ -108,12 +108,18 @@
       events = new EventSource(`/api/v1/events${items ? "?items=true" : ""}`);
       events.addEventListener("open", () => {
         link.textContent = "live";
+        link.title = "Kept up to date";
+        said = "";
         link.classList.add("on");
         if (opened) soon("transition"), soon("now");
         if (items) catchUp();
         opened = true;
       });
-      events.addEventListener("error", () => { link.textContent = "not live"; link.classList.remove("on"); });
+      events.addEventListener("error", () => {
+        link.textContent = "not live";
+        link.classList.remove("on");
+        if (events?.readyState === EventSource.CLOSED) refused();  // else the browser tries again by itself
+      });
       events.addEventListener("now", () => soon("now"));
       events.addEventListener("reload", () => refresh());
       events.addEventListener("transition", (event) => {
@@ -125,7 +131,29 @@
       });
       if (items) events.addEventListener("items", (event) => show(JSON.parse(event.data)));
     };
+    // A browser does not say why events are refused: ask, tell, and come again when there may be room.
+    let retry, said = "";
+    const refused = async () => {
+      rest();
+      const asked = new AbortController();
+      let wait_s = 60, why = "";
+      try {
+        const answer = await fetch("/api/v1/events", { signal: asked.signal });
+        if (answer.ok) wait_s = 1;
+        else {
+          why = (await answer.json()).detail;
+          wait_s = [429, 503].includes(answer.status) ? Number(answer.headers.get("retry-after")) || 60 : 0;
+        }
+      } catch { /* it cannot be reached; there may be no more to say */ }
+      asked.abort();
+      if (why && why !== said) toast(`This page is not kept up to date: ${why}`);
+      said = why;
+      if (why) link.title = why;
+      clearTimeout(retry);
+      if (wait_s) retry = setTimeout(listen, 1000 * wait_s);
+    };
     const rest = () => {
+      clearTimeout(retry);
       events?.close();
       events = null;
       link.textContent = "not live";

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -191,6 +193,24 @@ def test_more_viewers_than_allowed_are_refused(serve: Callable[..., Any]) -> Non
         lines = first.iter_lines()
         assert next(lines).startswith("retry")
         assert served.reader.get("/api/v1/events").status_code == 503
+
+
+def test_one_person_cannot_take_the_pages_of_all_others(serve: Callable[..., Any]) -> None:
+    served = serve(viewers_each=2)
+    with contextlib.ExitStack() as stack:
+        streams = [served.client.stream("GET", "/api/v1/events", timeout=20) for _ in range(2)]
+        lines = [stack.enter_context(stream).iter_lines() for stream in streams]
+        assert [next(each) for each in lines] == ["retry: 2000"] * 2
+        refused = served.client.get("/api/v1/events")
+        assert refused.status_code == 429
+        assert refused.headers["retry-after"] == "60"
+        assert refused.json()["detail"] == "as many of your pages are kept up to date as may be (2): close some of them"
+        with served.reader.stream("GET", "/api/v1/events", timeout=20) as other:
+            assert other.status_code == 200
+    while served.desk.hub._viewers:  # their places are free again once the server has seen that they left
+        time.sleep(0.01)
+    with served.client.stream("GET", "/api/v1/events", timeout=20) as again:
+        assert again.status_code == 200
 
 
 def test_a_redis_that_fails_is_said_and_survived(served: Any, put: Callable[..., Alert], store: Redis) -> None:

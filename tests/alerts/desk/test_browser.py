@@ -170,6 +170,20 @@ def test_more_pages_than_a_browser_has_connections_all_load(
     expect(first.locator("[data-row]")).to_contain_text("SIVB")
 
 
+def test_a_page_for_which_there_is_no_room_says_so_and_comes_again(sign_in: Callable[..., Page], served: Any) -> None:
+    first = sign_in()
+    served.desk.hub._each = 1
+    second = first.context.new_page()
+    second.clock.install()
+    second.goto(f"{served.url}/alerts")
+    expect(second.locator("#toasts")).to_contain_text("as many of your pages are kept up to date as may be (1)")
+    expect(second.locator("#link")).to_have_text("not live")
+    _hide(first, True)
+    expect(first.locator("#link")).to_have_text("not live")
+    second.clock.fast_forward(61_000)
+    expect(second.locator("#link")).to_have_text("live")
+
+
 def _hide(page: Page, hidden: bool) -> None:
     """What a browser does with a tab that is behind another; without a window it never does."""
     page.evaluate(
