@@ -125,12 +125,21 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA_VERSION
 
 
+class By(msgspec.Struct, frozen=True, kw_only=True):
+    """Who did by hand what is told, when and why. Both texts are as they came."""
+
+    actor: str
+    at: datetime
+    reason: str = ""
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of a webhook."""
+    """The body of a webhook. `by` is who acknowledged or resolved the alert by hand, or took that back, if anybody."""
 
     type: Event
     timestamp: datetime
     data: Alert
+    by: By | None = None
 
 
 class AlertError(ValueError):
@@ -158,10 +167,10 @@ def decode(raw: bytes) -> Alert:
         raise AlertError(f"not an alert: {exc}") from exc
 
 
-def message_body(event: Event, alert: Alert) -> bytes:
+def message_body(event: Event, alert: Alert, by: By | None = None) -> bytes:
     """Return the webhook's body, below `MAX_BODY_BYTES`: the weakest stories, children, then `also` make room."""
     while True:
-        body = _encoder.encode(Message(type=event, timestamp=alert.updated_at, data=alert))
+        body = _encoder.encode(Message(type=event, timestamp=alert.updated_at, data=alert, by=by))
         if len(body) <= MAX_BODY_BYTES or not (alert.stories or alert.also or alert.children):
             return body
         if len(alert.stories) > 1 or not (alert.also or alert.children):

@@ -46,7 +46,7 @@ def digest_of(members: Sequence[Delivery], at: datetime) -> Delivery:
         desk_url = told.desk_url
         ids = tuple(alert.id for alert in told.alerts)
         summary = told.alerts[0].summary if len(ids) == 1 else ", ".join(alert.name for alert in told.alerts)
-        held.append(Held(id=member.id, event=told.event, at=told.at, alerts=ids, summary=summary[:500]))
+        held.append(Held(id=member.id, event=told.event, at=told.at, alerts=ids, summary=summary[:500], by=told.actor))
         for alert in told.alerts:
             known = alerts.get(alert.id)
             if known is None or alert.revision >= known.revision:

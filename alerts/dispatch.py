@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from redis.exceptions import RedisError, ResponseError
 
-from alerts.alert import Alert, AlertError
+from alerts.alert import Alert, AlertError, By
 from alerts.groups import Group, Groups, Known, Telling
 from alerts.life import AlertView, Transition
 from alerts.matchers import labels_of
@@ -267,6 +267,7 @@ class Dispatcher:
             group=told.group,
             group_labels=told.labels,
             alerts=tuple(alerts),
+            by=_by(told),
             at=datetime.fromtimestamp(now_s, UTC),
             desk_url=self._desk_url,
             why=f"the route in line {told.line}" if told.line else "",
@@ -294,6 +295,17 @@ class Dispatcher:
             raise MovedError("another process has moved the dispatcher's cursor")
         book.changed_alerts.clear()
         book.changed_groups.clear()
+
+
+def _by(told: Telling) -> dict[str, By]:
+    """Return who did by hand what is told of each alert; what grows or still fires is nobody's doing."""
+    if told.event not in ("alert.firing", "alert.acknowledged", "alert.resolved"):
+        return {}
+    return {
+        known.alert: By(actor=known.actor, at=datetime.fromtimestamp(known.at_s, UTC), reason=known.reason)
+        for known in told.alerts
+        if known.actor
+    }
 
 
 def as_told(alert: Alert, known: Known) -> Alert:

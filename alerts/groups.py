@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from alerts.alert import Event
-from alerts.life import Severity, State, Transition
+from alerts.life import SYSTEM, Severity, State, Transition
 from alerts.notification import notification_id
 from alerts.routes import Branch, Way
 
@@ -48,7 +48,10 @@ class Member(msgspec.Struct):
 
 
 class Known(msgspec.Struct):
-    """An alert that receivers are to be told of, as it stands by the transition `key`, with what each was told."""
+    """An alert that receivers are to be told of, as it stands by the transition `key`, with what each was told.
+
+    `actor` made that transition, for `reason`; both are empty when nobody did by hand.
+    """
 
     alert: str
     key: str
@@ -58,6 +61,8 @@ class Known(msgspec.Struct):
     revision: int
     summary: str
     escalations: int = 0
+    actor: str = ""
+    reason: str = ""
     members: dict[str, Member] = {}
 
 
@@ -120,6 +125,7 @@ class Groups:
         if step.event not in ("silenced", "unsilenced", "moved"):
             known.key, known.state = step.key, step.state
             known.at_s = step.at.timestamp()
+            known.actor, known.reason = (step.actor, step.reason) if step.actor != SYSTEM else ("", "")
             known.escalations += step.event == "escalated"
         if _RANK[step.severity] > _RANK[known.severity]:
             known.severity = step.severity

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from alerts.alert import Alert, AlertError, Also, Child, Event, Message
+from alerts.alert import Alert, AlertError, Also, By, Child, Event, Message
 from alerts.message import GroupMessage, decode_message
 from alerts.receivers import check_secret
 from alerts.series import THEME, kind, label
@@ -116,13 +116,14 @@ def plain(text: str) -> str:
 def render(message: Message | GroupMessage) -> Text:
     """Return the message as an analyst reads it. Every text in it came from outside and is made plain."""
     if isinstance(message, Message):
-        return _alert(message.type, message.data)
+        return _alert(message.type, message.data, message.by)
     text = Text()
     for alert in message.data.alerts:
         event: Event = "alert.resolved" if alert.status == "resolved" else _EVENTS.get(message.type, "alert.firing")
-        text.append_text(_alert(event, alert))
+        text.append_text(_alert(event, alert, message.data.by.get(alert.id)))
     for held in message.data.held:
-        text.append(f"  · {_time(held.at)}  {plain(held.event)}: {plain(held.summary)}\n", style="dim")
+        who = f" by {plain(held.by)}" if held.by else ""
+        text.append(f"  · {_time(held.at)}  {plain(held.event)}{who}: {plain(held.summary)}\n", style="dim")
     if left_out := message.data.more_alerts + message.data.more_held:
         text.append(f"  and {left_out} more\n", style="dim")
     return text
@@ -135,7 +136,7 @@ _EVENTS: dict[str, Event] = {
 }
 
 
-def _alert(event: Event, alert: Alert) -> Text:
+def _alert(event: Event, alert: Alert, by: By | None = None) -> Text:
     text = Text()
     if event == "alert.resolved":
         text.append("✓ RESOLVED", style="bold green")
@@ -148,6 +149,10 @@ def _alert(event: Event, alert: Alert) -> Text:
     text.append(f"  {plain(alert.name)}", style="bold")
     text.append(f"  {_time(alert.resolved_at or alert.started_at)}\n")
     text.append(f"  {plain(alert.summary)}\n")
+    if by is not None:
+        word = {"alert.resolved": "resolved", "alert.acknowledged": "acknowledged"}.get(event, "no longer acknowledged")
+        why = f": {plain(by.reason)}" if by.reason else ""
+        text.append(f"  {word} by {plain(by.actor)} at {by.at:%H:%M} UTC{why}\n")
     if event in ("alert.firing", "alert.escalated"):
         _append_reasons(text, alert)
     return text

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from alerts.alert import MAX_BODY_BYTES, Alert, AlertError, Message, message_body
+from alerts.alert import MAX_BODY_BYTES, Alert, AlertError, By, Message, message_body
 from alerts.notification import Held, Notification
 
 GroupEvent = Literal[
@@ -16,12 +16,16 @@ GroupEvent = Literal[
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
-    """Alerts told in one. `more_alerts` and `more_held` found no room; `held` is what a digest stands for."""
+    """Alerts told in one. `more_alerts` and `more_held` found no room; `held` is what a digest stands for.
+
+    `by` says of alerts, by their ids, who did by hand what is told.
+    """
 
     group: str
     labels: dict[str, str]
     why: str
     alerts: tuple[Alert, ...]
+    by: dict[str, By] = {}
     more_alerts: int = 0
     held: tuple[Held, ...] = ()
     more_held: int = 0
@@ -49,7 +53,7 @@ _group = msgspec.json.Decoder(GroupMessage)
 def body_of(told: Notification) -> bytes:
     """Return the body, at most `MAX_BODY_BYTES`: evidence, then summaries, alerts and held messages make room."""
     if told.event != "alert.digest" and len(told.alerts) == 1:
-        return message_body(told.event, told.alerts[0])
+        return message_body(told.event, told.alerts[0], told.by.get(told.alerts[0].id))
     kind = msgspec.convert(told.event.replace("alert.", "group."), GroupEvent)
     alerts, held = list(told.alerts), list(told.held)
     stories = max((len(alert.stories) for alert in alerts), default=0)
@@ -65,6 +69,7 @@ def body_of(told: Notification) -> bytes:
             labels=told.group_labels,
             why=told.why,
             alerts=tuple(shown),
+            by={alert.id: told.by[alert.id] for alert in shown if alert.id in told.by},
             more_alerts=len(told.alerts) - len(alerts),
             held=tuple(held),
             more_held=told.more + len(told.held) - len(held),

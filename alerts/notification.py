@@ -7,19 +7,23 @@ from datetime import datetime
 
 import msgspec
 
-from alerts.alert import Alert, AlertError, Event
+from alerts.alert import Alert, AlertError, By, Event
 
 SCHEMA_VERSION = 1
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """One notification that a digest stands for: `alerts` are the ids of those it told of, `id` was its own."""
+    """One notification that a digest stands for: `alerts` are the ids of those it told of, `id` was its own.
+
+    `by` names who did by hand what it told, "" for nobody or several.
+    """
 
     id: str
     event: Event
     at: datetime
     alerts: tuple[str, ...]
     summary: str
+    by: str = ""
 
 
 class Notification(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +31,8 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
 
     `id` is the same whenever it is made again. `group` is the key of the dispatcher's group, empty without routes;
     `group_labels` are those that its alerts share. `why` says in words which route or rule led here. `desk_url` is
-    where the desk is reached, empty when unknown. A digest (`alert.digest`) lists what a limit `held`, the oldest
+    where the desk is reached, empty when unknown. `by` says of alerts, by their ids, who did
+    by hand what is told. A digest (`alert.digest`) lists what a limit `held`, the oldest
     first, and how much `more` there was; its `alerts` are as they stood last.
     """
 
@@ -37,12 +42,19 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
     group: str = ""
     group_labels: dict[str, str] = {}
     alerts: tuple[Alert, ...]
+    by: dict[str, By] = {}
     at: datetime
     why: str = ""
     desk_url: str = ""
     held: tuple[Held, ...] = ()
     more: int = 0
     schema: int = SCHEMA_VERSION
+
+    @property
+    def actor(self) -> str:
+        """Who did by hand what is told of all its alerts, "" for nobody or several."""
+        actors = {self.by[alert.id].actor if alert.id in self.by else "" for alert in self.alerts}
+        return actors.pop() if len(actors) == 1 else ""
 
 
 _encoder = msgspec.json.Encoder()

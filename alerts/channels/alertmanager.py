@@ -45,8 +45,9 @@ class AlertmanagerChannel(HttpChannel):
 
     def _alert(self, told: Notification, alert: Alert, severity: str) -> dict[str, Any]:
         one = Notification(
-            id=told.id, receiver=told.receiver, event=told.event, alerts=(alert,), at=told.at, desk_url=told.desk_url
-        )
+            id=told.id, receiver=told.receiver, event=told.event, alerts=(alert,), by=told.by, at=told.at,
+            desk_url=told.desk_url,
+        )  # fmt: skip
         (part,) = content_of(one).parts
         labels = labels_of(msgspec.structs.replace(alert, series=alert.began_on or alert.series))
         fires = alert.status == "firing" and alert.severity == severity

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from alerts.alert import Alert, Figures
+from alerts.alert import Alert, By, Event, Figures
 from alerts.channels.text import clean, safe_url
 from alerts.notification import Notification
 
@@ -91,7 +91,8 @@ def content_of(told: Notification) -> Content:
     desk = safe_url(told.desk_url).rstrip("/")
     left_out = len(told.alerts) - len(shown)
     lines = tuple(
-        clean(f"{held.at:%H:%M} UTC {WORDS[held.event]}: {held.summary}", 200) for held in told.held[:_MAX_LINES]
+        clean(f"{held.at:%H:%M} UTC {WORDS[held.event]}{_hand(held.by)}: {held.summary}", 200)
+        for held in told.held[:_MAX_LINES]
     )
     more = told.more + len(told.held) - len(lines)
     omitted = [f"{left_out} more alerts"] if left_out else []
@@ -99,7 +100,7 @@ def content_of(told: Notification) -> Content:
     return Content(
         title=clean(_title(told), 140),
         mood=_mood(told),
-        parts=tuple(_part(alert, each, desk) for alert in shown),
+        parts=tuple(_part(alert, each, desk, told.by.get(alert.id), told.event) for alert in shown),
         lines=lines,
         more=f"Not listed: {', '.join(omitted)}." if omitted else "",
         why=clean(told.why, 300),
@@ -116,6 +117,7 @@ WORDS = {
     "alert.digest": "Digest",
 }
 """What the events are called before people."""
+_DONE = {"alert.acknowledged": "Acknowledged", "alert.resolved": "Resolved", "alert.firing": "No longer acknowledged"}
 
 
 def _title(told: Notification) -> str:
@@ -127,7 +129,13 @@ def _title(told: Notification) -> str:
         a.severity == "critical" for a in told.alerts
     ):
         word = f"{word}, critical"
+    if told.event in ("alert.resolved", "alert.acknowledged"):
+        word += _hand(told.actor)
     return f"{word}: {f'{len(told.alerts)} alerts, ' if len(told.alerts) > 1 else ''}{names}"
+
+
+def _hand(actor: str) -> str:
+    return f" by {clean(actor, 60)}" if actor else ""
 
 
 def _mood(told: Notification) -> Mood:
@@ -150,13 +158,13 @@ def _actions(told: Notification, desk: str) -> tuple[tuple[str, str], ...]:
     return (("Open", page), ("Acknowledge or silence", f"{page}#actions"))
 
 
-def _part(alert: Alert, stories: int, desk: str) -> Part:
+def _part(alert: Alert, stories: int, desk: str, by: By | None, event: Event) -> Part:
     shown = alert.stories[:stories]
     name = clean(alert.name, 100) or "(no name)"
     return Part(
         name=name,
         sentence=clean(alert.summary, 600) or name,
-        facts=_facts(alert),
+        facts=(_done(by, event), *_facts(alert)) if by else _facts(alert),
         bars=bars(alert.peak if alert.status == "resolved" else alert.figures),
         stories=tuple(
             Link(
@@ -169,6 +177,12 @@ def _part(alert: Alert, stories: int, desk: str) -> Part:
         unlisted=alert.unlisted + len(alert.stories) - len(shown),
         url=f"{desk}/alerts/{alert.id}" if desk else "",
     )
+
+
+def _done(by: By, event: Event) -> tuple[str, str]:
+    """Return who did what, such as ("Acknowledged", "by ana at 14:03 UTC: calling the bank")."""
+    why = f": {by.reason}" if by.reason else ""
+    return _DONE[event], clean(f"by {clean(by.actor, 60)} at {by.at:%H:%M} UTC{why}", 300)
 
 
 def _facts(alert: Alert) -> tuple[tuple[str, str], ...]:

@@ -48,8 +48,8 @@ class PagerDutyChannel(HttpChannel):
         if action != "trigger":
             return event
         one = Notification(
-            id=told.id, receiver=told.receiver, event=told.event, alerts=(alert,), at=told.at, why=told.why,
-            desk_url=told.desk_url,
+            id=told.id, receiver=told.receiver, event=told.event, alerts=(alert,), by=told.by, at=told.at,
+            why=told.why, desk_url=told.desk_url,
         )  # fmt: skip
         content = content_of(one)
         (part,) = content.parts

@@ -24,10 +24,12 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from standardwebhooks.webhooks import Webhook
 
-from alerts.alert import Alert, Event
+from alerts.alert import Alert, By, Event
 from alerts.channels.channel import Channel
+from alerts.channels.content import content_of
 from alerts.channels.table import channel_of
 from alerts.digest import digest_of
+from alerts.listen import render
 from alerts.message import GroupMessage, decode_message
 from alerts.notification import Notification, decode_notification, notification_id
 from alerts.outbox import delivery_of
@@ -184,6 +186,39 @@ def test_people_see_what_was_seen_and_expected_with_evidence_and_links(alert: Al
             assert part in text, (kind, part)
         assert f"https://desk.example/alerts/{alert.id}" in text
         assert "line 7" in text
+
+
+def test_people_see_who_acknowledged_and_resolved(alert: Alert) -> None:
+    by = {alert.id: By(actor="ana", at=NOW.replace(hour=14, minute=3), reason="calling *the* bank")}
+    over = msgspec.structs.replace(alert, status="resolved")
+    events: tuple[tuple[Event, Alert, str, str], ...] = (
+        ("alert.acknowledged", alert, "Acknowledged by ana: SIVB", "Acknowledged"),
+        ("alert.resolved", over, "Resolved by ana: SIVB", "Resolved"),
+    )
+    for event, one, title, label in events:
+        notification = told(one, event=event, by=by)
+        content = content_of(notification)
+        assert content.title == title
+        assert content.parts[0].facts[0] == (label, "by ana at 14:03 UTC: calling *the* bank")
+        for kind in ("slack", "teams", "feishu", "dingtalk", "wecom", "alertmanager"):
+            assert "by ana at 14:03 UTC" in json.dumps(posted(kind, notification)[0], ensure_ascii=False), kind
+        mail = plain_channel("email").mail(notification, NOW)
+        assert mail["Subject"] == title
+        assert all("by ana at 14:03 UTC" in part.get_content() for part in mail.iter_parts())
+        (body,) = posted("webhook", notification)
+        assert body["by"] == {"actor": "ana", "at": "2026-11-24T14:03:00Z", "reason": "calling *the* bank"}
+        assert "by ana at 14:03 UTC: calling *the* bank" in render(decode_message(json.dumps(body).encode())).plain
+    other = msgspec.structs.replace(alert, id="b" * 32, name="JPM")
+    both = told(alert, other, event="alert.acknowledged", by=by)
+    assert content_of(both).title == "Acknowledged: 2 alerts, SIVB, JPM"
+    assert posted("webhook", both)[0]["data"]["by"].keys() == {alert.id}
+    digest = decode_notification(
+        digest_of([delivery_of(told(alert, event="alert.acknowledged", by=by), 0.0)], NOW).body
+    )
+    assert content_of(digest).lines == ("12:00 UTC Acknowledged by ana: SIVB: 14 negative of 15 items",)
+    again = told(alert, by={alert.id: By(actor="ben", at=NOW)})
+    assert content_of(again).title == "Firing, critical: SIVB"
+    assert content_of(again).parts[0].facts[0] == ("No longer acknowledged", "by ben at 12:00 UTC")
 
 
 def test_a_group_and_a_digest_list_their_alerts(alert: Alert) -> None:

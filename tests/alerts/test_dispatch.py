@@ -16,7 +16,7 @@ import redis
 from prometheus_client import CollectorRegistry
 
 from alerts.actions import Actions
-from alerts.alert import Alert
+from alerts.alert import Alert, By
 from alerts.dispatch import CURSOR, Dispatcher, MovedError, as_told
 from alerts.groups import Known
 from alerts.matchers import parse
@@ -104,6 +104,28 @@ def test_each_transition_is_told_as_it_was_even_when_all_is_read_late(office: Of
     assert office.registry.get_sample_value("newsquake_alerts_notifications_total", {"event": "alert.firing"}) == 2
     office.step(10_000)
     assert office.news() == []
+
+
+def test_who_did_it_by_hand_is_told(office: Office) -> None:
+    at = [datetime.fromtimestamp(START_S + 60 * minute, UTC) for minute in range(5)]
+    office.put("A")
+    office.step(60)
+    office.actions.acknowledge("A", "ana", "calling the bank")
+    office.step(60)
+    office.actions.unacknowledge("A", "ben")
+    office.step(60)
+    office.put("A", 2, severity="critical")  # it grew, whoever did something before
+    office.step(60)
+    office.actions.resolve("A", "ana", "over")
+    office.step(60)
+    office.news()
+    assert [(note.event, note.by) for note in office.got if note.receiver == "desk"] == [
+        ("alert.firing", {}),
+        ("alert.acknowledged", {"A": By(actor="ana", at=at[1], reason="calling the bank")}),
+        ("alert.firing", {"A": By(actor="ben", at=at[2])}),
+        ("alert.escalated", {}),
+        ("alert.resolved", {"A": By(actor="ana", at=at[4], reason="over")}),
+    ]
 
 
 def test_a_delivery_waits_for_those_before_it_about_the_same_alerts(office: Office) -> None:
