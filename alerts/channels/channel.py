@@ -149,7 +149,8 @@ async def _answer(client: httpx.AsyncClient, request: httpx.Request, longest: in
                     break
     finally:
         await response.aclose()
-    return Answer(response.status_code, response.headers.get("retry-after"), body[:longest])
+    wait = response.headers.get("retry-after", response.headers.get("x-ogw-ratelimit-reset"))  # the latter is Feishu's
+    return Answer(response.status_code, wait, body[:longest])
 
 
 def tls_of(ca_file: Path | None) -> ssl.SSLContext:
@@ -173,7 +174,10 @@ def meaning_of_status(answer: Answer, now: datetime) -> Result:
 
 
 def retry_after_s(value: str | None, now: datetime) -> float:
-    """Return the seconds that a Retry-After asks for, at most a day; 0 for none or a senseless one."""
+    """Return the seconds that a Retry-After asks for, at most a day; 0 for none or a senseless one.
+
+    It is a number of seconds or a date (RFC 9110, 10.2.3).
+    """
     if not value:
         return 0.0
     if value.isascii() and value.isdigit():

@@ -1,19 +1,34 @@
-"""WeCom: group robots, Markdown of at most 4,096 bytes. It has no signature: the key in the URL is the secret."""
+"""WeCom: group robots, Markdown of at most 4,096 bytes. It has no signature: the key in the URL is the secret.
+
+After WeCom's "Group robots: configuration" and "Global error codes" (developer.work.weixin.qq.com/document).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
 
-from alerts.channels.channel import Answer, HttpChannel, Request, Result, as_json, meaning_of_status
+from alerts.channels.channel import Answer, HttpChannel, Request, Result, as_json
+from alerts.channels.codes import Codes, meaning_of_code
 from alerts.channels.content import content_of, fitted
 from alerts.channels.markdown import markdown
 from alerts.notification import Notification
 from alerts.receivers import WeComReceiver
 
 _LIMIT = 4_096
-_TOO_FAST = 45009
-_TOO_FAST_S = 60.0
+_CODES = Codes(
+    service="WeCom",
+    fields=("errcode",),
+    limited={45009: 60.0, 45033: 60.0},
+    refused={
+        40008: "messages of this type are not taken",
+        40033: r"the message has \u escapes",
+        40058: "a field is wrong or too long",
+        44004: "the message is empty",
+        45002: "the message is too long",
+    },
+    mended={93000: "the key in its URL is not that of a robot, or the robot is gone"},
+)
 
 
 class WeComChannel(HttpChannel):
@@ -31,10 +46,4 @@ class WeComChannel(HttpChannel):
 
     def meaning(self, answer: Answer, now: datetime) -> Result:
         """Return what an answer means: errors come with status 200 and a code."""
-        result = meaning_of_status(answer, now)
-        code = answer.field("errcode")
-        if code == _TOO_FAST:
-            return Result("limited", f"WeCom answered {code}: not so fast", _TOO_FAST_S)
-        if result.outcome == "delivered" and code != 0:
-            return Result("failed", f"WeCom answered code {ascii(code)[:20]}")
-        return result
+        return meaning_of_code(answer, now, _CODES)

@@ -1,0 +1,141 @@
+"""What services answer, as their documents and clients in use have it, and what it means for a delivery."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from alerts.alert import Alert
+from alerts.channels.channel import Answer, retry_after_s
+from tests.alerts.test_channels import NOW, channel, plain_channel, told
+
+FEISHU = [
+    (200, '{"code":0,"msg":"success","data":{},"Extra":null,"StatusCode":0,"StatusMessage":"success"}', "delivered", 0),
+    (200, '{"StatusCode":0,"StatusMessage":"success"}', "delivered", 0),
+    (200, '{"code":11232,"data":{},"msg":"frequency limited psm[lark.oapi.app_platform_runtime]"}', "limited", 0),
+    (400, '{"code":9499,"msg":"too many request","data":{}}', "limited", 0),
+    (200, '{"StatusCode":0,"StatusMessage":"","code":9499,"msg":"too many request"}', "limited", 0),
+    (400, '{"code":99991400,"msg":"request trigger frequency limit"}', "limited", 52),
+    (429, '{"code":99991400,"msg":"request trigger frequency limit"}', "limited", 52),
+    (400, '{"code":9499,"msg":"Bad Request","data":{}}', "refused", 0),
+    (200, '{"StatusCode":0,"code":19007,"msg":"Bot Not Enabled"}', "failed", 0),
+    (200, '{"code":19021,"msg":"sign match fail or timestamp is not within one hour from current time"}', "failed", 0),
+    (400, '{"code":19022,"msg":"Ip Not Allowed"}', "failed", 0),
+    (200, '{"code":19024,"msg":"Key Words Not Found"}', "failed", 0),
+    (200, "{}", "failed", 0),
+    (200, "<html>", "failed", 0),
+    (200, '{"code":[0]}', "failed", 0),
+    (502, "", "failed", 0),
+]
+DINGTALK = [
+    (200, '{"errcode":0,"errmsg":"ok"}', "delivered", 0),
+    (200, '{"errcode":130101,"errmsg":"send too fast, exceed 20 times per minute"}', "limited", 600),
+    (200, '{"errcode":410100,"errmsg":"slow down"}', "limited", 600),
+    (200, '{"status":1111,"wait":5,"source":"x5","punish":"deny","errcode":130101,"errmsg":"send too fast"}',
+     "limited", 600),
+    (200, '{"status":1111,"wait":5,"source":"x5","punish":"deny","uuid":"24ce"}', "limited", 300),
+    (200, '{"errcode":-1,"errmsg":"busy"}', "failed", 0),
+    (200, '{"errcode":310000,"errmsg":"keywords not in content"}', "failed", 0),
+    (200, '{"errcode":300005,"errmsg":"token is not exist"}', "failed", 0),
+    (200, '{"errcode":400102,"errmsg":"bot is stopped"}', "failed", 0),
+    (200, '{"errcode":430102,"errmsg":"unfit"}', "refused", 0),
+    (200, '{"errcode":460101,"errmsg":"message too long, exceed 20000 bytes"}', "refused", 0),
+    (200, "<html>", "failed", 0),
+]  # fmt: skip
+WECOM = [
+    (200, '{"errcode":0,"errmsg":"ok"}', "delivered", 0),
+    (200, '{"errcode":45009,"errmsg":"api freq out of limit"}', "limited", 60),
+    (200, '{"errcode":45033,"errmsg":"api concurrent out of limit"}', "limited", 60),
+    (200, '{"errcode":-1,"errmsg":"system busy"}', "failed", 0),
+    (200, '{"errcode":93000,"errmsg":"invalid webhook url, hint: [1]"}', "failed", 0),
+    (403, '{"errcode":93000,"errmsg":"invalid webhook url, hint: [1]"}', "failed", 0),
+    (200, '{"errcode":40058,"errmsg":"markdown.content exceed max length 4096"}', "refused", 0),
+    (200, '{"errcode":44004,"errmsg":"empty content"}', "refused", 0),
+    (200, "", "failed", 0),
+]
+PAGERDUTY = [
+    (202, '{"status":"success","message":"Event processed","dedup_key":"a"}', "delivered", 0),
+    (400, '{"status":"invalid event","message":"Event object is invalid"}', "refused", 0),
+    (429, "", "limited", 52),
+    (500, "", "failed", 0),
+]
+WEBHOOK = [
+    (200, "", "delivered", 0),
+    (204, "", "delivered", 0),
+    (302, "", "failed", 0),
+    (400, "", "failed", 0),
+    (410, "", "gone", 0),
+    (429, "", "limited", 52),
+    (502, "", "failed", 0),
+    (503, "", "limited", 52),
+]
+TABLES: dict[str, list[tuple[int, str, str, int]]] = {
+    "feishu": FEISHU,
+    "dingtalk": DINGTALK,
+    "wecom": WECOM,
+    "pagerduty": PAGERDUTY,
+    "webhook": WEBHOOK,
+}
+ROWS = [(kind, *row) for kind, rows in TABLES.items() for row in rows]
+
+
+@pytest.mark.parametrize(("kind", "status", "body", "outcome", "wait_s"), ROWS)
+async def test_an_answer_means_what_the_service_says(
+    hooks: Any, alert: Alert, kind: str, status: int, body: str, outcome: str, wait_s: int
+) -> None:
+    name = "x-ogw-ratelimit-reset" if kind == "feishu" else "retry-after"
+    hooks.usual, hooks.body = status, body.encode()
+    hooks.answers = [(status, {name: "52"} if wait_s == 52 else {})]
+    result = await channel(kind, hooks.url).send(told(alert), NOW)
+    assert (result.outcome, result.retry_after_s) == (outcome, wait_s)
+    assert result.reason.isprintable()
+    assert "hidden" not in result.reason  # the token in the URL
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120),
+        ("0", 0),
+        ("Tue, 24 Nov 2026 12:02:00 GMT", 120),
+        ("Tuesday, 24-Nov-26 12:02:00 GMT", 120),
+        ("Tue Nov 24 12:02:00 2026", 120),
+        ("Tue, 24 Nov 2026 11:00:00 GMT", 0),
+        ("Wed, 24 Nov 2027 12:00:00 GMT", 86_400),
+        ("999999999999", 86_400),
+        ("-5", 0),
+        ("1.5", 0),
+        ("soon", 0),
+        ("", 0),
+        (None, 0),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date_in_any_form_that_http_knows(value: str | None, seconds: float) -> None:
+    assert retry_after_s(value, NOW) == seconds
+
+
+async def test_dingtalk_s_signature_comes_through_the_query_whatever_base64_holds(hooks: Any, alert: Alert) -> None:
+    hooks.usual, hooks.body = 200, b'{"errcode":0}'
+    robot: Any = channel("dingtalk", hooks.url, secret="SEChush")
+    moments = [NOW + timedelta(seconds=second) for second in range(20)]
+    for at in moments:
+        assert (await robot.send(told(alert), at)).outcome == "delivered"
+    expected = [robot.requests(told(alert), at)[0].query["sign"] for at in moments]
+    assert any("+" in sign for sign in expected)
+    assert any("/" in sign for sign in expected)
+    assert [parse_qs(urlsplit(path).query)["sign"] for path in hooks.paths] == [[sign] for sign in expected]
+
+
+def test_wecom_gets_characters_and_no_escapes_of_them(alert: Alert) -> None:
+    (request,) = plain_channel("wecom").requests(told(alert), NOW)
+    assert b"\\u" not in request.body  # its code 40033
+    assert "█" in json.loads(request.body)["markdown"]["content"]
+
+
+def test_an_answer_that_is_no_json_object_has_no_fields() -> None:
+    for body in (b"[]", b"null", b"{", b"\xff", b"1"):
+        assert Answer(200, None, body).field("code") is None
