@@ -1,4 +1,8 @@
-"""Slack's incoming webhooks: blocks whose texts are plain or rich text elements, in which no mark-up is read."""
+"""Slack's incoming webhooks: blocks whose texts are plain or rich text elements, in which no mark-up is read.
+
+After Slack's "Sending messages using incoming webhooks", "Improving error conditions for Incoming Webhooks", "Rate
+limits", "Formatting message text", "Unfurling links in messages" and the reference of Block Kit (docs.slack.dev).
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,30 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from alerts.channels.channel import HttpChannel, Request, as_json
+from alerts.channels.channel import Answer, HttpChannel, Request, Result, as_json, meaning_of_status
 from alerts.channels.content import SIGNS, Content, Part, content_of, fitted
 from alerts.notification import Notification
 from alerts.receivers import SlackReceiver
 
-_LIMIT = 30_000
+_LIMIT = 13_000
+"""Bytes of a message. Slack writes of no limit to all blocks together; its API has refused some beyond 13,200."""
+_ABOUT_THE_MESSAGE = frozenset(
+    {
+        "invalid_payload",
+        "invalid_blocks",
+        "invalid_blocks_format",
+        "invalid_attachments",
+        "msg_blocks_too_long",
+        "msg_too_long",
+        "no_text",
+    }
+)
 
 
 class SlackChannel(HttpChannel):
     """Posts a message of blocks."""
+
+    reads_answer = True
 
     def __init__(self, settings: SlackReceiver) -> None:
         super().__init__(settings, settings.url)
@@ -23,6 +41,23 @@ class SlackChannel(HttpChannel):
     def requests(self, told: Notification, now: datetime) -> Sequence[Request]:
         """Return the message."""
         return [Request(fitted(content_of(told), _message, _LIMIT))]
+
+    def meaning(self, answer: Answer, now: datetime) -> Result:
+        """Return what an answer means: it is the word `ok`, or what is wrong; a message that is wrong stays so.
+
+        What only speaks like Slack may answer nothing, or with a JSON object.
+        """
+        result = meaning_of_status(answer, now)
+        says = answer.body.decode("utf-8", "replace").strip()
+        wrong = str(answer.field("error")) if answer.field("ok") is False else says
+        if result.outcome == "delivered" and (wrong in ("", "ok") or (wrong == says and says.startswith("{"))):
+            return result
+        if result.outcome not in ("delivered", "failed"):
+            return result
+        reason = f"Slack answered {answer.status}: {ascii(wrong)[:60]}"
+        if wrong in _ABOUT_THE_MESSAGE:
+            return Result("refused", reason)
+        return Result("limited" if wrong == "ratelimited" else "failed", reason, result.retry_after_s)
 
 
 def _message(content: Content) -> bytes:
@@ -43,7 +78,8 @@ def _message(content: Content) -> bytes:
         blocks.append({"type": "context", "elements": [_plain(note) for note in notes]})
     # The text of the notification on a phone is the one place where mark-up is read.
     fallback = title.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return as_json({"text": fallback, "mrkdwn": False, "link_names": False, "parse": "none", "blocks": blocks})
+    quiet = {"mrkdwn": False, "link_names": False, "parse": "none", "unfurl_links": False, "unfurl_media": False}
+    return as_json({"text": fallback, **quiet, "blocks": blocks})
 
 
 def _part(part: Part) -> list[dict[str, Any]]:

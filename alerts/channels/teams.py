@@ -1,22 +1,31 @@
-"""Microsoft Teams: an adaptive card, posted to a workflow. Texts from outside are text runs, which know no Markdown."""
+"""Microsoft Teams: an adaptive card, posted to a workflow. Texts from outside are text runs, which know no Markdown.
+
+After Microsoft's "Create an Incoming Webhook", "Sending messages to connectors and webhooks", "Microsoft Teams"
+(connector reference), "Text formatting in cards" (learn.microsoft.com) and the schema of Adaptive Cards 1.4.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from alerts.channels.channel import HttpChannel, Request, as_json
+from alerts.channels.channel import Answer, HttpChannel, Request, Result, as_json, meaning_of_status
 from alerts.channels.content import SIGNS, Content, Part, content_of, fitted
 from alerts.notification import Notification
 from alerts.receivers import TeamsReceiver
 
 _LIMIT = 26_000  # of 28 kB
+_TOO_LARGE = 413
+_BEHIND = re.compile(rb"endpoint returned HTTP error (\d{3})")
 _COLOURS = {"critical": "attention", "warning": "warning", "resolved": "good", "info": "accent"}
 
 
 class TeamsChannel(HttpChannel):
     """Posts an adaptive card."""
+
+    reads_answer = True
 
     def __init__(self, settings: TeamsReceiver) -> None:
         super().__init__(settings, settings.url)
@@ -24,6 +33,18 @@ class TeamsChannel(HttpChannel):
     def requests(self, told: Notification, now: datetime) -> Sequence[Request]:
         """Return the message that holds the card."""
         return [Request(fitted(content_of(told), _message, _LIMIT))]
+
+    def meaning(self, answer: Answer, now: datetime) -> Result:
+        """Return what an answer means: a connector may answer 200 and write what Teams behind it said.
+
+        A workflow answers 202 before it has done anything: what fails in it stands in its history alone.
+        """
+        if 200 <= answer.status < 300 and (behind := _BEHIND.search(answer.body)):
+            answer = Answer(int(behind[1]), answer.retry_after, b"")
+        result = meaning_of_status(answer, now)
+        if answer.status == _TOO_LARGE:
+            return Result("refused", f"Teams answered {_TOO_LARGE}: the message is too large")
+        return result
 
 
 def _message(content: Content) -> bytes:

@@ -57,6 +57,39 @@ WECOM = [
     (200, '{"errcode":44004,"errmsg":"empty content"}', "refused", 0),
     (200, "", "failed", 0),
 ]
+SLACK = [
+    (200, "ok", "delivered", 0),
+    (204, "", "delivered", 0),
+    (200, '{"ok":true}', "delivered", 0),
+    (200, '{"success":true}', "delivered", 0),
+    (200, '{"ok":false,"error":"invalid_blocks"}', "refused", 0),
+    (200, '{"ok":false,"error":["invalid_blocks"]}', "failed", 0),
+    (200, '{"ok":false,"error":"ratelimited"}', "limited", 0),
+    (200, "<html>Sign in to the network</html>", "failed", 0),
+    (400, "invalid_payload", "refused", 0),
+    (400, "invalid_blocks", "refused", 0),
+    (400, "no_text", "refused", 0),
+    (400, "user_not_found", "failed", 0),
+    (403, "action_prohibited", "failed", 0),
+    (404, "channel_not_found", "failed", 0),
+    (404, "no_service", "failed", 0),
+    (410, "channel_is_archived", "gone", 0),
+    (429, "rate_limited", "limited", 52),
+    (500, "rollup_error", "failed", 0),
+]
+TEAMS = [
+    (202, "", "delivered", 0),
+    (200, "1", "delivered", 0),
+    (200, "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 429 with ContextId "
+     "tcid=0", "limited", 0),
+    (200, "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 413 with ContextId "
+     "tcid=0", "refused", 0),
+    (200, "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 502 with ContextId "
+     "tcid=0", "failed", 0),
+    (413, "", "refused", 0),
+    (429, '{"error":{"code":"WorkflowRunActionThrottled"}}', "limited", 52),
+    (404, '{"error":{"code":"WorkflowNotFound"}}', "failed", 0),
+]  # fmt: skip
 PAGERDUTY = [
     (202, '{"status":"success","message":"Event processed","dedup_key":"a"}', "delivered", 0),
     (400, '{"status":"invalid event","message":"Event object is invalid"}', "refused", 0),
@@ -77,6 +110,8 @@ TABLES: dict[str, list[tuple[int, str, str, int]]] = {
     "feishu": FEISHU,
     "dingtalk": DINGTALK,
     "wecom": WECOM,
+    "slack": SLACK,
+    "teams": TEAMS,
     "pagerduty": PAGERDUTY,
     "webhook": WEBHOOK,
 }

@@ -233,6 +233,7 @@ def test_a_group_and_a_digest_list_their_alerts(alert: Alert) -> None:
     for notification in (told(*many[:3], group="g", group_labels={"topic": "Banks"}), digest):
         for kind in HTTP_TYPES:
             bodies = posted(kind, notification)
+            CHECKS[kind](bodies)
             text = json.dumps(bodies, ensure_ascii=False)
             assert "N0" in text or many[0].id in text
     (body,) = plain_channel("webhook").requests(digest, NOW)
@@ -286,9 +287,12 @@ def test_whatever_a_headline_holds_stays_text_within_the_limits(
 ) -> None:
     long = data.draw(st.sampled_from([1, 40]))
     story = msgspec.structs.replace(plain_alert.stories[0], title=title * long, publisher=publisher, url=url)
-    one = msgspec.structs.replace(plain_alert, name=name, summary=summary * long, stories=(story,) * 8)
+    one = msgspec.structs.replace(
+        plain_alert, name=name, summary=summary * long, stories=(story,) * 8, expected_false_share=0.1
+    )
     alerts = [msgspec.structs.replace(one, id=f"{n:032x}") for n in range(count)]
-    notification = told(*alerts, why=why, desk_url="https://desk.example")
+    by = {alerts[0].id: By(actor=name, at=NOW, reason=why)}
+    notification = told(*alerts, why=why, by=by, desk_url="https://desk.example")
     for kind in HTTP_TYPES:
         bodies = posted(kind, notification)
         CHECKS[kind](bodies)
@@ -335,7 +339,9 @@ def check_webhook(bodies: list[Any]) -> None:
 def check_slack(bodies: list[Any]) -> None:
     (body,) = bodies
     assert 1 <= len(body["blocks"]) <= 50
+    assert len(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()) <= 13_200
     assert not re.search("[<>]", body["text"])
+    assert (body["unfurl_links"], body["unfurl_media"]) == (False, False)
     assert all(is_web(url) and len(url) <= 3_000 for url in found(body, "url"))
     assert all(
         kind in ("plain_text", "text", "link") for kind in found(body, "type") if kind in ("mrkdwn", "plain_text")
@@ -347,6 +353,12 @@ def check_slack(bodies: list[Any]) -> None:
         if block["type"] == "section":
             assert 0 < len(block["text"]["text"]) <= 3_000
             assert 0 < len(block["fields"]) <= 10
+            assert all(0 < len(field["text"]) <= 2_000 for field in block["fields"])
+        if block["type"] == "actions":
+            assert 0 < len(block["elements"]) <= 25
+            assert all(0 < len(button["text"]["text"]) <= 75 for button in block["elements"])
+        if block["type"] == "context":
+            assert 0 < len(block["elements"]) <= 10
         assert all(0 < len(text) <= 3_000 for text in found(block, "text") if isinstance(text, str))
         assert all(emoji is False for emoji in found(block, "emoji"))
 
@@ -354,7 +366,10 @@ def check_slack(bodies: list[Any]) -> None:
 def check_teams(bodies: list[Any]) -> None:
     (body,) = bodies
     assert len(json.dumps(body, ensure_ascii=False).encode()) <= 28_000
-    card = body["attachments"][0]["content"]
+    (attachment,) = body["attachments"]
+    assert (body["type"], attachment["contentType"]) == ("message", "application/vnd.microsoft.card.adaptive")
+    card = attachment["content"]
+    assert "entities" not in card["msteams"]  # without them nobody is mentioned
     assert {block["type"] for block in card["body"]} == {"RichTextBlock"}  # TextBlock reads Markdown
     assert all(is_web(url) for url in found(card, "url"))
 
@@ -376,6 +391,7 @@ def check_feishu(bodies: list[Any]) -> None:
     (body,) = bodies
     assert len(json.dumps(body, ensure_ascii=False).encode()) <= 20_000
     assert set(found(body, "tag")) <= {"text", "a"}
+    assert not any(re.search(r"<\s*/?\s*at\b", text, re.IGNORECASE) for text in strings(body))
     assert all(is_web(url) for url in found(body, "href"))
 
 
