@@ -1,4 +1,7 @@
-"""Mail by SMTP: plain text and HTML, in one thread an alert."""
+"""Mail by SMTP: plain text and HTML, in one thread an alert.
+
+After RFC 5321 (SMTP), RFC 5322 (messages, their ids and `References`) and RFC 3834 (mail that no person wrote).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""PagerDuty, Events API v2: trigger, acknowledge and resolve of an alert share its id as `dedup_key`."""
+"""PagerDuty, Events API v2: trigger, acknowledge and resolve of an alert share its id as `dedup_key`.
+
+After PagerDuty's "Events API v2 Overview", "Send an Alert Event", "Events API Rate Limits" (developer.pagerduty.com).
+"""
 
 from __future__ import annotations
 

@@ -83,4 +83,5 @@ def _block(*runs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run(text: str, **how: Any) -> dict[str, Any]:
-    return {"type": "TextRun", "text": text, **how}
+    # Cards write {{DATE(...)}} and {{TIME(...)}} out as dates.
+    return {"type": "TextRun", "text": text.replace("{{", "{\u200b{"), **how}

@@ -1,4 +1,7 @@
-"""Standard Webhooks: the alert as JSON, signed with each of the receiver's secrets, the newest first."""
+"""Standard Webhooks: the alert as JSON, signed with each of the receiver's secrets, the newest first.
+
+After the "Standard Webhooks" specification 1.0.0 (github.com/standard-webhooks/standard-webhooks).
+"""
 
 from __future__ import annotations
 

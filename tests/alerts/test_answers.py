@@ -96,6 +96,12 @@ PAGERDUTY = [
     (429, "", "limited", 52),
     (500, "", "failed", 0),
 ]
+ALERTMANAGER = [
+    (200, "", "delivered", 0),
+    (400, '"invalid annotations: invalid name \\"a b\\""', "refused", 0),
+    (500, '"failed to create alerts"', "failed", 0),
+    (503, "", "failed", 0),
+]
 WEBHOOK = [
     (200, "", "delivered", 0),
     (204, "", "delivered", 0),
@@ -113,6 +119,7 @@ TABLES: dict[str, list[tuple[int, str, str, int]]] = {
     "slack": SLACK,
     "teams": TEAMS,
     "pagerduty": PAGERDUTY,
+    "alertmanager": ALERTMANAGER,
     "webhook": WEBHOOK,
 }
 ROWS = [(kind, *row) for kind, rows in TABLES.items() for row in rows]
