@@ -12,20 +12,22 @@ that follows from what it is told, so that even a dispatcher that lost its state
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from redis.exceptions import RedisError, ResponseError
 
 from alerts.alert import Alert, AlertError, By
-from alerts.groups import Group, Groups, Known, Telling
+from alerts.groups import TOLD_WITHIN_S, Group, Groups, Known, Telling
 from alerts.life import AlertView, Transition
-from alerts.matchers import labels_of
+from alerts.matchers import labels_of, matches_all
 from alerts.metrics import AlertsMetrics
 from alerts.notification import Notification
 from alerts.outbox import Delivery, delivery_key, delivery_of, due_key
@@ -135,6 +137,8 @@ class Dispatcher:
         if self._rules is not rules:
             self._rules = rules
             self._lead_all(book, now_s)
+        if self._new:
+            self._relive_all(book, now_s)
         views = self._store.views(open=True, limit=_MANY) if self._behind else []
         entries: Any = self._redis.xrange(LOG, min=f"({before}" if before else "-", count=_ENTRIES)
         if self._behind and not entries:
@@ -143,10 +147,8 @@ class Dispatcher:
         steps: list[tuple[Transition, Alert | None]] = []
         for entry, fields in entries:
             self._cursor = entry.decode()
-            try:
-                step = line_of(fields)
-            except (msgspec.MsgspecError, UnicodeDecodeError, KeyError) as exc:
-                log.error("entry %s of the log is no transition and is skipped (%s)", self._cursor, exc)
+            if (step := _step_of(fields)) is None:
+                log.error("entry %s of the log is no transition and is skipped", self._cursor)
                 continue
             self._note(book, step, now_s)
             steps.append((step, self._alert(step.alert)))
@@ -201,16 +203,11 @@ class Dispatcher:
         book.step(step, self._ways(alert, step.severity, step.state, escalated), now_s)
 
     def _catch_up(self, book: Groups, views: Sequence[AlertView], now_s: float) -> None:
-        """Take note of how alerts stand where the log no longer had what they went through.
-
-        Where nothing was ever dispatched those were put back (`alerts.rebuild`): people had been told of them.
-        """
+        """Take note of how alerts stand where the log no longer had what they went through."""
         for view in views:
-            id_ = view.alert.id
-            put_back = self._new and id_ not in book.known and not view.life.silence
-            self._note(book, view.transitions[-1], now_s)
-            if put_back and id_ in book.known:
-                book.told_before(book.known[id_], now_s)
+            known, last = book.known.get(view.alert.id), view.transitions[-1]
+            if known is None or known.key != last.key:  # else it was noted, and counts once
+                self._note(book, last, now_s)
         for id_ in set(book.known) - {view.alert.id for view in views}:
             view_of_id = self._store.view(id_)
             if view_of_id is None:
@@ -218,6 +215,42 @@ class Dispatcher:
             elif view_of_id.life.state == "resolved":
                 self._note(book, view_of_id.transitions[-1], now_s)
         self._behind = False
+
+    def _relive_all(self, book: Groups, now_s: float) -> None:
+        """Take note of what alerts had been through when they were put back (`alerts.rebuild`), which no log tells."""
+        entries: Any = self._redis.xrange(LOG)
+        new = {step.key for _, fields in entries if (step := _step_of(fields)) is not None}
+        for view in self._store.views(open=False, limit=_MANY):
+            if view.alert.id not in book.known:
+                past = [step for step in view.transitions if step.key not in new]
+                self._relive(book, view, past, now_s)
+        self._new = False
+
+    def _relive(self, book: Groups, view: AlertView, past: Sequence[Transition], now_s: float) -> None:
+        """Take note of an alert's past, and that people were told of all that no silence kept back.
+
+        In doubt they were not: told twice is better than never. That is so of what a silence was laid over at once. Of
+        an end that one keeps back still they are told after it.
+        """
+        held_back = bool(past) and past[-1].state == "resolved" and self._keeps_back(view.alert, past[-1], now_s)
+        if past and past[-1].state == "resolved" and not held_back:
+            return
+        for step, after in zip_longest(past, past[1:]):
+            self._note(book, step, now_s)
+            known = book.known.get(step.alert)
+            if known is None or step.silenced or (after is None and held_back):
+                continue
+            silenced = after is not None and after.event == "silenced"
+            book.told_before(known, now_s, (after.at - step.at).total_seconds() if silenced else math.inf)
+
+    def _keeps_back(self, alert: Alert, end: Transition, now_s: float) -> bool:
+        """Say whether silences have lain over an alert without a break since it ended, or soon after, till now."""
+        over = [each for each in self._silences.all() if matches_all(each.matchers, labels_of(alert))]
+        covered, from_ = end.at, end.at + timedelta(seconds=TOLD_WITHIN_S)
+        for silence in sorted(over, key=lambda each: each.starts_at):
+            if silence.starts_at <= from_ and silence.ends_at > covered:
+                covered = from_ = silence.ends_at
+        return covered.timestamp() > now_s - TOLD_WITHIN_S
 
     def _due(self, book: Groups, now_s: float, wall_s: float) -> list[Delivery]:
         """Return the deliveries of what groups are due to tell now."""
@@ -236,10 +269,13 @@ class Dispatcher:
 
     def _silenced(self, known: Known, now_s: float) -> bool:
         at = datetime.fromtimestamp(now_s, UTC)
+        alert = self._alert(known.alert)
+        return alert is not None and silence_over(self._holding_at(at), alert, at) != ""
+
+    def _holding_at(self, at: datetime) -> list[Silence]:
         if self._holding is None:
             self._holding = [silence for silence in self._silences.all() if silence.holds(at)]
-        alert = self._alert(known.alert)
-        return alert is not None and silence_over(self._holding, alert, at) != ""
+        return self._holding
 
     def _ways(self, alert: Alert, severity: str, state: str, escalated: bool) -> dict[str, Way]:
         labels = labels_of(alert, state=state) | {"severity": severity}
@@ -328,6 +364,14 @@ def as_told(alert: Alert, known: Known) -> Alert:
         updated_at=alert.updated_at if same else at,
         resolved_at=(alert.resolved_at or at) if resolved else None,
     )
+
+
+def _step_of(fields: Any) -> Transition | None:
+    """Return the transition in an entry of the log, None when it holds none."""
+    try:
+        return line_of(fields)
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError):
+        return None
 
 
 def _number(entry: str) -> tuple[int, int]:

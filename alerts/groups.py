@@ -23,6 +23,8 @@ from alerts.routes import Branch, Way
 
 HOLD_S = 30.0
 """Seconds after which what a silence or a route's hours hold back is looked at again, at the latest."""
+TOLD_WITHIN_S = 90.0
+"""Seconds after which what stood so long has been told, when nobody knows any more whether it was."""
 MAX_ALERTS = 20
 """Alerts in one notification; more make more notifications."""
 _RANK: dict[str, int] = {"": -1, "warning": 0, "critical": 1}
@@ -159,14 +161,22 @@ class Groups:
         if not known.members and known.state == "resolved":
             del self.known[known.alert]
 
-    def told_before(self, known: Known, now_s: float) -> None:
-        """Take an alert for told, as it stands, to those who are told of it: they were, before this book was lost."""
+    def told_before(self, known: Known, now_s: float, lasted_s: float = math.inf) -> None:
+        """Take an alert for told, as it stands, to those who are told of it: they were, before this book was lost.
+
+        It stood so for `lasted_s`; who is told later than that was not.
+        """
         self.changed_alerts.add(known.alert)
-        for member in known.members.values():
-            if known.state != "resolved":
-                member.state, member.severity, member.calls = known.state, known.severity, known.escalations
-                member.told_s = now_s
-            self._reckon(member.group)
+        for receiver, member in list(known.members.items()):
+            key, way = member.group, self._ways.get(member.group)
+            if lasted_s < TOLD_WITHIN_S + (way.branch.wait_s if way is not None else 0.0):
+                continue
+            if known.state == "resolved":
+                self._forget(known, receiver, key)
+                continue
+            member.state, member.severity, member.calls = known.state, known.severity, known.escalations
+            member.told_s = now_s
+            self._reckon(key)
 
     def lead_anew(self) -> list[str]:
         """Forget all ways, which other rules have changed; return the alerts, each to be led by new ones."""

@@ -170,9 +170,12 @@ def changed(
     silence: str = "",
     cause: Literal["", "time"] = "",
 ) -> Transition:
-    """Return a transition that people or time bring. Its own key says at which step of this life it came."""
+    """Return a transition that people or time bring.
+
+    Its own key says at which step of this life it came; no revision brings the same one (`_step`).
+    """
     return Transition(
-        key=key or f"{alert.id}:{life.transitions}:{event}",
+        key=key or f"{alert.id}:step {life.transitions}:{event}",
         alert=alert.id,
         event=event,
         at=at,
