@@ -8,6 +8,7 @@ from it, so that nothing is counted twice however often it is said.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 from collections import Counter, defaultdict
@@ -163,6 +164,27 @@ class Feedback:
             if note is not None:
                 append(pipe, note)
             pipe.execute()
+
+    def restore(self, word: Said) -> bool:
+        """Put back a word that stands and was lost; return whether it was. Kafka has it: the outbox does not get it."""
+        key = f"nq:{{desk}}:said:{word.alert}"
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hsetnx(key, word.thing, msgspec.json.encode(word))
+            pipe.expire(key, KEEP)
+            if word.about == "alert":
+                standing = _Standing(word.at, word.value, word.rule, word.topic)
+                pipe.hsetnx(VERDICTS, word.thing, msgspec.json.encode(standing))
+            answers = pipe.execute()
+        return bool(answers[0] or (word.about == "alert" and answers[-1]))
+
+    def unsent(self) -> list[Said]:
+        """Return the words that Kafka does not have yet, in their order, without what is none."""
+        found = []
+        entries: Any = self._redis.xrange(OUTBOX)
+        for _, fields in entries:
+            with contextlib.suppress(KeyError, msgspec.MsgspecError):
+                found.append(decode_said(fields[b"said"]))
+        return found
 
     def of(self, alert: str) -> list[Said]:
         """Return what was said about an alert and its headlines, the oldest first."""

@@ -49,10 +49,7 @@ def rebuild(redis: Redis, place: KafkaPlace) -> Rebuilt:
         RebuildError: the topic could not be read.
         redis.RedisError: the server failed. Calling it again goes on from there.
     """
-    try:
-        records = _read(place)
-    except (KafkaError, OSError) as exc:
-        raise RebuildError(f"topic {place.topic} on {place.bootstrap_servers}: {type(exc).__name__}: {exc}") from exc
+    records = last_values(place)
     store, silences = AlertStore(redis), Silences(redis)
     alerts = laid = unreadable = 0
     oldest_s = time.time() - KEEP_S
@@ -73,8 +70,19 @@ def rebuild(redis: Redis, place: KafkaPlace) -> Rebuilt:
     return Rebuilt(alerts, laid, unreadable)
 
 
+def last_values(place: KafkaPlace) -> dict[str, bytes]:
+    """Return the last value under each key of a topic, without those that were deleted.
+
+    Raises:
+        RebuildError: it could not be read.
+    """
+    try:
+        return _read(place)
+    except (KafkaError, OSError) as exc:
+        raise RebuildError(f"topic {place.topic} on {place.bootstrap_servers}: {type(exc).__name__}: {exc}") from exc
+
+
 def _read(place: KafkaPlace) -> dict[str, bytes]:
-    """Return the last value under each key, without those that were deleted."""
     consumer = KafkaConsumer(
         **{
             "client_id": "newsquake-alerts-rebuild",

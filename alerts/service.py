@@ -19,6 +19,7 @@ from alerts.channels.table import channel_of
 from alerts.dispatch import Dispatcher
 from alerts.engine import AlertEngine
 from alerts.explain import Explainer
+from alerts.feedback_rebuild import FeedbackRebuild
 from alerts.leader import TTL_S, Leader
 from alerts.life import SEVERITIES
 from alerts.outbox import Outbox
@@ -54,16 +55,17 @@ class Alerting:
         lead_s: float = TTL_S,
         desk_url: str = "",
         kafka: KafkaPlace | None = None,
+        feedback: FeedbackRebuild | None = None,
     ) -> None:
         """Take what `AlertEngine` takes. A leader that says nothing for `lead_s` leads no more.
 
         Messages link to the desk at `desk_url`. Alerts are published to the topic at `kafka`, and put back from it
-        when Redis has lost all.
+        when Redis has lost all; so is what analysts said, by `feedback`.
 
         Raises:
             RulesError: the file of rules cannot be used.
         """
-        self._settings, self._desk_url, self._kafka = settings, desk_url, kafka
+        self._settings, self._desk_url, self._kafka, self._feedback = settings, desk_url, kafka, feedback
         self._engine = AlertEngine(
             settings,
             redis_url=redis_url,
@@ -164,7 +166,19 @@ class Alerting:
             else:
                 self._last_error = ""
                 log.info("Redis had no alerts; from Kafka came %d alerts and %d silences", done.alerts, done.silences)
+                self._rebuild_feedback()
                 return
+
+    def _rebuild_feedback(self) -> None:
+        """Put back what analysts said; no alert waits for it."""
+        if self._feedback is None:
+            return
+        try:
+            words, acts, _ = self._feedback.run(self._redis)
+        except RebuildError as exc:
+            log.warning("what analysts said cannot be put back (%s); `newsquake alerts rebuild` tries again", exc)
+        else:
+            log.info("from Kafka came %d words of analysts, and what they did about %d alerts", words, acts)
 
     def _parts(self) -> list[tuple[str, Callable[[threading.Event], None]]]:
         """What runs beside the engine, each in a thread of its own."""

@@ -118,6 +118,19 @@ class Ranking:
             if oldest:
                 self._redis.hdel(key, *oldest)
 
+    def restore(self, who: str, deed: Deed, alert: Alert, topic: str, at: datetime) -> bool:
+        """Put back what somebody did about an alert, unless it is known that they did something; return whether."""
+        if not self._on:
+            return False
+        key, act = _key(who), Act(deed=deed, at=at, features=features(alert, topic, at))
+        if not self._redis.hsetnx(key, alert.id, msgspec.json.encode(act)):
+            return False
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hincrby(key, _COUNT.decode(), 1)
+            pipe.expire(key, _KEEP_S)
+            pipe.execute()
+        return True
+
     def acted(self, who: str) -> int:
         """Return how many alerts somebody did something about, of those that are kept."""
         held: Any = self._redis.hlen(_key(who))

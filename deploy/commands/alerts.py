@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import click
 from prometheus_client import CollectorRegistry
 
 from deploy import log, settings
 from deploy.commands import _service
+
+if TYPE_CHECKING:
+    from alerts.feedback_rebuild import FeedbackRebuild
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +46,7 @@ def alerts(ctx: click.Context, port: int | None) -> None:
             explainer=explainer_of(config.model) if config.alerts.explain else None,
             desk_url=config.desk.url or "",
             kafka=KafkaPlace(bootstrap, client_options(config.kafka), config.kafka.alerts_topic),
+            feedback=_feedback(bootstrap, config),
         )
     except RulesError as exc:
         raise settings.SettingsError(f"these rules are wrong (see docs/rules.md):\n{exc}") from exc
@@ -53,7 +58,7 @@ def alerts(ctx: click.Context, port: int | None) -> None:
 
 @alerts.command()
 def rebuild() -> None:
-    """Put back alerts and silences that Redis has lost, from Kafka's topic of alerts. Nobody is told of them again.
+    """Put back alerts, silences and what analysts said, which Redis has lost, from Kafka. Nobody is told of them again.
 
     Alerting does so by itself when Redis has lost everything. What Redis has is left as it is, unless Kafka knows more.
     """
@@ -70,9 +75,25 @@ def rebuild() -> None:
     with Redis.from_url(redis_url, socket_timeout=30, socket_connect_timeout=5) as redis:
         try:
             done = put_back(redis, KafkaPlace(bootstrap, client_options(config.kafka), config.kafka.alerts_topic))
+            click.echo(
+                f"put back: {done.alerts} alerts, {done.silences} silences; unreadable records: {done.unreadable}"
+            )
+            said = _feedback(bootstrap, config).run(redis)
         except RebuildError as exc:
             raise click.ClickException(str(exc)) from exc
-    click.echo(f"put back: {done.alerts} alerts, {done.silences} silences; unreadable records: {done.unreadable}")
+    click.echo(
+        f"put back: {said.words} words of analysts, what they did about {said.acts} alerts; "
+        f"unreadable records: {said.unreadable}"
+    )
+
+
+def _feedback(bootstrap: str, config: settings.Settings) -> FeedbackRebuild:
+    from alerts.feedback_rebuild import FeedbackRebuild
+    from alerts.publish import KafkaPlace
+    from deploy.kafka_client import client_options
+
+    place = KafkaPlace(bootstrap, client_options(config.kafka), config.kafka.feedback_topic)
+    return FeedbackRebuild(place, config.desk.ranking)
 
 
 def _check_partitions(bootstrap: str, kafka: settings.KafkaSettings) -> None:

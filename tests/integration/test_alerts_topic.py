@@ -15,6 +15,9 @@ from prometheus_client import CollectorRegistry
 
 from alerts.actions import Actions
 from alerts.alert import Alert, Figures
+from alerts.desk.ranking import Ranking
+from alerts.feedback import OUTBOX, Feedback, said
+from alerts.feedback_rebuild import FeedbackRebuild, RebuiltFeedback
 from alerts.matchers import parse
 from alerts.metrics import AlertsMetrics
 from alerts.publish import KafkaPlace, Publisher
@@ -103,6 +106,51 @@ def test_all_that_was_lost_comes_back_and_is_no_news(
     assert Silences(client).all() == silences
     assert AlertStore(client).log() == []
     assert rebuild(client, place) == Rebuilt(0, 0, 0)
+
+
+def test_what_analysts_said_and_their_rankings_come_back(
+    client: redis.Redis, place: KafkaPlace, alert: Callable[..., Alert], kafka_bootstrap: str
+) -> None:
+    topic = f"feedback-{abs(hash(place.topic))}"
+    ensure_topics(kafka_bootstrap, KafkaSettings(feedback_topic=topic))
+    store, feedback, ranking = AlertStore(client), Feedback(client), Ranking(client, on=True, after=1)
+    for number in range(4):
+        store.put(alert(number))
+    Actions(client).acknowledge(alert(3).id, "jo")
+    for who, number, value in (("jo", 0, "useful"), ("jo", 1, "false_alarm"), ("al", 0, "useful"), ("al", 1, "useful")):
+        feedback.post(said(who, "alert", value, alert=alert(number).id, rule="banks", topic="Liquidity"))
+    feedback.post(said("al", "alert", "", alert=alert(1).id, rule="banks", taken_back=True))
+    feedback.post(said("al", "topic", "Credit", alert=alert(0).id, title="Bank falls", given="Other"))
+    old = said("cy", "alert", "useful", alert=alert(2).id, rule="banks")
+    feedback.post(msgspec.structs.replace(old, at=datetime.now(UTC) - timedelta(days=91)))
+    while publisher(client, place).step():
+        pass
+    producer = KafkaProducer(bootstrap_servers=kafka_bootstrap)
+    for _, fields in client.xrange(OUTBOX):
+        producer.send(topic, key=fields[b"key"], value=fields[b"said"])
+    producer.send(topic, key=b"x", value=b"rubbish")
+    producer.flush()
+    producer.close()
+    client.delete(OUTBOX)
+    precision, words = feedback.precision(), feedback.of(alert(0).id)
+
+    client.flushall()
+    rebuild(client, place)
+    again = FeedbackRebuild(KafkaPlace(kafka_bootstrap, {}, topic), ranking=True)
+    feedback.post(said("al", "alert", "", alert=alert(0).id, rule="banks", taken_back=True))  # Kafka has it not yet
+    assert again.run(client) == RebuiltFeedback(words=3, acts=3, unreadable=1)
+    assert [(row.name, row.useful, row.false_alarm) for row in precision] == [("banks", 2, 1), ("Liquidity", 2, 1)]
+    assert [(row.name, row.useful, row.false_alarm) for row in feedback.precision()] == [
+        ("banks", 1, 1),
+        ("Liquidity", 1, 1),
+    ]
+    assert feedback.of(alert(0).id) == [word for word in words if (word.by, word.about) != ("al", "alert")]
+    assert (ranking.acted("jo"), ranking.acted("al")) == (3, 0)
+    assert again.run(client) == RebuiltFeedback(words=0, acts=0, unreadable=1)
+    assert client.xlen(OUTBOX) == 1
+    client.flushall()
+    rebuild(client, place)
+    assert again._replace(ranking=False).run(client) == RebuiltFeedback(words=4, acts=0, unreadable=1)
 
 
 def test_what_redis_knows_better_stays(client: redis.Redis, place: KafkaPlace, alert: Callable[..., Alert]) -> None:
