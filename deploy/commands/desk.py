@@ -58,6 +58,7 @@ async def _serve(config: settings.Settings, redis_url: str, host: str, port: int
 
     from alerts.desk.app import create_app
     from alerts.desk.feedback_topic import Kafka
+    from alerts.desk.punctual import Punctual
     from alerts.desk.state import Desk
     from alerts.desk.stream import Stream
     from deploy import health
@@ -81,6 +82,7 @@ async def _serve(config: settings.Settings, redis_url: str, host: str, port: int
     server = _Server(
         uvicorn.Config(
             create_app(served),
+            http=Punctual,
             log_config=None,
             access_log=False,
             proxy_headers=False,

@@ -19,6 +19,7 @@ from redis import Redis
 from alerts.alert import Alert, alert_id
 from alerts.desk.app import create_app
 from alerts.desk.auth import Role
+from alerts.desk.punctual import Punctual
 from alerts.desk.settings import DeskSettings
 from alerts.desk.state import Desk
 from alerts.desk.stream import Stream
@@ -43,8 +44,9 @@ class Served:
         sock = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{sock.getsockname()[1]}"
         config = uvicorn.Config(
-            self.app, log_config=None, proxy_headers=False, server_header=False, timeout_graceful_shutdown=2
-        )
+            self.app, http=Punctual, log_config=None, proxy_headers=False, server_header=False,
+            timeout_graceful_shutdown=2,
+        )  # fmt: skip
         self._server = uvicorn.Server(config)
         self.token, self.reader_token = self._token("jo", "analyst"), self._token("rea", "reader")
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [sock]}, daemon=True)
