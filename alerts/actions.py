@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MAX_TRANSITIONS = 200
 """All of an alert must fit into one record of Kafka, 1 MiB: these bounds keep it below half of that."""
 _MAX_TEXT, _MAX_ID = 500, 200
+MAX_SILENCES, MAX_SILENCE = 1_000, timedelta(days=366)
+"""Silences that hold or lie ahead, and how far ahead one may end: each is asked about every open alert, each second."""
+_MAX_MATCHERS, _MAX_MATCHED = 20, 2_000
 
 
 class ActionError(ValueError):
@@ -91,7 +94,8 @@ class Actions:
         The same silence again changes nothing.
 
         Raises:
-            ActionError: it has no matcher, reason or author, ends before it begins or in the past, or its id is taken.
+            ActionError: it has no matcher, reason or author, ends before it begins or in the past, is too long in any
+                way, its id is taken, or there are too many.
         """
         now = self.now()
         known = self._silences.get(silence.id)
@@ -99,6 +103,8 @@ class Actions:
             raise ActionError(f"the id {silence.id[:_MAX_ID]} is that of another silence")
         if known is None:
             _check(silence, now)
+            if sum(each.ends_at > now for each in self._silences.all()) >= MAX_SILENCES:
+                raise ActionError(f"there are {MAX_SILENCES:,} silences that hold or lie ahead; end some first")
             self._silences.put(silence, note)
         return lay_silences(self._store, self._silences.all(), now, {silence.id: (actor, silence.reason)})
 
@@ -192,6 +198,8 @@ def _if_resolved(life: Life) -> str:
 def _check(silence: Silence, now: datetime) -> None:
     if not silence.matchers:
         raise ActionError("a silence needs a matcher; without one it would lie over every alert")
+    if len(silence.matchers) > _MAX_MATCHERS or sum(len(str(each)) for each in silence.matchers) > _MAX_MATCHED:
+        raise ActionError(f"at most {_MAX_MATCHERS} matchers with {_MAX_MATCHED:,} characters")
     if not silence.id or len(silence.id) > _MAX_ID:
         raise ActionError(f"a silence needs an id of at most {_MAX_ID} characters")
     if not silence.author.strip() or not silence.reason.strip():
@@ -200,6 +208,8 @@ def _check(silence: Silence, now: datetime) -> None:
         raise ActionError(f"at most {_MAX_ID} characters of an author and {_MAX_TEXT:,} of a reason")
     if silence.starts_at >= silence.ends_at:
         raise ActionError("a silence must end after it begins")
+    if silence.ends_at > now + MAX_SILENCE:
+        raise ActionError(f"a silence must end within {MAX_SILENCE.days} days; beyond that a rule can mute")
     if silence.ends_at <= now:
         raise ActionError(f"the silence would have ended at {_shown(silence.ends_at)} already; it is {_shown(now)}")
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from redis import Redis
 
 KEY = "nq:{alerts}:silences"
-"""A hash: id → `Silence` as JSON. Those that ended 90 days ago are dropped."""
+"""A hash: id → `Silence` as JSON. Those that ended 90 days ago are dropped, and all but the last 5,000 that ended."""
+MAX_ENDED = 5_000
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,12 +47,18 @@ class Silences:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._known: dict[bytes, tuple[bytes, Silence | None]] = {}
         self._put = redis.register_script(files("alerts").joinpath("silence.lua").read_text("utf-8"))
 
     def all(self) -> list[Silence]:
         """Return them all, those that end last first."""
-        raws: Any = self._redis.hvals(KEY)
-        found = [silence for raw in raws if (silence := _read(raw)) is not None]
+        raws: Any = self._redis.hgetall(KEY)
+        before, known = self._known, {}
+        for id_, raw in raws.items():
+            read = before.get(id_)
+            known[id_] = read if read is not None and read[0] == raw else (raw, _read(raw))
+        self._known = known  # what has not changed is not read anew, however often it is asked for
+        found = [silence for _, silence in known.values() if silence is not None]
         return sorted(found, key=lambda silence: (silence.ends_at, silence.id), reverse=True)
 
     def any(self) -> bool:

@@ -13,7 +13,7 @@ from alerts.life import AlertView, Transition, changed
 from alerts.matchers import labels_of
 from alerts.routes import Branch
 from alerts.rules import Rules
-from alerts.silences import Silences
+from alerts.silences import MAX_ENDED, Silences
 from alerts.store import KEEP_S, AlertStore
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ class Timers:
             FencedError: another process leads.
         """
         silences = self._silences.all()
-        self._silences.drop(each.id for each in silences if each.ends_at < now - timedelta(seconds=KEEP_S))
+        ended = [each for each in silences if each.ends_at <= now]  # those that ended last, first
+        oldest = now - timedelta(seconds=KEEP_S)
+        self._silences.drop(each.id for n, each in enumerate(ended) if n >= MAX_ENDED or each.ends_at < oldest)
         made = lay_silences(self._store, silences, now) + self._escalate(now)
         for step in made:
             log.info("%s %s (%s): %s", step.event, step.alert, step.reason, step.summary)

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import redis
 
+from alerts import actions, silences
 from alerts.actions import MAX_TRANSITIONS, ActionError, Actions
 from alerts.alert import Alert
 from alerts.life import AlertView
@@ -267,3 +268,52 @@ def test_an_alert_that_cannot_be_read_hides_no_other(
     desk.redis.set("nq:{alerts}:life:other", b"?")
     assert [life.alert for life in desk.alerts.lives()] == [warning.id]
     desk.actions.acknowledge(warning.id, "anna")
+
+
+def test_silences_are_bounded_in_number_and_what_has_ended_makes_room(
+    desk: Desk, silence: Callable[..., Silence], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "MAX_SILENCES", 2)
+    for id_ in ("a", "b"):
+        desk.actions.silence(silence(id=id_), "anna")
+    with pytest.raises(ActionError, match="2 silences that hold or lie ahead"):
+        desk.actions.silence(silence(id="c"), "anna")
+    desk.actions.silence(silence(id="a"), "anna")  # the same again is none more
+    desk.actions.expire_silence("a", "anna")
+    desk.actions.silence(silence(id="c"), "anna")
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"ends_at": AT + timedelta(days=367)}, "within 366 days"),
+        ({"matchers": parse(",".join(f'company!="C{n}"' for n in range(21)))}, "at most 20 matchers"),
+        ({"matchers": parse(",".join(f'company="{"C" * 900}"' for _ in range(3)))}, "2,000 characters"),
+    ],
+)
+def test_silences_are_bounded_in_length(
+    desk: Desk, silence: Callable[..., Silence], fields: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(ActionError, match=why):
+        desk.actions.silence(msgspec.structs.replace(silence(), **fields), "anna")
+
+
+def test_silences_are_read_once_a_change(
+    store: redis.Redis, silence: Callable[..., Silence], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[bytes] = []
+    real = silences._read
+    monkeypatch.setattr(silences, "_read", lambda raw: (read.append(raw), real(raw))[1])
+    held = silences.Silences(store)
+    one, two = silence(id="a"), silence(id="b", ends_at=AT + 2 * HOUR)
+    for each in (one, two):
+        held.put(each)
+    store.hset(silences.KEY, "c", b"of another version")
+    assert held.all() == held.all() == [two, one]
+    assert len(read) == 3
+    later = msgspec.structs.replace(one, ends_at=AT + 3 * HOUR)
+    silences.Silences(store).put(later)
+    assert held.all() == held.all() == [later, two]
+    assert len(read) == 4
+    held.drop(["a"])
+    assert held.all() == [two]

@@ -10,13 +10,14 @@ import msgspec
 import pytest
 import redis
 
+from alerts import timers
 from alerts.actions import Actions
 from alerts.alert import Alert
 from alerts.matchers import parse
 from alerts.rules import Rules
 from alerts.rules_file import parse as parse_rules
 from alerts.settings import AlertsSettings
-from alerts.silences import Silence
+from alerts.silences import Silence, Silences
 from alerts.store import AlertStore
 from alerts.timers import Timers
 
@@ -157,3 +158,15 @@ def test_times_are_aware(clockwork: Callable[..., Clockwork], alert: Alert) -> N
     time.alerts.put(alert)
     (step,) = time.timers.step(datetime(2030, 1, 1, tzinfo=UTC))
     assert step.at == datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def test_of_silences_that_ended_the_last_are_kept(
+    clockwork: Callable[..., Clockwork], store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timers, "MAX_ENDED", 2)
+    time = clockwork()
+    for number in range(4):
+        time.silence(0, 10 + number, id_=f"s{number}")
+    time.silence(0, 500, id_="holds")
+    time.at(20)
+    assert [each.id for each in Silences(store).all()] == ["holds", "s3", "s2"]
