@@ -3,6 +3,9 @@
 The key is the alert's id, the value an `AlertView` as JSON: the alert, its life, all its transitions. Silences are
 there too, under `silence:<id>`. At least once: the cursor moves after all in-sync replicas have the records. Revisions
 that bring no transition are published with the next one. `alerts.rebuild` reads it all back.
+
+Nothing is sent without the lead. Kafka knows no tokens: what a leader sends as it loses the lead may still come after
+what the next one sends, until the alert changes again.
 """
 
 from __future__ import annotations
@@ -94,6 +97,7 @@ class Publisher:
         if entries:
             records |= {view.alert.id.encode(): _encode(view) for view in self._views(cursor, entries)}
         if records:
+            self._store.check_lead()  # who slept since they read would write what is old by now
             self._send(records)
             self._metrics.published.inc(len(records))
         self._silences = silences

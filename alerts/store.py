@@ -234,6 +234,16 @@ class AlertStore:
         except ResponseError as exc:
             raise fenced(exc) from exc
 
+    def check_lead(self) -> None:
+        """Make sure that this process leads still.
+
+        Raises:
+            FencedError: another process leads.
+        """
+        token: Any = self._token()
+        if token and self._redis.get(FENCE) != token.encode():
+            raise FencedError("another process leads")
+
     def load_state(self) -> bytes | None:
         """Return the engine's snapshot, None when there is none."""
         raw: Any = self._redis.get(STATE)

@@ -10,14 +10,17 @@ import pytest
 import redis
 from prometheus_client import CollectorRegistry
 
+from alerts.actions import Actions
 from alerts.alert import Alert
 from alerts.engine import AlertEngine
 from alerts.leader import LEADER
+from alerts.metrics import AlertsMetrics
 from alerts.notification import Notification
 from alerts.outbox import Outbox, delivery_key, delivery_of, due_key
+from alerts.publish import KafkaPlace, Publisher
 from alerts.service import Alerting
 from alerts.settings import AlertsSettings
-from alerts.store import FENCE
+from alerts.store import FENCE, AlertStore, FencedError
 
 
 def test_senders_end_with_the_lead_and_not_with_the_look(
@@ -58,3 +61,27 @@ def test_senders_end_with_the_lead_and_not_with_the_look(
         running.join(20)
     assert hooks.requests == []
     assert Outbox(store).waiting("desk")[0] == 1
+
+
+def test_a_publisher_that_slept_since_it_read_sends_nothing(
+    store: redis.Redis, alert: Alert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Any] = []
+    publisher = Publisher(store, KafkaPlace("", {}, "t"), AlertsMetrics(CollectorRegistry()), lambda: "1:old")
+    monkeypatch.setattr(publisher, "_send", sent.append)
+    store.set(FENCE, "1:old")
+    AlertStore(store).put(alert)
+    publisher.step()
+    assert len(sent) == 1
+    Actions(store).acknowledge(alert.id, "ana")
+    real = publisher._views
+
+    def read_and_sleep(cursor: str, entries: Any) -> Any:
+        views = real(cursor, entries)
+        store.set(FENCE, "2:new")
+        return views
+
+    monkeypatch.setattr(publisher, "_views", read_and_sleep)
+    with pytest.raises(FencedError):
+        publisher.step()
+    assert len(sent) == 1
