@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from alerts.columns import Columns, Counts, Floats, Ints
 from alerts.rolling import WINDOWS_MIN
-from alerts.season import HOURS_PRIOR, PART_H, PARTS, PARTS_PRIOR, Season, generations, part_of, parts_fade
-from alerts.sessions import Sessions
+from alerts.season import HOURS_PRIOR, PART_H, PARTS, PARTS_PRIOR, Season, part_of, parts_fade
+from alerts.sessions import Sessions, Slot
 
 _FORGET_H = 72.0
 _SLOW_ITEMS, _SLOWEST = 100.0, 0.1  # with fewer items behind it a series forgets more slowly, up to ten times
@@ -70,6 +70,9 @@ class Baseline(Columns):
         super().__init__()
         self._sessions = sessions
         self.hour = hour
+        self._factors: NDArray[np.float32] = np.zeros((_HELD_H, 0), dtype=np.float32)
+        self.dispersion: Floats = np.zeros((len(WINDOWS_MIN), 0))
+        self._seasons = self._new_season()
         self._refresh()
 
     def factor(self, minute: int, columns: Ints | slice = slice(None)) -> Floats:
@@ -85,7 +88,10 @@ class Baseline(Columns):
         `others` may be of the shorter windows alone: the longest cost most.
         """
         now = self.factor(minute, columns)
-        factors = np.stack([now, now, self.factor(minute - 30, columns), now, now][: len(others)])
+        factors: Floats = np.empty((len(others), *now.shape))
+        factors[:] = now
+        if len(others) > _HOUR_WINDOW:
+            factors[_HOUR_WINDOW] = self.factor(minute - 30, columns)
         table = self._factors[:, columns]
         for window, length in ((3, 5), (4, 24))[: max(0, len(others) - 3)]:
             chosen = minute // 60 - np.arange(length)
@@ -106,7 +112,7 @@ class Baseline(Columns):
         """Take in one hour's negatives and others [kind, series], with weights from 0 to 1."""
         observed, others = totals[0].astype(float), totals[1].astype(float)
         slot = self._sessions.slot(hour)
-        of_hour, of_part = self._season().split(slot)
+        of_hour, of_part = self._seasons.split(slot)
         factor = of_hour * of_part
         mean = self.odds * factor * (others + 0.5)
         inverse = 1 / (others + 0.5) + self.dispersion[_HOUR_WINDOW] + 1 / (self.behind + 1.5)
@@ -124,23 +130,25 @@ class Baseline(Columns):
         season *= _SEASON_FADE
         season[_OBSERVED] += bounded
         season[_EXPECTED] += weights * usual * of_part
+        self._seasons.changed(slot)
         self._forget()
         self.negatives += bounded
         self.others += weights * factor * others
         self._refresh()
 
-    def observe(self, window: int, observed: Counts, others: Counts, mean: Floats, weights: Floats) -> None:
+    def observe(self, window: int, observed: Counts, others: Counts, mean: Floats, weights: Floats | float) -> None:
         """Learn the dispersion of window number `window` from its counts [series], once a window's length."""
-        plain = mean + mean**2 * (1 / (others + 0.5) + 1 / (self.behind + 1.5))
-        variance = plain + mean**2 * self.dispersion[window]
+        square = mean**2
+        plain = mean + square * (1 / (others + 0.5) + 1 / (self.behind + 1.5))
+        variance = plain + square * self.dispersion[window]
         residual = np.abs(observed - mean)
         sd = np.sqrt(variance)
         clipped = _CLIP_SCALE * np.minimum(residual, _CLIP_SD * sd)
-        tells = weights * np.where(residual > _FAR_SD * sd, _FAR_WEIGHT, 1.0) * mean**2 / variance**2
+        tells = weights * np.where(residual > _FAR_SD * sd, _FAR_WEIGHT, 1.0) * square / variance**2
         fade = np.exp(-WINDOWS_MIN[window] / _FORGET_DISPERSION_MIN)
         self.excess[window] = fade * self.excess[window] + tells * (clipped**2 - plain)
-        self.weight[window] = fade * self.weight[window] + tells * mean**2
-        self._refresh_dispersion()
+        self.weight[window] = fade * self.weight[window] + tells * square
+        self.dispersion[window] = self._estimate(self.excess[window], self.weight[window])
 
     def fade(self, first: int, hours: int) -> None:
         """Let so many hours pass, from the clock's hour `first` on, in which nothing was seen."""
@@ -148,6 +156,7 @@ class Baseline(Columns):
             slot = self._sessions.slot(hour)
             self.season[:, slot.hour] *= _SEASON_FADE
             self.week[:, part_of(slot)] *= np.float16(_WEEK_FADE)
+            self._seasons.changed(slot)
             self._forget()
         dispersion = np.exp(-hours * 60 / _FORGET_DISPERSION_MIN)
         self.excess *= dispersion
@@ -168,7 +177,12 @@ class Baseline(Columns):
         """Append a series for each of `parents`, its parent's column."""
         self.grow(len(parents))
         self.parents[self.series - len(parents) :] = parents
-        self._refresh()
+        self._seasons = self._seasons.grown(self.season, self.week, self.parents)
+        self._refresh_share()
+        fresh = self._seasons.table(self._held(), slice(self.series - len(parents), None))
+        self._factors = np.append(self._factors, fresh, axis=1)
+        start = self._estimate(self.excess[:, -len(parents) :], self.weight[:, -len(parents) :])
+        self.dispersion = np.append(self.dispersion, start, axis=1)
 
     def keep(self, columns: Ints) -> None:
         """Keep only these series, in rising order; each one's parent must be among them."""
@@ -176,11 +190,13 @@ class Baseline(Columns):
         moved[columns] = np.arange(len(columns))
         super().keep(columns)
         self.parents[:] = moved[self.parents]
+        self._seasons = self._seasons.taken(self.season, self.week, self.parents, columns)
         self._refresh()
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take over what `state` returned."""
         super().restore(state)
+        self._seasons = self._new_season()
         self._refresh()
 
     def _forget(self) -> None:
@@ -189,19 +205,29 @@ class Baseline(Columns):
         self.negatives *= fade
         self.others *= fade
 
+    def _new_season(self) -> Season:
+        return Season(self.season, self.week, self.parents, (HOURS_PRIOR, PARTS_PRIOR), balanced=True)
+
     def _refresh(self) -> None:
+        self._refresh_share()
+        self._factors = self._seasons.table(self._held())
+        self._expect_late()
+        self.dispersion = self._estimate(self.excess, self.weight)
+
+    def _held(self) -> list[Slot]:
+        """Return the slots of the hours that factors are held of, in their places."""
+        held = sorted(range(self.hour - _HELD_H + 2, self.hour + 2), key=lambda hour: hour % _HELD_H)
+        return [self._sessions.slot(hour) for hour in held]
+
+    def _refresh_share(self) -> None:
         share = np.full(self.series + 1, _MARKET_SHARE)  # the last entry answers for "no parent"
-        for level in generations(self.parents):
+        for level in self._seasons.levels:
             above = self.parents[level]
             negatives = self.negatives[level] + _PRIOR_ITEMS * share[above]
             share[level] = negatives / (negatives + self.others[level] + _PRIOR_ITEMS * (1 - share[above]))
-        held = sorted(range(self.hour - _HELD_H + 2, self.hour + 2), key=lambda hour: hour % _HELD_H)
-        self._factors = self._season().table([self._sessions.slot(hour) for hour in held])
-        self._expect_late()
         self.share: Floats = share[:-1]
         self.odds: Floats = self.share / (1 - self.share)
         self.behind: Floats = self.negatives + _PRIOR_ITEMS * share[self.parents]
-        self._refresh_dispersion()
 
     def _expect_late(self) -> None:
         """Let the hours between which the factor of a return lies have the largest of what may have come then."""
@@ -212,9 +238,8 @@ class Baseline(Columns):
             place = hours[held] % _HELD_H, columns[held]
             self._factors[place] = np.maximum(self._factors[place], self.late[columns[held]])
 
-    def _season(self) -> Season:
-        return Season(self.season, self.week, self.parents, (HOURS_PRIOR, PARTS_PRIOR), balanced=True)
-
-    def _refresh_dispersion(self) -> None:
-        estimate = (self.excess + _START_WEIGHT * _START) / (self.weight + _START_WEIGHT)
-        self.dispersion: Floats = np.maximum(estimate, _FLOOR)
+    @staticmethod
+    def _estimate(excess: NDArray[np.float32], weight: NDArray[np.float32]) -> Floats:
+        """Return the dispersion that these sums tell, where they tell little the one that all start with."""
+        dispersion: Floats = np.maximum((excess + _START_WEIGHT * _START) / (weight + _START_WEIGHT), _FLOOR)
+        return dispersion

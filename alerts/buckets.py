@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.resources import files
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,6 +14,8 @@ from alerts.windows import Count, WindowItem, prefix
 if TYPE_CHECKING:
     from redis import Redis
 
+Places = Mapping[int, Collection[int]]
+"""For arrival minutes, the partitions that hold counts of them."""
 _item = msgspec.json.Decoder(WindowItem)
 
 
@@ -52,43 +55,52 @@ class Buckets:
 
     def seal(self, minute: int) -> None:
         """Close all buckets up to `minute`: later items go to open ones. Calling it again changes nothing."""
-        for start in self._prefixes:
-            self._seal(keys=[f"{start}sealed"], args=[minute])
-
-    def counts(self, minutes: Sequence[int]) -> list[dict[Count, int]]:
-        """Return the counts of each arrival minute, added up over the partitions."""
         pipe = self._redis.pipeline(transaction=False)
-        for minute in minutes:
-            for start in self._prefixes:
-                pipe.hgetall(f"{start}counts:{minute}")
+        for start in self._prefixes:
+            self._seal(keys=[f"{start}sealed"], args=[minute], client=pipe)
+        pipe.execute()
+
+    def counts(self, minutes: Sequence[int], places: Places | None = None) -> list[dict[Count, int]]:
+        """Return the counts of each arrival minute, added up over the partitions; `places`, where known, saves time."""
+        keys = [[f"{start}counts:{minute}" for start in self._starts(minute, places)] for minute in minutes]
+        pipe = self._redis.pipeline(transaction=False)
+        for key in chain.from_iterable(keys):
+            pipe.hgetall(key)
         answers = iter(pipe.execute())
-        return [_sum(next(answers) for _ in self._prefixes) for _ in minutes]
+        return [_sum(islice(answers, len(each))) for each in keys]
 
     def items(self, minutes: Sequence[int]) -> list[WindowItem]:
         """Return the negative items listed in these arrival minutes, in the order of the minutes."""
         return [item for listed in self.listed(minutes) for item in listed]
 
-    def listed(self, minutes: Sequence[int]) -> list[list[WindowItem]]:
-        """Return the negative items listed in each arrival minute."""
+    def listed(self, minutes: Sequence[int], places: Places | None = None) -> list[list[WindowItem]]:
+        """Return the negative items listed in each arrival minute; `places`, where known, saves time."""
+        keys = [[f"{start}items:{minute}" for start in self._starts(minute, places)] for minute in minutes]
         pipe = self._redis.pipeline(transaction=False)
-        for minute in minutes:
-            for start in self._prefixes:
-                pipe.lrange(f"{start}items:{minute}", 0, -1)
+        for key in chain.from_iterable(keys):
+            pipe.lrange(key, 0, -1)
         answers = iter(pipe.execute())
-        return [[_item.decode(raw) for _ in self._prefixes for raw in next(answers)] for _ in minutes]
+        return [[_item.decode(raw) for found in islice(answers, len(each)) for raw in found] for each in keys]
 
-    def minutes(self) -> list[int]:
-        """Return the arrival minutes that hold counts, in order. Scans the keys: for starts and long gaps."""
-        found = set()
-        for start in self._prefixes:
-            for key in self._redis.scan_iter(match=f"{_escaped(start)}counts:*", count=1_000):
-                found.add(int(_text(key).rpartition(":")[2]))
-        return sorted(found)
+    def places(self) -> dict[int, list[int]]:
+        """Return, for each arrival minute that holds counts, in order, the partitions that hold them.
+
+        Scans the keys: for starts and long gaps.
+        """
+        found: dict[int, list[int]] = {}
+        for partition, start in enumerate(self._prefixes):
+            keys = self._redis.scan_iter(match=f"{_escaped(start)}counts:*", count=1_000)
+            for key in set(keys):  # a scan may give one twice
+                found.setdefault(int(_text(key).rpartition(":")[2]), []).append(partition)
+        return dict(sorted(found.items()))
+
+    def _starts(self, minute: int, places: Places | None) -> list[str]:
+        return self._prefixes if places is None else [self._prefixes[at] for at in places.get(minute, ())]
 
     def total(self) -> dict[Count, int]:
         """Return everything that the windows hold, over all arrival minutes: what `windows.fold` is compared with."""
         counts: dict[Count, int] = {}
-        minutes = self.minutes()
+        minutes = list(self.places())
         for at in range(0, len(minutes), 500):
             for bucket in self.counts(minutes[at : at + 500]):
                 for key, count in bucket.items():

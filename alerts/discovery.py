@@ -152,6 +152,8 @@ class Discovery:
         if more := excluded.size - self._peaks.size:
             self._peaks, self._before = np.pad(self._peaks, (0, more)), np.pad(self._before, (0, more))
             self._levels = np.pad(self._levels, (0, more))
+        if not columns.size and not excluded.any():
+            return
         judged = np.isfinite(strengths)
         columns, negatives = columns[judged], negatives[judged]
         strengths = np.maximum(strengths[judged], _WIDTH / 2)  # however calm: tested

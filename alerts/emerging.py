@@ -128,6 +128,31 @@ class Emerging:
                 found += self._judge(its)
         return found
 
+    def rests_until(self) -> int:
+        """Return the last minute up to which `rest` can go: no theme closes till then."""
+        return self._minute if not self._minute else max(self._minute, self._episodes.rests_until())
+
+    def rest(self, minute: int) -> None:
+        """Go on to `minute`, at most `rests_until`, while nothing arrives, as `update` does minute by minute."""
+        fade = math.exp(-1 / _FADE_MIN)
+        while self._minute < minute:
+            day = self._minute // DAY_MIN * DAY_MIN + DAY_MIN - 1
+            upto = min(minute, day, self._recent.rests_until(), self._memory.rests_until())
+            if upto <= self._minute:
+                self.update(self._minute + 1, 0, 0, ())  # something is learnt or forgotten
+                continue
+            for _ in range(upto - self._minute):
+                self._items *= fade
+                self._negatives *= fade
+            self._minute = upto
+            self._memory.advance(upto)
+            self._recent.rest(upto)
+
+    @property
+    def minute(self) -> int:
+        """The last minute; 0 before the first."""
+        return self._minute
+
     def snapshot(self) -> bytes:
         """Return all state, compressed."""
         if self._snapshot[0] == self._minute:

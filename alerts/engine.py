@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from redis import Redis
 
 from alerts.alert import Alert, at_end_of
-from alerts.buckets import Buckets
+from alerts.buckets import Buckets, Places
 from alerts.explain import Explainer
 from alerts.frontier import BEHIND_MIN, Frontier
 from alerts.judging import Judging, Memory
@@ -36,6 +36,7 @@ from alerts.windows import Count, WindowItem
 
 log = logging.getLogger(__name__)
 
+_LOOK_S = 0.25
 _CHUNK_MIN = 60
 _EMPTY_MIN = 1_500  # after so many empty minutes all windows are empty and all alerts can be closed
 _GAP_MIN = 600
@@ -64,11 +65,12 @@ class AlertEngine:
         rules: Rules | None = None,
         clock: Callable[[], float] = time.time,
         token: Callable[[], str] = str,
+        shown: bool = True,
     ) -> None:
         """Read the rules that the settings name, unless `rules` are given, which then hold to the end.
 
         `explainer`, when given, is asked for the words that weighed most in the stories of each new alert. `token` is
-        the leader's, where several processes stand by for one another.
+        the leader's, where several processes stand by for one another. Unless `shown`, nothing is written for the desk.
 
         Raises:
             RulesError: the file of rules cannot be used.
@@ -80,7 +82,7 @@ class AlertEngine:
         self.watch = RulesWatch(settings, self.metrics, rules)
         self._buckets = Buckets(self.redis, documents_topic, partitions)
         self._store = AlertStore(self.redis, token)
-        self._now = Now(self.redis, token)
+        self._now = Now(self.redis, token) if shown else None
         self._silences = Silences(self.redis)
         self._timers = Timers(self.redis, self._store, lambda: self.watch.rules)
         self._clock = clock
@@ -97,7 +99,7 @@ class AlertEngine:
         self._begin()
 
     def tick(self) -> bool:
-        """Seal and judge what is complete, at most an hour of it; return whether more waits.
+        """Seal and judge what is complete, for about a quarter of a second; return whether more waits.
 
         Raises:
             redis.RedisError: the server failed.
@@ -130,7 +132,7 @@ class AlertEngine:
             self._judging.watch()
             return False
         if self._minute is None:
-            filled = [minute for minute in self._buckets.minutes() if minute <= frontier]
+            filled = [minute for minute in self._buckets.places() if minute <= frontier]
             self._minute = filled[0] - 1 if filled else frontier
             if self._settings.clock == "wall" and self._quiet_until is None:
                 # Redis may have lost the snapshot with all else: what was told before must not be told again.
@@ -138,7 +140,11 @@ class AlertEngine:
             self._save()  # before the first seal, so that a crash from here on finds where to begin again
         if frontier > self._minute:
             self._buckets.seal(frontier)
-            self._minute = self._catch_up(self._minute, frontier)
+            until = time.monotonic() + _LOOK_S
+            more = True
+            while more:
+                self._minute = self._catch_up(self._minute, frontier)
+                more = self._minute not in (frontier, self._reconcile_at) and time.monotonic() < until
         if self._reconcile_at is not None and self._minute >= self._reconcile_at:
             self._reconcile(self._minute)
         behind_min = frontier - self._minute
@@ -147,7 +153,8 @@ class AlertEngine:
         self.waiting = waiting
         self.metrics.behind_seconds.set(max(0.0, reached.now_s - (self._minute + 1) * 60))
         self._judging.watch()
-        self._now.write(self._judging.detector, [each.alert for each in self._judging.lifecycle.episodes])
+        if self._now is not None:
+            self._now.write(self._judging.detector, [each.alert for each in self._judging.lifecycle.episodes])
         if time.monotonic() - self._saved >= self._settings.snapshot_s:
             self._save()
         return behind_min > 0
@@ -179,7 +186,7 @@ class AlertEngine:
         self._judging.begin()
         self._minute = self._quiet_until = self._reconcile_at = None
         self._empty = 0  # minutes without items
-        self._filled: tuple[int, list[int]] = (0, [])
+        self._filled: tuple[int, Places, list[int]] = 0, {}, []  # what is known of the minutes up to the first
         self._saved = time.monotonic()
 
     def _load(self) -> None:
@@ -214,10 +221,11 @@ class AlertEngine:
         self._saved = time.monotonic()
 
     def _catch_up(self, minute: int, frontier: int) -> int:
-        """Judge what follows `minute`, at most an hour of it, or skip a long gap; return the last minute done."""
-        upto, filled = self._filled
+        """Judge what follows `minute`, an hour of it at most, or skip a long gap; return the last minute done."""
+        upto, places, filled = self._filled
         if frontier - minute > _GAP_MIN and upto < min(frontier, minute + _GAP_MIN):
-            upto, filled = self._filled = frontier, self._buckets.minutes()
+            places = self._buckets.places()
+            upto, _, filled = self._filled = frontier, places, list(places)
         known = minute < upto
         if known and self._empty >= _EMPTY_MIN and not self._judging.lifecycle.episodes:
             at = bisect_right(filled, minute)
@@ -229,16 +237,31 @@ class AlertEngine:
         last = min(frontier, minute + _CHUNK_MIN, upto if known else frontier)
         if self._reconcile_at is not None and minute < self._reconcile_at:
             last = min(last, self._reconcile_at)
-        minutes = range(minute + 1, last + 1)
-        wanted = list(minutes)
+        wanted: Sequence[int] = range(minute + 1, last + 1)
         if known:
-            full = set(filled[bisect_right(filled, minute) : bisect_right(filled, last)])
-            wanted = [each for each in minutes if each in full]
-        buckets = dict(zip(wanted, self._buckets.counts(wanted) if wanted else [], strict=True))
-        listed = self._judging.listed(buckets)
-        for each in minutes:
-            self._judge(each, buckets.get(each, {}), listed.get(each, []))
+            wanted = filled[bisect_right(filled, minute) : bisect_right(filled, last)]
+        known_places = places if known else None
+        found = self._buckets.counts(wanted, known_places) if wanted else []
+        buckets = {each: counts for each, counts in zip(wanted, found, strict=True) if counts}
+        listed = self._judging.listed(buckets, known_places)
+        for each, counts in buckets.items():
+            self._pass(minute, each - 1)
+            self._judge(each, counts, listed.get(each, []))
+            minute = each
+        self._pass(minute, last)
         return last
+
+    def _pass(self, minute: int, last: int) -> None:
+        """Judge the minutes after `minute` up to `last`, which are empty: together, as far as time brings nothing."""
+        while minute < last:
+            upto = min(last, self._judging.rests_until())
+            if upto > minute and not (self._timing and self._judging.lifecycle.episodes):
+                self._judging.rest(upto)
+                self._empty += upto - minute
+                minute = upto
+            else:
+                minute += 1
+                self._judge(minute, {}, [])
 
     def _judge(self, minute: int, counts: Mapping[Count, int], listed: Sequence[WindowItem]) -> None:
         self._empty = 0 if counts else self._empty + 1

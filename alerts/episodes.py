@@ -15,6 +15,7 @@ _REMEMBERED_MIN = 5 * _DAY_MIN
 _LONGEST_MIN = 30 * _DAY_MIN
 _SHARED = 0.3
 _ESCALATION = 2
+_NEVER = 2**62
 _STORIES, _TERMS = 500, 64
 
 
@@ -76,6 +77,16 @@ class Episodes:
                 kept.append(episode)
         self.episodes = kept
         return ended
+
+    def rests_until(self) -> int:
+        """Return the last minute up to which `advance` changes nothing."""
+        return min(
+            (
+                min(each.peak.opened + _LONGEST_MIN, each.last + (_REMEMBERED_MIN if each.over else _CALM_MIN)) - 1
+                for each in self.episodes
+            ),
+            default=_NEVER,
+        )
 
     def take(self, find: Theme, terms: Sequence[str], stories: Sequence[str], *, opens: bool = True) -> bool:
         """Give a find to the episode it belongs to; return whether it opens one, where it may (`opens`)."""

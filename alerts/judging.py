@@ -13,7 +13,7 @@ import msgspec
 
 from alerts.alert import Alert
 from alerts.book import Episode
-from alerts.buckets import Buckets
+from alerts.buckets import Buckets, Places
 from alerts.discovery import Discovery, DiscoverySnapshotError
 from alerts.emerging import Emerging, ThemesSnapshotError
 from alerts.episodes import Theme
@@ -105,6 +105,9 @@ class Judging:
 
     def judge(self, minute: int, counts: Mapping[Count, int], listed: Sequence[WindowItem]) -> list[Change]:
         """Return what a minute with these counts and listed negative items changes."""
+        if not counts and minute <= self.rests_until():
+            self.rest(minute)
+            return []
         begun = time.perf_counter()
         changes: list[Change] = []
         if counts or self.detector.minute:
@@ -126,12 +129,38 @@ class Judging:
         self._metrics.tick_seconds.observe(time.perf_counter() - begun)
         return changes
 
-    def listed(self, buckets: Mapping[int, Mapping[Count, int]]) -> dict[int, list[WindowItem]]:
+    def rests_until(self) -> int:
+        """Return the minute up to which time alone brings nothing that is told; the last one judged if it may at once.
+
+        Up to there `rest` does for minutes without items what `judge` would do for each.
+        """
+        minute = self.detector.minute
+        if any(episode.excess or kind(episode.alert.series) != THEME for episode in self.lifecycle.episodes):
+            return minute
+        if self._emerging is None:
+            return self.detector.rests_until()
+        if self._emerging.minute != minute:  # after a gap they catch up with the detector first
+            return minute
+        return min(self.detector.rests_until(), self._emerging.rests_until())
+
+    def rest(self, minute: int) -> None:
+        """Go on to `minute`, at most `rests_until`, through minutes without items."""
+        begun, minutes = time.perf_counter(), minute - self.detector.minute
+        self.detector.rest(minute)
+        self.lifecycle.rest(minute)
+        if self._emerging is not None:
+            self._emerging.rest(minute)
+        self._metrics.minutes.inc(minutes)
+        self._metrics.tick_seconds.observe((time.perf_counter() - begun) / minutes)
+
+    def listed(
+        self, buckets: Mapping[int, Mapping[Count, int]], places: Places | None = None
+    ) -> dict[int, list[WindowItem]]:
         """Read the negative items of those minutes that have some, for the themes."""
         if self._emerging is None:
             return {}
         minutes = [minute for minute, counts in buckets.items() if any(label == NEGATIVE for _, _, label in counts)]
-        return dict(zip(minutes, self._buckets.listed(minutes) if minutes else [], strict=True))
+        return dict(zip(minutes, self._buckets.listed(minutes, places) if minutes else [], strict=True))
 
     def explain(self, alerts: list[Alert]) -> Callable[[Alert], Alert]:
         """Ask for the words of new alerts, for their episodes too; return what gives any revision of them the words."""

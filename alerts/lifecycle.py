@@ -127,6 +127,10 @@ class Lifecycle:
         self._metrics.joined.labels(kind=THEME).inc()
         return True
 
+    def rest(self, minute: int) -> None:
+        """Go on to `minute`, through minutes in which no series is judged, surges or is in an episode."""
+        self.told = remembered(self.told, minute)
+
     def step_themes(self, themes: Sequence[Theme]) -> list[Change]:
         """Return the changes that themes bring, which open and close after the series of the same minute."""
         changes = []

@@ -69,6 +69,11 @@ class Memory:
             self._landmark, exponent = minute, 0.0
         self._weight = math.exp(exponent)
 
+    def rests_until(self) -> int:
+        """Return the last minute to which `advance` comes at once to the bit as it does minute by minute."""
+        empty = not self._counts and not self._floor  # the landmark moves along
+        return (self._minute if empty else self._landmark) + int(_RESCALE_AT * self._fade_min)
+
     def add(self, term: str) -> None:
         """Count a term once, now."""
         self._counts[term] = self._counts.get(term, self._floor) + self._weight

@@ -106,7 +106,9 @@ class Panel:
         self.rolling.add(kinds, minutes, columns, counts)
         arrived = np.zeros((3, self.series), dtype=np.int64)
         np.add.at(arrived, (kinds, columns), counts)
-        returned = self.volume.pass_minute(arrived.sum(axis=0) > 0)
+        heard = np.zeros(self.series, dtype=np.bool_)
+        heard[columns] = counts > 0
+        returned = self.volume.pass_minute(heard)
         if returned.size:
             self.baseline.hear_again(self.minute, returned)
         baseline, sums = self.baseline, self.rolling.sums
@@ -117,6 +119,23 @@ class Panel:
         self._observe()
         running = self._young()
         self.episodes.marked[running] |= np.uint32(1 << self.minute // 60 % 24)
+
+    def rest(self, minute: int) -> None:
+        """Go on to `minute` of the same hour, through minutes in which nothing arrives and no episode is open.
+
+        It is what `advance` and `take_in` do, for several minutes at once.
+        """
+        baseline, hour_of = self.baseline, self.rolling.sums[OTHERS, _HOUR_WINDOW]
+        rate = self.volume.rate()
+        self.volume.rest(minute - self.minute)
+        factor, others = np.empty((2, minute - self.minute, self.series))
+        for at in range(len(factor)):
+            self.rolling.advance()
+            factor[at], others[at] = baseline.factor(self.minute), hour_of
+            self._observe()
+        odds = baseline.odds * factor
+        scatter = baseline.dispersion[_HOUR_WINDOW] + 1 / (baseline.behind + 1.5)  # of an hour: as before them all
+        self.sequential.rest(odds, 1 + odds + scatter * (odds * (others + 0.5)), rate)
 
     def assess(
         self, columns: Ints, threshold_z: float | Floats, minimum_count: int | Ints, windows: Bools | None = None
@@ -221,13 +240,13 @@ class Panel:
         self.volume.learn(hour, totals.sum(axis=0), in_episode)
 
     def _observe(self) -> None:
-        due = [at for at, window in enumerate(WINDOWS_MIN) if self.minute % window == 0]
-        if not due or not self.series:
+        if self.minute % WINDOWS_MIN[0] or not self.series:
             return
+        due = [at for at, window in enumerate(WINDOWS_MIN) if self.minute % window == 0]
         sums = self.rolling.sums
         beside = sums[OTHERS, : due[-1] + 1]  # a window is due only with all shorter ones
         mean = self.baseline.mean(self.minute, beside, self.rolling.hours[OTHERS], slice(None))
-        weights = np.where(self._young(), _EPISODE_WEIGHT, 1.0)
+        weights = np.where(self._young(), _EPISODE_WEIGHT, 1.0) if self.episodes.opened.any() else 1.0
         for at in due:
             self.baseline.observe(at, sums[NEGATIVES, at], sums[OTHERS, at], mean[at], weights)
 

@@ -103,6 +103,22 @@ class Recent:
             self._drop()
         return learnt, learnt_items, learnt_negatives
 
+    def rests_until(self) -> int:
+        """Return the last minute up to which `advance` changes nothing but the minute, while no item arrives."""
+        if self._span() < SPAN_MIN:
+            return self._minute  # spans change with each minute
+        window, learns = SPAN_MIN // 2, SPAN_MIN * 3 // 4
+        due = [queue[0][0] + after for queue, after in ((self._within, window), (self._waiting, learns)) if queue]
+        marks = (self._window_from, self._next, window), (self._learn_from, self._window_from, learns)
+        for number, upto, after in (*marks, (self._oldest, self._learn_from, SPAN_MIN)):
+            if number < upto:
+                due.append(self._entries[number].minute + after)
+        return min(due, default=self._minute + SPAN_MIN) - 1
+
+    def rest(self, minute: int) -> None:
+        """Go on to `minute`, at most `rests_until`."""
+        self._minute = minute
+
     def add(self, item: WindowItem, terms: tuple[str, ...]) -> bool:
         """Hold a story of this minute; False when it is a copy of one that is held, which then counts one copy more."""
         original = self._original(terms)

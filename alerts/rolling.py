@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,17 +43,20 @@ class Rolling(Columns):
     def __init__(self, minute: int) -> None:
         super().__init__()
         self.minute = minute
+        self._filled = [False] * _SLOTS[1]  # minutes that may hold a count
 
     def advance(self) -> Counts | None:
         """Go on to the next minute; at a full hour return the counts [kind, series] of the hour that ended 4 h ago."""
         self.minute += 1
         for at, (window, step) in enumerate(zip(WINDOWS_MIN, _STEPS_MIN, strict=True)):
-            if self.minute % step == 0:
-                ring = getattr(self, _RINGS[step])
-                self.sums[:, at] -= ring[:, (self.minute - window) // step % _SLOTS[step]]
+            slot = (self.minute - window) // step % _SLOTS[step]
+            if self._filled[slot] if step == 1 else self.minute % step == 0:
+                self.sums[:, at] -= getattr(self, _RINGS[step])[:, slot]
         for step, slots in _SLOTS.items():
-            if self.minute % step == 0:
-                getattr(self, _RINGS[step])[:, self.minute // step % slots] = 0
+            slot = self.minute // step % slots
+            if self._filled[slot] if step == 1 else self.minute % step == 0:
+                getattr(self, _RINGS[step])[:, slot] = 0
+        self._filled[self.minute % _SLOTS[1]] = False
         return self.hour(GUARD_H + 1) if self.minute % 60 == 0 else None
 
     def hour(self, ago: int) -> Counts:
@@ -78,6 +82,8 @@ class Rolling(Columns):
         before = np.where(fresh, self.minutes[kinds, slots, columns], 0)
         totals = np.minimum(totals, _MOST - before)
         self.minutes[kinds[fresh], slots[fresh], columns[fresh]] += totals[fresh].astype(np.uint16)
+        for slot in set(slots[fresh].tolist()):
+            self._filled[slot] = True
         for step in (15, 60):
             held = self.minute // step - minutes // step < _SLOTS[step]
             slot = minutes[held] // step % _SLOTS[step]
@@ -91,3 +97,9 @@ class Rolling(Columns):
         self.minute = minute
         for name in self.fields:
             getattr(self, name)[...] = 0
+        self._filled = [False] * _SLOTS[1]
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take over what `state` returned."""
+        super().restore(state)
+        self._filled = [bool(self.minutes[:, slot].any()) for slot in range(_SLOTS[1])]

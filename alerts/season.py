@@ -16,6 +16,7 @@ from alerts.columns import Floats, Ints
 from alerts.sessions import PHASES, Slot
 
 DAYS = 7
+_HOURS = 24
 PARTS = DAYS * PHASES
 HOURS_PRIOR, PARTS_PRIOR = 44.0, 30.0
 _CHANCE = 4.0  # squared standard errors
@@ -25,15 +26,20 @@ PART_H = 4
 
 def generations(parents: NDArray[np.integer]) -> list[Ints]:
     """Return the columns of series by generation: first those without a parent (-1), then theirs, and so on."""
-    found, level = [], np.flatnonzero(parents < 0)
-    while level.size:
+    age = np.where(parents < 0, 0, -1)
+    found: list[Ints] = []
+    while (level := np.flatnonzero(age == len(found))).size:
         found.append(level)
-        level = np.flatnonzero(np.isin(parents, level))
+        below = (parents >= 0) & (age[parents] == len(found) - 1)
+        age[below] = len(found)
     return found
 
 
 class Season:
     """The factors of all series, from what was observed and expected: [2, hours or parts, series].
+
+    What was worked out is kept until `changed` says that its counts are other ones, since an hour changes one hour of
+    the day and one part of the week.
 
     `balanced` is for a season that must not absorb what comes every day: a part counts for what it has beyond the same
     phase of the other days (their median), since what they have in common belongs to the hours; and only as far as it
@@ -50,36 +56,87 @@ class Season:
         balanced: bool,
     ) -> None:
         self._hours, self._parts = hours, parts
-        self._parents, self._levels = parents, generations(parents)
+        self._parents, self.levels = parents, generations(parents)
         self._priors, self._balanced = priors, balanced
+        size = self._parents.size
+        self._of_hour: Floats = np.empty((_HOURS, size))  # rows that are in `_known_hours`; likewise of parts
+        self._of_part: Floats = np.empty((PARTS, size))
+        self._known_hours: set[int] = set()
+        self._known_parts: set[int] = set()
 
     def split(self, slot: Slot) -> tuple[Floats, Floats]:
         """Return the factor [series] of a slot's hour and that of its part."""
-        return self._of_hours([slot.hour])[0], self._of_phase(slot.phase)[slot.day]
+        return self._hour(slot.hour), self._part(slot)
 
-    def table(self, slots: Sequence[Slot]) -> NDArray[np.float32]:
-        """Return the factors [slots, series]."""
-        hours = dict.fromkeys(slot.hour for slot in slots)
-        of_hours = dict(zip(hours, self._of_hours(list(hours)), strict=True))
-        of_phase = {phase: self._of_phase(phase) for phase in {slot.phase for slot in slots}}
-        table = np.empty((len(slots), self._parents.size), dtype=np.float32)
-        for at, slot in enumerate(slots):
-            table[at] = of_hours[slot.hour] * of_phase[slot.phase][slot.day]
+    def table(self, slots: Sequence[Slot], columns: slice = slice(None)) -> NDArray[np.float32]:
+        """Return the factors [slots, series] of these columns."""
+        for slot in slots:
+            self.split(slot)
+        hours, parts = [slot.hour for slot in slots], [part_of(slot) for slot in slots]
+        table: NDArray[np.float32] = (self._of_hour[hours, columns] * self._of_part[parts, columns]).astype(np.float32)
         return table
 
-    def _of_hours(self, hours: list[int]) -> Floats:
-        return self._shrunk(self._hours[:, hours].astype(np.float64), self._priors[0])
+    def changed(self, slot: Slot) -> None:
+        """The counts of a slot's hour and part are other ones now."""
+        self._known_hours.discard(slot.hour)
+        self._known_parts.difference_update(self._alike(slot))
 
-    def _of_phase(self, phase: int) -> Floats:
-        counts = self._parts[:, phase::PHASES].astype(np.float64)
+    def grown(self, hours: NDArray[np.floating], parts: NDArray[np.floating], parents: NDArray[np.integer]) -> Season:
+        """Return the season with series appended: they have counted nothing, and have their parents' factors."""
+        before = self._parents.size
+        source = list(range(before))
+        for above in parents[before:].tolist():  # a parent stands before its parts
+            source.append(source[above] if above >= 0 else before)
+        return self.taken(hours, parts, parents, np.array(source, dtype=np.int64))
+
+    def taken(
+        self,
+        hours: NDArray[np.floating],
+        parts: NDArray[np.floating],
+        parents: NDArray[np.integer],
+        columns: Ints,
+    ) -> Season:
+        """Return the season of series whose factors are those of `columns`; the one after the last has none, all 1."""
+        season = Season(hours, parts, parents, self._priors, balanced=self._balanced)
+        season._of_hour, season._of_part = (
+            np.append(kept, np.ones((len(kept), 1)), axis=1)[:, columns] for kept in (self._of_hour, self._of_part)
+        )
+        season._known_hours, season._known_parts = self._known_hours, self._known_parts
+        return season
+
+    def _hour(self, hour: int) -> Floats:
+        if hour not in self._known_hours:
+            self._of_hour[hour] = self._shrunk(self._hours[:, [hour]].astype(np.float64), self._priors[0])[0]
+            self._known_hours.add(hour)
+        found: Floats = self._of_hour[hour]
+        return found
+
+    def _part(self, slot: Slot) -> Floats:
+        part = part_of(slot)
+        if part not in self._known_parts:
+            alike = self._alike(slot)
+            self._of_part[alike.start : alike.stop : alike.step] = self._of_parts(alike)
+            self._known_parts.update(alike)
+        found: Floats = self._of_part[part]
+        return found
+
+    def _alike(self, slot: Slot) -> range:
+        """Return the parts whose factors hang together with that of a slot's part."""
+        part = part_of(slot)
+        return range(slot.phase, PARTS, PHASES) if self._balanced else range(part, part + 1)
+
+    def _of_parts(self, parts: range) -> Floats:
+        counts = self._parts[:, parts.start : parts.stop : parts.step].astype(np.float64)
         if not self._balanced:
             return self._shrunk(counts, self._priors[1])
         factors = self._shrunk(counts, self._priors[1], _CHANCE)
-        return np.maximum(factors / np.median(factors, axis=0), np.minimum(factors, 1.0))
+        middle = np.sort(factors, axis=0)[DAYS // 2]
+        balanced: Floats = np.maximum(factors / middle, np.minimum(factors, 1.0))
+        return balanced
 
     def _shrunk(self, counts: Floats, prior: float, chance: float = 0.0) -> Floats:
         factors = np.ones((counts.shape[1], counts.shape[2] + 1))  # the last entry answers for "no parent"
-        for level in self._levels:
+        for level in self.levels:
             above = factors[:, self._parents[level]]
             beyond = counts[0][:, level] - counts[1][:, level] * above
             surprise = beyond**2 / np.maximum(counts[1][:, level] * above, 1e-9)

@@ -39,12 +39,35 @@ class Sequential(Columns):
 
     def update(self, negatives: Ints, others: Ints, odds: Floats, spread: Floats, rate: Floats) -> None:
         """Take in a minute's counts, the odds expected, φ and the usual items a minute; all [series]."""
-        watch = np.minimum(rate / _FULL_RATE, 1)
+        heard = np.flatnonzero(negatives + others)
+        watch = np.minimum(rate[heard] / _FULL_RATE, 1)
         gains = np.array(GAINS)[:, None]
-        log = (negatives * np.log(gains) - (gains - 1) * odds * (others + _IDLE * watch)) / spread
-        self.r += np.maximum(watch**2, _LEAST)
-        self.r *= np.exp(np.minimum(log, 2 * _LOG_MOST))
-        np.minimum(self.r, np.exp(_LOG_MOST), out=self.r)
+        expected = (gains - 1) * odds[heard] * (others[heard] + _IDLE * watch)
+        log = (negatives[heard] * np.log(gains) - expected) / spread[heard]
+        r = (self.r[:, heard] + np.maximum(watch**2, _LEAST)) * np.exp(np.minimum(log, 2 * _LOG_MOST))
+        self.rest(odds[None], spread[None], rate)
+        self.r[:, heard] = np.minimum(r, np.exp(_LOG_MOST))
+
+    def rest(self, odds: Floats, spread: Floats, rate: Floats) -> None:
+        """Take in minutes without an item, one a row of `odds` and `spread` [minute, series]."""
+        if not self.series:
+            return
+        watch = np.minimum(rate / _FULL_RATE, 1)
+        begins = np.maximum(watch**2, _LEAST)
+        half = np.exp(odds * (-0.5 * _IDLE * watch) / spread)
+        # Λ is that to the power 2·(gain - 1): of an exponential function and products, the products are cheap.
+        ratios = np.empty((len(odds), len(GAINS), self.series))
+        ratios[:, 0] = half
+        for at in range(1, 4):  # 1, 2, 4, 8
+            np.multiply(ratios[:, at - 1], ratios[:, at - 1], out=ratios[:, at])
+        np.multiply(ratios[:, 3] * ratios[:, 3], ratios[:, 1], out=ratios[:, 4])  # 18
+        most = np.exp(_LOG_MOST)
+        near = self.r.max() > most - len(odds)
+        for ratio in ratios:
+            self.r += begins
+            self.r *= ratio
+            if near:
+                np.minimum(self.r, most, out=self.r)
 
     def z(self, columns: Ints | slice = slice(None)) -> Floats:
         """Return ln(mean R) [series] on the scale of a window's z."""

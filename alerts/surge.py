@@ -167,6 +167,8 @@ class Detector:
     def in_episode(self) -> Bools:
         """Say which series [series] an open alert is about, or about what contains them."""
         opened: Bools = np.append(self._panel.episodes.opened > 0, False)  # the last entry answers for "no parent"
+        if not opened.any():
+            return opened[:-1]
         above = np.append(self.parents, _ORPHAN)
         opened |= opened[above]
         opened |= opened[above]
@@ -208,6 +210,23 @@ class Detector:
         fresh = touched[self._panel.episodes.opened[touched] == 0]
         self._tested = _NOTHING_TESTED
         return self._judgements(watched, always=True) + self._judgements(fresh, always=False)
+
+    def rests_until(self) -> int:
+        """Return the minute up to which `rest` can go: the end of the hour, or this minute while an episode is open."""
+        if not self.minute or self._panel.episodes.opened.any():
+            return self.minute
+        return self.minute // 60 * 60 + 59
+
+    def rest(self, minute: int) -> None:
+        """Go on to `minute`, at most `rests_until`, while nothing arrives, as `update` does minute by minute.
+
+        Raises:
+            ValueError: it is no later minute, or beyond that.
+        """
+        if not self.minute < minute <= self.rests_until():
+            raise ValueError(f"no rest from minute {self.minute} to {minute}: it ends at {self.rests_until()}")
+        self._panel.rest(minute)
+        self._tested = _NOTHING_TESTED
 
     def skip_to(self, minute: int) -> None:
         """Let the time up to `minute` pass without items; for gaps longer than the longest window."""

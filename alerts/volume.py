@@ -55,12 +55,13 @@ class Volume(Columns):
         """`hour` is the clock's hour under way (Unix time // 3600)."""
         super().__init__()
         self._sessions = sessions
+        self._seasons = self._new_season()
         self.turn(hour)
 
     def turn(self, hour: int) -> None:
         """The clock's hour under way is `hour`."""
         self.hour = hour
-        of_hour, of_part = self._season().split(self._sessions.slot(hour))
+        of_hour, of_part = self._seasons.split(self._sessions.slot(hour))
         self._factor = np.where((of_hour < _QUIET) | (of_part < _QUIET), 0.0, of_hour * of_part).astype(np.float32)
 
     def due(self) -> Floats:
@@ -83,17 +84,25 @@ class Volume(Columns):
 
     def pass_minute(self, heard: Bools) -> Ints:
         """Count a minute of the hour under way, in which the series `heard` got items; return whose silence ended."""
-        silent = self._with_parts(self._silent())
-        self.missed += (self.due() / 60).astype(np.float32)
-        self.silent_min += 1
+        silent = self._silent()
+        self.rest(1)
         self.missed[heard] = 0
         self.silent_min[heard] = 0
-        return np.flatnonzero(silent & ~self._with_parts(self._silent())) if silent.any() else np.zeros(0, np.int64)
+        if not silent.any():
+            return np.zeros(0, np.int64)
+        return np.flatnonzero(self._with_parts(silent) & ~self._with_parts(self._silent()))
+
+    def rest(self, minutes: int) -> None:
+        """Count so many minutes of the hour under way in which nothing came."""
+        due = (self.due() / 60).astype(np.float32)
+        for _ in range(minutes):  # one by one: a product would be rounded otherwise
+            self.missed += due
+        self.silent_min += minutes
 
     def learn(self, hour: int, items: Counts, skipped: Bools) -> None:
         """Take in the items [series] of a clock's hour, but for the series `skipped`."""
         slot = self._sessions.slot(hour)
-        of_hour, of_part = self._season().split(slot)
+        of_hour, of_part = self._seasons.split(slot)
         due = self._usual() * of_hour * of_part
         outage = (items == 0) & (due >= _OUTAGE_ITEMS) & (self.silent_min <= _GIVE_UP_MIN)
         outage = self._with_parts(outage) & (items == 0)
@@ -106,6 +115,7 @@ class Volume(Columns):
             expected = np.where(new, bounded, due / factor)
             told = ~skipped / (1 + expected / most) * np.stack([bounded, expected])
             counts[:, place] = counts[:, place] * fade + told
+        self._seasons.changed(slot)
         self.level *= np.exp(-1 / _FORGET_H)
         taken = ~(skipped | outage)
         self.level[_ITEMS] += bounded * taken
@@ -119,11 +129,13 @@ class Volume(Columns):
             slot = self._sessions.slot(hour)
             self.season[:, slot.hour] *= np.float16(_HOURS_FADE)
             self.week[:, part_of(slot)] *= np.float16(_WEEK_FADE)
+            self._seasons.changed(slot)
 
     def append(self, parents: list[int]) -> None:
         """Append a series for each of `parents`, its parent's column."""
         self.grow(len(parents))
         self.parents[self.series - len(parents) :] = parents
+        self._seasons = self._seasons.grown(self.season, self.week, self.parents)
         self.turn(self.hour)
 
     def keep(self, columns: Ints) -> None:
@@ -132,12 +144,17 @@ class Volume(Columns):
         moved[columns] = np.arange(len(columns))
         super().keep(columns)
         self.parents[:] = moved[self.parents]
+        self._seasons = self._seasons.taken(self.season, self.week, self.parents, columns)
         self.turn(self.hour)
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take over what `state` returned."""
         super().restore(state)
+        self._seasons = self._new_season()
         self.turn(self.hour)
+
+    def _new_season(self) -> Season:
+        return Season(self.season, self.week, self.parents, _PRIORS, balanced=False)
 
     def _silent(self) -> Bools:
         silent: Bools = (self.silent_min >= SILENT_MIN) & (self.missed >= SILENT_ITEMS)
@@ -146,9 +163,6 @@ class Volume(Columns):
     def _usual(self) -> Floats:
         usual: Floats = self.level[_ITEMS] / np.maximum(self.level[_DUE], 1.0)
         return usual
-
-    def _season(self) -> Season:
-        return Season(self.season, self.week, self.parents, _PRIORS, balanced=False)
 
     def _with_parts(self, chosen: Bools) -> Bools:
         """Return which series are chosen, or contained in what is."""

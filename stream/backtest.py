@@ -113,6 +113,7 @@ async def backtest(
         partitions=partitions,
         registry=registry,
         rules=Rules(alerts) if alerts.rules is None else Rules.load(alerts, alerts.rules),
+        shown=False,
     )
     nowhere = _Nowhere()
     redis = Redis.from_url(redis_url, socket_timeout=120)
@@ -124,11 +125,11 @@ async def backtest(
         windows = Windows(async_redis, settings.windows)
         path = MessagePath(scorer, windows, nowhere, _TOPICS, stream, metrics, _never)
         for documents in history.documents(_TOGETHER):
-            await path.run([_record(document, partitions, offsets) for document in documents])
+            records = [_record(document, partitions, offsets) for document in documents]
+            await path.run(records)
             first = first or int(documents[0].seen_at.timestamp() // 60)
             last = int(documents[-1].seen_at.timestamp() // 60)
-            minutes = dict.fromkeys(int(document.seen_at.timestamp() // 60) for document in documents)
-            server.written(minutes)
+            server.written((record.timestamp_ms // 60_000, record.partition) for record in records)
             server.move_clock(documents[-1].seen_at.timestamp())
             while engine.tick():
                 pass
@@ -162,12 +163,16 @@ class _Server:
         self._buckets = Buckets(redis, _TOPICS.documents, partitions)
         self._unread: deque[int] = deque()
         self._keys: dict[str, deque[int]] = {"counts": deque(), "items": deque()}
+        self._places: dict[int, set[int]] = {}
         self._day = 0
 
-    def written(self, minutes: Iterable[int]) -> None:
-        """Note that these arrival minutes, in order, got items."""
-        for queue in (self._unread, *self._keys.values()):
-            queue.extend(minute for minute in minutes if not queue or minute > queue[-1])
+    def written(self, places: Iterable[tuple[int, int]]) -> None:
+        """Note that these arrival minutes, in order, got items in these partitions."""
+        for minute, partition in places:
+            for queue in (self._unread, *self._keys.values()):
+                if not queue or minute > queue[-1]:
+                    queue.append(minute)
+            self._places.setdefault(minute, set()).add(partition)
 
     def move_clock(self, now_s: float) -> None:
         """Tell alerting that all partitions have been read up to this time, as idle workers do live."""
@@ -182,8 +187,10 @@ class _Server:
             minutes: list[int] = []
             while self._unread and self._unread[0] <= upto and len(minutes) < _MINUTES_TOGETHER:
                 minutes.append(self._unread.popleft())
-            for counts in self._buckets.counts(minutes):
+            for counts in self._buckets.counts(minutes, self._places):
                 course.add(counts)
+            for minute in minutes:
+                del self._places[minute]
 
     def forget(self, now: int) -> None:
         """Delete what would have expired by this minute: the server's own clock has hardly moved."""
