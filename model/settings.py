@@ -89,7 +89,7 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
         default=None, description="Folder with an encoder's files; without it the named one, where it is kept."
     )
     encoder_name: str = Field(default=MINILM, min_length=1, description="The encoder's name on the Hugging Face hub.")
-    version: str = Field(default="small-2026.11.4", min_length=1, max_length=64, description="Name of the weights.")
+    version: str = Field(default="small-2026.11.5", min_length=1, max_length=64, description="Name of the weights.")
     epochs: int = Field(default=5, ge=1, description="Passes over the training rows.")
     patience: int = Field(
         default=2, ge=1, description="Epochs without a better dev score after which training ends early."
@@ -114,7 +114,7 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
     dropout: float = Field(default=0.1, ge=0, lt=1, description="Share of hidden values dropped in training.")
     masked_words: float = Field(default=0.1, ge=0, lt=1, description="Share of the words hidden in training.")
     perturbed: float = Field(
-        default=0.15, ge=0, le=1, description="Share of the texts given a typo, other case, an emoji and the like."
+        default=0.05, ge=0, le=1, description="Share of the texts given a typo, other case, an emoji and the like."
     )
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=1, description="Probability mass moved from the label to the others."
