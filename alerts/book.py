@@ -95,11 +95,11 @@ class Book:
         threshold = self.rules.limits(series, judgement.minute).threshold_z
         mains = [episode.alert.series for episode in self.episodes]
         inside: list[tuple[float, int]] = []  # open alerts of what it contains, with their contributions
+        if (own := self._of_company(series)) is not None:
+            self._take_into_company(own, judgement, evidence)
+            return
         for number, episode in enumerate(self.episodes):
             main = episode.alert.series
-            if company_of(series) and company_of(series) == company_of(main):
-                self._take_into_company(number, judgement, evidence)
-                return
             if overlaps(main, series):
                 given = self.families.given(series, main, episode.alert.peak, [m for m in mains if overlaps(main, m)])
                 if self.families.explaining(now[main]) == series:
@@ -133,7 +133,7 @@ class Book:
         chain = [judgement]
         while (part := self.families.explaining(chain[-1])) is not None:
             found = self._detector.judge(part)
-            if found is None or self.holds(part):
+            if found is None or self.holds(part) or self._of_company(part) is not None:
                 break
             chain.append(found)
         while chain and (report := self._report(chain[-1], evidence)) is None:
@@ -141,6 +141,12 @@ class Book:
         if chain and report is not None and not self._belongs(chain[-1], evidence):
             self._open(chain, report, self._discovery.false_share(p, self._detector.parents), group, above)
             now[chain[-1].series] = chain[-1]
+
+    def _of_company(self, series: str) -> int | None:
+        """Return the place of the open alert on the company that a series is about; None where there is none."""
+        company = company_of(series)
+        mains = (company_of(episode.alert.series) for episode in self.episodes)
+        return next((number for number, main in enumerate(mains) if company and main == company), None)
 
     def _take_into_company(self, number: int, judgement: Judgement, evidence: Evidence) -> None:
         """A company and its topics are one alert, on the company unless one topic has most of it."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
@@ -263,6 +263,7 @@ _SURGES = st.tuples(
 )
 
 
+@example(plan=[("C1", 13, 5, 3), ("all", 0, 11, 1)], restart=0)  # a topic's alert would move to a company with an alert
 @given(plan=st.lists(_SURGES, min_size=1, max_size=4), restart=st.integers(0, 90))
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_surges_no_items_raise_two_open_alerts(newsroom: Newsroom, plan: Plan, restart: int) -> None:
