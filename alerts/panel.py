@@ -19,6 +19,8 @@ from alerts.volume import Volume
 _HOUR_WINDOW = WINDOWS_MIN.index(60)
 _LAST = len(WINDOWS_MIN) - 1
 _NEAR_Z = 0.25
+_DUE_ITEMS, _LACKING = 20.0, 1 / 3  # of so many due in a window, less than this part is there: items lack
+_PARTS_DUE = 3.0  # ... and of what it contains, where so many are due in an hour
 _EPISODE_WEIGHT = 0.1
 _EPISODE_MIN = 1_440  # an episode that lasts longer is on its way to be normal, and learnt from in full
 
@@ -53,11 +55,13 @@ class Episodes(Columns):
         "since": ((), np.int32),  # windows that begin before it are not looked at
         "marked": ((), np.uint32),
         "window": ((), np.int32),  # number of the window that showed most when it opened
+        "lacked": ((), np.int32),  # the last minute at which most of its items lacked
     }
     opened: Counts
     since: Counts
     marked: NDArray[np.uint32]
     window: Counts
+    lacked: Counts
 
 
 class Panel:
@@ -116,6 +120,10 @@ class Panel:
         hour = odds * (sums[OTHERS, _HOUR_WINDOW] + 0.5)
         spread = 1 + odds + (baseline.dispersion[_HOUR_WINDOW] + 1 / (baseline.behind + 1.5)) * hour
         self.sequential.update(arrived[NEGATIVES], arrived[OTHERS], odds, spread, self.volume.rate())
+        if columns.size:
+            lacking = self._lacking()
+            self.episodes.lacked[lacking] = self.minute
+            self.sequential.r[:, lacking] = 0
         self._observe()
         running = self._young()
         self.episodes.marked[running] |= np.uint32(1 << self.minute // 60 % 24)
@@ -148,12 +156,17 @@ class Panel:
         sums = self.rolling.sums[:, :, columns]
         observed, others = sums[NEGATIVES], sums[OTHERS]
         mean = self.baseline.mean(self.minute, others, self.rolling.hours[OTHERS][:, columns], columns)
+        lacked = self.episodes.lacked[columns]
+        usual = self._usual_negatives(columns) * (lacked >= self.minute - WINDOWS_MIN[_HOUR_WINDOW])
+        mean[: len(usual)] = np.maximum(mean[: len(usual)], usual)
         size = self.baseline.size(others, columns)
         z = signed_root(observed.astype(float), mean, size)
         # Windows that reach into an earlier episode are left out, and so are those with too few negatives.
         usable = self.minute - np.array(WINDOWS_MIN)[:, None] >= self.episodes.since[columns]
         usable &= observed >= minimum_count
         summed = observed[_LAST] >= minimum_count
+        beyond = _HOUR_WINDOW + 1  # what is usual there is not known
+        usable[beyond:] &= self.minute - np.array(WINDOWS_MIN[beyond:])[:, None] >= lacked
         if windows is not None:
             usable &= windows
             summed &= windows[_LAST]
@@ -176,6 +189,30 @@ class Panel:
             best=best,
             recent_z=np.where(self._recent(columns), z, -np.inf).max(axis=0),
         )
+
+    def _lacking(self) -> Bools:
+        """Say of which series a part of the feeds seems to be silent: most of the items that were due are not there.
+
+        Those that lack may be the calm ones. The others then say too little of how many negatives to expect: within
+        the hour at least the usual number is, longer windows wait until they begin after it. What contains all others
+        tells of it; one company has its lulls.
+        """
+        due, parents = self.volume.due(), self.volume.parents
+        root = np.zeros(self.series, dtype=np.bool_)
+        root[parents[parents >= 0]] = True
+        root &= parents < 0
+        seen = self.rolling.sums[:, : _HOUR_WINDOW + 1].sum(axis=0)  # copies too, as in what is due
+        hours = np.array(WINDOWS_MIN[: _HOUR_WINDOW + 1])[:, None] / 60
+        lacking = root & ((due * hours >= _DUE_ITEMS) & (seen < _LACKING * due * hours)).any(axis=0)
+        found: Bools = self.volume.with_parts(lacking) & (due >= _PARTS_DUE)
+        return found
+
+    def _usual_negatives(self, columns: Ints) -> Floats:
+        """Return the usual negatives [window up to an hour, series]."""
+        hours = np.array(WINDOWS_MIN[: _HOUR_WINDOW + 1])[:, None] / 60
+        odds = self.baseline.odds[columns] * self.baseline.factor(self.minute, columns)
+        usual: Floats = hours * self.volume.due()[columns] * odds / (1 + odds)
+        return usual
 
     def open(self, columns: Ints, windows: NDArray[np.intp]) -> None:
         """An episode begins, shown by these windows; little is learnt from its hours and the one before."""

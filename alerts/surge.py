@@ -8,7 +8,8 @@ the deviance is the window's z. Beside the windows, which find what is short and
 what is slow and weak (`alerts.sequential`). The strength of a surge is the larger of the two, on the scale of z.
 
 Conditioning on the others makes a burst of volume with the usual share no surge. It is a conditional binomial test
-written by odds, with the uncertainty of both the level and the odds in the variance.
+written by odds, with the uncertainty of both the level and the odds in the variance. Where most of the items that were
+due lack, as when a large source is silent, the others say too little: at least the usual number is expected then.
 
 What it assumes: items are independent given the baseline, apart from the excess c; the model's errors are stable
 (a model that changes moves all odds at once and needs the warm-up again); copies were recognised; the odds of a series
@@ -41,7 +42,7 @@ State = Literal["warming up", "no data", "normal", "pending", "firing"]
 CALM_Z = 1.75
 """An episode is calm while `recent_z` is below this."""
 _FORGET_MIN = 14 * 1_440
-_SNAPSHOT_VERSION = 4
+_SNAPSHOT_VERSION = 5
 _KINDS = {NEGATIVE: NEGATIVES, COPY: COPIES}
 _ORPHAN = -1
 

@@ -75,7 +75,7 @@ class Volume(Columns):
 
     def missing(self) -> Bools:
         """Return which series have no data: they are silent, or what contains them is."""
-        return self._with_parts(self._silent() & (self.silent_min <= _GIVE_UP_MIN))
+        return self.with_parts(self._silent() & (self.silent_min <= _GIVE_UP_MIN))
 
     def known_hours(self) -> Floats:
         """Return the part [series] of the day's hours of which items are known."""
@@ -90,7 +90,7 @@ class Volume(Columns):
         self.silent_min[heard] = 0
         if not silent.any():
             return np.zeros(0, np.int64)
-        return np.flatnonzero(self._with_parts(silent) & ~self._with_parts(self._silent()))
+        return np.flatnonzero(self.with_parts(silent) & ~self.with_parts(self._silent()))
 
     def rest(self, minutes: int) -> None:
         """Count so many minutes of the hour under way in which nothing came."""
@@ -105,7 +105,7 @@ class Volume(Columns):
         of_hour, of_part = self._seasons.split(slot)
         due = self._usual() * of_hour * of_part
         outage = (items == 0) & (due >= _OUTAGE_ITEMS) & (self.silent_min <= _GIVE_UP_MIN)
-        outage = self._with_parts(outage) & (items == 0)
+        outage = self.with_parts(outage) & (items == 0)
         new = self.level[_DUE] < 24  # without a day's history nothing is too much
         bounded = np.where(new, items, np.minimum(items, _WINSOR * due + _WINSOR_ITEMS))
         for counts, place, factor, most, fade in (
@@ -164,7 +164,7 @@ class Volume(Columns):
         usual: Floats = self.level[_ITEMS] / np.maximum(self.level[_DUE], 1.0)
         return usual
 
-    def _with_parts(self, chosen: Bools) -> Bools:
+    def with_parts(self, chosen: Bools) -> Bools:
         """Return which series are chosen, or contained in what is."""
         for _ in range(2):  # the market, companies, their topics
             chosen = chosen | np.append(chosen, False)[self.parents]

@@ -99,6 +99,32 @@ def test_more_of_everything_is_no_surge() -> None:
     assert not [j for j in _run([tripled], 4 * DAY) if j.minute - START >= busy and j.series == MARKET]
 
 
+@pytest.mark.parametrize("surges", [False, True])
+def test_a_large_source_that_goes_silent_is_no_surge_and_hides_none(*, surges: bool) -> None:
+    """Its calm items are lacking: what the others say has a worse share, but is no more than usual."""
+    silent = 3 * DAY + 600
+
+    def large(now: int, rng: np.random.Generator) -> list[tuple[str, str, str]]:
+        """Four fifths of the market, a tenth of it negative; as much about each company."""
+        number = 0 if silent <= now < silent + 240 else rng.poisson(1.6)
+        label = ("neutral", "negative")
+        return [(f"C{rng.integers(8)}", f"T{rng.integers(5)}", label[rng.random() < 0.1]) for _ in range(number)]
+
+    def small(now: int, rng: np.random.Generator) -> list[tuple[str, str, str]]:
+        """The other fifth, two fifths of it negative, and four fifths of twice as much in the surge."""
+        bad = surges and silent + 60 <= now < silent + 180
+        share, rate = (0.8, 1.2) if bad else (0.4, 0.4)
+        label = ("neutral", "negative")
+        return [
+            (f"C{rng.integers(8)}", f"T{rng.integers(5)}", label[rng.random() < share])
+            for _ in range(rng.poisson(rate))
+        ]
+
+    found = [j for j in _run([large, small], 4 * DAY) if silent <= j.minute - START < silent + 240]
+    assert (MARKET in _series(found)) == surges
+    assert surges or not found
+
+
 def test_reprints_are_no_surge() -> None:
     start = 3 * DAY + 600
     parts = [_background(1_500), _surge("C3", start, 60, 3.0, label="copy")]
