@@ -122,10 +122,7 @@ class Lifecycle:
 
     def is_told(self, theme: Theme) -> bool:
         """Say whether a theme is no news: alerts that closed within a day have told of its stories."""
-        if not is_told(theme, self.told, self._settings.themes.minimum_count):
-            return False
-        self._metrics.joined.labels(kind=THEME).inc()
-        return True
+        return is_told(theme, self.told, self._settings.themes.minimum_count)
 
     def rest(self, minute: int) -> None:
         """Go on to `minute`, through minutes in which no series is judged, surges or is in an episode."""

@@ -54,7 +54,7 @@ def dev_scores(logits: Logits, targets: Targets, conventions: Sequence[str]) -> 
     return {"dev": round(float(np.mean(list(scores.values()))), 5), **scores}
 
 
-def test_scores(logits: Logits, targets: Targets, conventions: Sequence[str]) -> dict[str, float]:
+def held_out_scores(logits: Logits, targets: Targets, conventions: Sequence[str]) -> dict[str, float]:
     """Accuracy and macro F1 of each head on the rows it has labels for."""
     from sklearn.metrics import f1_score
 

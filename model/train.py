@@ -26,7 +26,7 @@ from model.encoder import encoder_folder, load_tokenizer
 from model.errors import ModelError
 from model.low_rank import input_moments, low_rank
 from model.network import SERVED, Network
-from model.predict import dev_scores, predict, test_scores
+from model.predict import dev_scores, held_out_scores, predict
 from model.settings import TrainSettings
 from model.start import start_network
 from model.taught import taught_targets
@@ -100,7 +100,7 @@ def _train(settings: TrainSettings, report: Report) -> Path:
     tested = {}
     if sets.test:
         logits = predict(served, tokenizer, [text for data in sets.test for text in data.texts])
-        tested = test_scores(logits, hard_targets(sets.test, sets.conventions, *sizes), served.config.conventions)
+        tested = held_out_scores(logits, hard_targets(sets.test, sets.conventions, *sizes), served.config.conventions)
         report.say("on the test rows: " + ", ".join(f"{name} {value:.4f}" for name, value in tested.items()))
     minutes = (time.monotonic() - started) / 60
     run_folder.conclude(settings.out, version, scores, tested, served.config.temperature, minutes)

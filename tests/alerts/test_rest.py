@@ -75,9 +75,9 @@ def _history(parts: list[tuple[int, int, float]], seed: int) -> dict[int, list[W
 def _judged(history: dict[int, list[WindowItem]], *, together: bool) -> tuple[list[Change], Any, int]:
     """Judge it all; return the changes, the state at its end, and the minutes that were taken together."""
     buckets = _Buckets(history)
-    judging = Judging(SETTINGS, buckets, AlertsMetrics(CollectorRegistry()), None)  # type: ignore[arg-type]
+    judging = Judging(SETTINGS, buckets, AlertsMetrics(CollectorRegistry()), None)  # type: ignore[arg-type]  # a stand-in
     if not together:
-        judging.rests_until = lambda: 0  # type: ignore[method-assign]
+        judging.rests_until = lambda: 0  # type: ignore[method-assign]  # never at rest
     changes: list[Change] = []
     minute, last, rested = START - 1, START + MINUTES, 0
     while minute < last:

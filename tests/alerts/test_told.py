@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from alerts.book import Episode
 from alerts.discovery import Discovery
 from alerts.emerging import Emerging
 from alerts.episodes import Theme
+from alerts.judging import Judging, Memory
 from alerts.lifecycle import Lifecycle
 from alerts.metrics import AlertsMetrics
 from alerts.settings import AlertsSettings
@@ -103,3 +105,11 @@ def test_alerts_that_close_are_remembered_for_a_day(lifecycle: Lifecycle, alert:
         assert len(lifecycle.told) == len(companies)
         lifecycle.step(minute + DAY, [], lambda _: [])
         assert lifecycle.told == []
+
+
+def test_a_restart_forgets_nothing_of_it() -> None:
+    told = [Told(frozenset({"LMN"}), EVENING)]
+    judging, again = (Judging(AlertsSettings(), Mock(), AlertsMetrics(CollectorRegistry()), None) for _ in range(2))
+    judging.lifecycle.told = told
+    again.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(judging.memory()), type=Memory))
+    assert again.lifecycle.told == told

@@ -120,7 +120,7 @@ class Desk:
         """Return a browser that is signed in."""
         return httpx.AsyncClient(
             base_url=self.url, cookies={COOKIE: self.cookie}, trust_env=False, timeout=60, **options
-        )  # type: ignore[arg-type]
+        )  # type: ignore[arg-type]  # any of httpx's options
 
 
 class Viewer:
