@@ -1,4 +1,4 @@
-"""Who did what on the desk, in order: Redis streams that are only appended to.
+"""Who did what, on the desk and by commands, in order: Redis streams that are only appended to.
 
 What somebody does and its entry are written in one call, so that neither stands without the other: those about alerts
 and silences lie under the alerts' hash tag, all else under the desk's. What strangers tried has a stream of its own, so
@@ -58,9 +58,9 @@ class Audit:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    def write(self, who: str, what: str, *, detail: str = "", address: str = "") -> None:
-        """Append what changes nothing else: of deeds the last 100,000 are kept, of strangers' (`who` is "") 10,000."""
-        append(self._redis, entry(who, what, detail=detail, address=address))
+    def write(self, note: Entry) -> None:
+        """Append what is written by itself: of deeds the last 100,000 are kept, of strangers' (`who` is "") 10,000."""
+        append(self._redis, note)
 
     def last(self, count: int = 100) -> list[Entry]:
         """Return the last entries, the newest first."""

@@ -11,13 +11,14 @@ from fastapi import APIRouter, Request
 from jinja2 import Environment
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from alerts.audit import entry
 from alerts.desk import api, charts, views
 from alerts.desk.auth import Identity
 from alerts.desk.deeds import MAX_REASON, MAX_SILENCE_MIN, Deeds, matchers_of
 from alerts.desk.problems import ProblemError, title_of
 from alerts.desk.visitors import COOKIE, Analyst, Form, Visitor, address_of, desk_of, same_site, set_cookie
 from alerts.feedback import topic_of
-from alerts.surge import State
+from alerts.judgement import State
 
 router = APIRouter(include_in_schema=False)
 
@@ -73,15 +74,15 @@ def signin(request: Request, fields: Form) -> Response:
     if not same_site(request):
         return again(403, "That came from another site; try again here.", "wrong")
     if not desk.limiter.allows(address):
-        desk.audit.write("", "sign in refused", detail="too many attempts", address=address)
+        desk.audit.write(entry("", "sign in refused", detail="too many attempts", address=address))
         return again(429, "Too many attempts. Wait a minute, then try again.", "limited")
     token = desk.tokens.check(fields.get("token", "").strip())
     if token is None:
-        desk.audit.write("", "sign in refused", detail="the token is not known", address=address)
+        desk.audit.write(entry("", "sign in refused", detail="the token is not known", address=address))
         return again(403, "That token is not known here, or it was revoked.", "wrong")
     cookie, who = desk.sessions.begin(token.name, token.role, token.id)
     desk.metrics.logins.labels(outcome="ok").inc()
-    desk.audit.write(who.name, "sign in", detail="by token", address=address)
+    desk.audit.write(entry(who.name, "sign in", detail="by token", address=address))
     set_cookie(request, cookie)
     return RedirectResponse(after, 303)
 
@@ -91,7 +92,7 @@ def signout(request: Request, who: Visitor) -> Response:
     """End the session."""
     desk = desk_of(request)
     desk.sessions.end(request.cookies.get(COOKIE, ""))
-    desk.audit.write(who.name, "sign out", address=address_of(request))
+    desk.audit.write(entry(who.name, "sign out", address=address_of(request)))
     set_cookie(request, "")
     return RedirectResponse("/signin", 303)
 

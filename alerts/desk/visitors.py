@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from fastapi import Depends, Request
 
+from alerts.audit import entry
 from alerts.desk.auth import Identity, Role
 from alerts.desk.problems import ProblemError
 from alerts.desk.state import Desk
@@ -141,7 +142,7 @@ def _of_proxy(request: Request) -> Identity | None:
     desk = desk_of(request)
     cookie, who = desk.sessions.begin(*named)
     if desk.sessions.is_first(who.name):  # programs keep no cookie: each of their requests begins a session
-        desk.audit.write(who.name, "sign in", detail="by proxy", address=address_of(request))
+        desk.audit.write(entry(who.name, "sign in", detail="by proxy", address=address_of(request)))
     set_cookie(request, cookie)
     return who
 

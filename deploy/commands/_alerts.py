@@ -1,8 +1,9 @@
-"""What `newsquake alert` and `newsquake silence` share: a client of Redis, and who acts."""
+"""What commands by which people act share: a client of Redis, who acts, and the audit log's entry of it."""
 
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -17,6 +18,8 @@ from deploy.commands._outbox import redis_of
 
 if TYPE_CHECKING:
     from redis import Redis
+
+    from alerts.audit import Entry
 
 AS = click.option("--as", "actor", help="Who acts; unset: the user of this machine.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -42,6 +45,18 @@ def actor_of(given: str | None) -> str:
         return getpass.getuser()
     except (OSError, KeyError):
         fail("who acts is not known on this machine; say it by --as")
+
+
+def note_of(what: str, *, who: str = "", target: str = "", detail: str = "") -> Entry:
+    """Return the audit log's entry of what `who`, or else the user of this machine, does."""
+    from alerts.audit import entry
+
+    if not who:
+        try:
+            who = getpass.getuser()
+        except (OSError, KeyError):  # as in a container
+            who = f"user {os.getuid()}"
+    return entry(who, what, target=target, detail=detail, address="command line")
 
 
 def time_of(at: datetime) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deploy.commands._alerts import AS, JSON, acting, actor_of, json_of, time_of
+from deploy.commands._alerts import AS, JSON, acting, actor_of, json_of, note_of, time_of
 from deploy.commands._options import fail
 
 if TYPE_CHECKING:
@@ -115,7 +115,9 @@ def _act(alert_id: str, what: str, reason: str, actor: str | None) -> None:
     from alerts.actions import Actions
 
     with acting() as redis:
-        step: Transition = getattr(Actions(redis), what)(_find(redis, alert_id).alert.id, actor_of(actor), reason)
+        found, who = _find(redis, alert_id).alert.id, actor_of(actor)
+        note = note_of(what, who=who, target=found, detail=reason)
+        step: Transition = getattr(Actions(redis), what)(found, who, reason, note=note)
     click.echo(f"{step.name}: {step.event} by {step.actor}")
 
 

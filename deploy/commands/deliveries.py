@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deploy import settings
+from deploy.commands._alerts import note_of
 from deploy.commands._options import fail
-from deploy.commands._outbox import outbox_of
+from deploy.commands._outbox import outbox_of, redis_of
 
 if TYPE_CHECKING:
-    from alerts.outbox import Delivery, Outbox, Told
+    from redis import Redis
+
+    from alerts.outbox import Delivery, Told
     from alerts.replay import Replayed
 
 
@@ -101,17 +104,20 @@ def replay(delivery_ids: tuple[str, ...], receiver: str | None, everything: bool
     def wanted(one: Delivery) -> bool:
         return everything or one.receiver == receiver or one.id in delivery_ids
 
-    with outbox_of(settings.load()) as outbox:
-        done = _replay(outbox, wanted)
+    with redis_of(settings.load()) as redis:
+        done = _replay(redis, wanted, ", ".join(delivery_ids) or receiver or "all")
     if not any(done):
         fail("none of those were given up; see `newsquake deliveries list --state dead`")
 
 
-def _replay(outbox: Outbox, wanted: Callable[[Delivery], bool]) -> Replayed:
+def _replay(redis: Redis, wanted: Callable[[Delivery], bool], which: str) -> Replayed:
+    from alerts.audit import Audit
+    from alerts.outbox import Outbox
     from alerts.replay import replay
 
-    done = replay(outbox, wanted, time.time())
+    done = replay(Outbox(redis), wanted, time.time())
     if any(done):
+        Audit(redis).write(note_of("replay", target=which, detail=f"{done.due + done.along} deliveries"))
         click.echo(f"{done.due} {'delivery is' if done.due == 1 else 'deliveries are'} due again")
     if done.along:
         click.echo(f"{done.along} more, which came after them, too")
@@ -128,12 +134,16 @@ def _replay(outbox: Outbox, wanted: Callable[[Delivery], bool]) -> Replayed:
 @click.option("--replay", "again", is_flag=True, help="Send what was given up for it again, too.")
 def enable(receiver: str, again: bool) -> None:
     """Send to a RECEIVER again that was disabled because it answered 410 Gone."""
-    with outbox_of(settings.load()) as outbox:
-        if not outbox.enable(receiver):
+    from alerts.audit import Audit
+    from alerts.outbox import Outbox
+
+    with redis_of(settings.load()) as redis:
+        if not Outbox(redis).enable(receiver):
             click.echo(f"{receiver} was not disabled")
         else:
+            Audit(redis).write(note_of("enable", target=receiver))
             click.echo(f"{receiver} is enabled")
-        if again and not any(_replay(outbox, lambda one: one.receiver == receiver)):
+        if again and not any(_replay(redis, lambda one: one.receiver == receiver, receiver)):
             click.echo("nothing was given up for it")
 
 

@@ -16,8 +16,10 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 
 from deploy import log, settings
+from deploy.commands._alerts import note_of
+from deploy.commands._options import fail
+from deploy.commands._outbox import redis_of
 from deploy.local.plan import loopback_of
-from deploy.servers import redis_of
 
 if TYPE_CHECKING:
     from alerts.desk.auth import Tokens
@@ -161,33 +163,37 @@ def token() -> None:
 )
 def add(name: str, role: str) -> None:
     """Make a token for NAME and print it: it is shown only now."""
-    from alerts.desk.auth import AuthError
+    from alerts.audit import Audit
+    from alerts.desk.auth import AuthError, Tokens
 
-    try:
-        click.echo(_tokens().add(name, "analyst" if role == "analyst" else "reader"))
-    except AuthError as exc:
-        raise click.ClickException(str(exc)) from exc
+    with redis_of(settings.load()) as redis:
+        try:
+            made = Tokens(redis).add(name, "analyst" if role == "analyst" else "reader")
+        except AuthError as exc:
+            fail(exc)
+        Audit(redis).write(note_of("make token", target=name, detail=role))
+    click.echo(made)
 
 
 @token.command("list")
 def list_() -> None:
     """List who has a token."""
-    for each in _tokens().list():
-        click.echo(f"{each.name}\t{each.role}\t{datetime.fromtimestamp(each.created_at, UTC):%Y-%m-%d %H:%M} UTC")
+    from alerts.desk.auth import Tokens
+
+    with redis_of(settings.load()) as redis:
+        for each in Tokens(redis).list():
+            click.echo(f"{each.name}\t{each.role}\t{datetime.fromtimestamp(each.created_at, UTC):%Y-%m-%d %H:%M} UTC")
 
 
 @token.command("revoke")
 @click.argument("name")
 def revoke(name: str) -> None:
     """Revoke the token of NAME, and end all its sessions."""
-    if not _tokens().revoke(name):
-        raise click.ClickException(f"{name} has no token")
-    click.echo(f"revoked the token of {name}")
-
-
-def _tokens() -> Tokens:
-    from redis import Redis
-
+    from alerts.audit import Audit
     from alerts.desk.auth import Tokens
 
-    return Tokens(Redis.from_url(redis_of(settings.load()), socket_timeout=10, socket_connect_timeout=5))
+    with redis_of(settings.load()) as redis:
+        if not Tokens(redis).revoke(name):
+            fail(f"{name} has no token")
+        Audit(redis).write(note_of("revoke token", target=name))
+    click.echo(f"revoked the token of {name}")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from deploy.commands._alerts import AS, JSON, acting, actor_of, json_of, time_of
+from deploy.commands._alerts import AS, JSON, acting, actor_of, json_of, note_of, time_of
 
 _SPAN = re.compile(r"(\d+)([mhdw])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -97,7 +97,8 @@ def add(
             reason=reason,
             created_at=now,
         )
-        steps = actions.silence(made, who)
+        detail = f"{', '.join(map(str, parsed))}: {reason}"
+        steps = actions.silence(made, who, note_of("silence", who=who, target=made.id, detail=detail))
     if as_json:
         click.echo(json_of({"silence": made, "transitions": steps}))
         return
@@ -142,5 +143,6 @@ def expire(silence_id: str, actor: str | None) -> None:
     from alerts.actions import Actions
 
     with acting() as redis:
-        steps = Actions(redis).expire_silence(silence_id, actor_of(actor))
+        who = actor_of(actor)
+        steps = Actions(redis).expire_silence(silence_id, who, note_of("expire_silence", who=who, target=silence_id))
     click.echo(f"ended; {len(steps)} open alerts are no longer silenced")

@@ -10,6 +10,7 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
+from alerts.audit import Audit, Entry
 from alerts.store import AlertStore
 from alerts.trial import trial
 from deploy.cli import cli
@@ -48,6 +49,37 @@ def test_an_alert_is_acknowledged_taken_back_and_resolved(fired: str) -> None:
     view = json.loads(said("alert", "show", fired, "--json"))
     assert [step["event"] for step in view["transitions"]] == ["firing", "acknowledged", "unacknowledged", "resolved"]
     assert [each["life"]["state"] for each in json.loads(said("alert", "list", "--all", "--json"))] == ["resolved"]
+
+
+def audit(store: redis.Redis) -> list[tuple[str, str, str, str]]:
+    def row(each: Entry) -> tuple[str, str, str, str]:
+        assert each.address == "command line"
+        return each.who, each.what, each.target, each.detail
+
+    return [row(each) for each in reversed(Audit(store).last())]
+
+
+def test_who_did_what_by_a_command_is_in_the_audit_log(
+    store: redis.Redis, fired: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "ops")
+    said("alert", "ack", fired[:8], "--as", "anna", "--reason", "on it")
+    assert newsquake("alert", "ack", fired[:8], "--as", "ben").exit_code == 2
+    said("silence", "add", "company=JPM", "--as", "anna", "--reason", "known")
+    (silence,) = json.loads(said("silence", "list", "--json"))
+    said("silence", "expire", silence["id"], "--as", "ben")
+    token = said("desk", "token", "add", "Cleo", "--role", "analyst").strip()
+    assert "Cleo" in said("desk", "token", "list")
+    said("desk", "token", "revoke", "Cleo")
+    assert newsquake("desk", "token", "revoke", "Cleo").exit_code == 2
+    assert audit(store) == [
+        ("anna", "acknowledge", fired, "on it"),
+        ("anna", "silence", silence["id"], 'company="JPM": known'),
+        ("ben", "expire_silence", silence["id"], ""),
+        ("ops", "make token", "Cleo", "analyst"),
+        ("ops", "revoke token", "Cleo", ""),
+    ]
+    assert token not in str(Audit(store).last())
 
 
 def test_a_beginning_that_names_no_alert_or_several_is_refused(fired: str) -> None:

@@ -16,6 +16,7 @@ import redis
 from click.testing import CliRunner, Result
 from standardwebhooks.webhooks import Webhook
 
+from alerts.audit import Audit
 from alerts.digest import digest_of
 from alerts.message import body_of
 from alerts.notification import decode_notification
@@ -59,6 +60,8 @@ def test_what_was_given_up_is_shown_and_sent_again(store: redis.Redis, monkeypat
     assert newsquake("deliveries", "replay", "msg_unknown").exit_code == 2
     assert "1 delivery is due again" in newsquake("deliveries", "replay", fires.id).output
     assert outbox.waiting("risk")[0] == 2
+    (entry,) = Audit(store).last()
+    assert (entry.what, entry.target, entry.detail) == ("replay", fires.id, "1 deliveries")
 
     outbox.disable("risk", "it answered 410")
     (row,) = json.loads(newsquake("receivers", "list", "--json").output)

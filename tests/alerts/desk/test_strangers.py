@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from redis import Redis
 
 from alerts.alert import Alert
+from alerts.audit import entry
 from alerts.desk import guard
 from alerts.desk.auth import Limiter
 from alerts.desk.processes import Processes
@@ -73,7 +74,7 @@ def test_strangers_cannot_push_deeds_out_of_the_audit_log(served: Any, put: Call
     served.client.post(f"/api/v1/alerts/{put().id}/acknowledge", json={})
     deeds = store.xlen("nq:{alerts}:audit")
     for n in range(300):
-        served.desk.audit.write("", "sign in refused", address=str(n))
+        served.desk.audit.write(entry("", "sign in refused", address=str(n)))
     assert store.xlen("nq:{alerts}:audit") == deeds
     shown = served.client.get("/api/v1/audit?limit=400").json()["entries"]
     assert [entry["what"] for entry in shown][-1] == "acknowledge"
