@@ -16,12 +16,13 @@ from alerts.copies import different
 from alerts.discovery import Discovery
 from alerts.evidence import figures, mostly_about, publishers, stories, summary
 from alerts.families import MOST, Families
+from alerts.judgement import Judgement
 from alerts.life import SEVERITIES, Severity
 from alerts.metrics import AlertsMetrics
 from alerts.rules import Limits, Rules
 from alerts.series import THEME, company_of, kind, label, overlaps, series_of
 from alerts.settings import AlertsSettings
-from alerts.surge import Detector, Judgement
+from alerts.surge import Detector
 from alerts.windows import WindowItem
 
 log = logging.getLogger(__name__)

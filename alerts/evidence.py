@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 from alerts.alert import Figures, Story
 from alerts.episodes import Theme
+from alerts.judgement import Judgement
 from alerts.series import label, series_of
 from alerts.settings import WindowsSettings
-from alerts.surge import Judgement
 from alerts.windows import WindowItem, event_minute
 
 

@@ -18,11 +18,12 @@ import numpy as np
 
 from alerts.alert import MAX_CHILDREN, Child, Figures
 from alerts.columns import Floats
+from alerts.judgement import CALM_Z, Judgement
 from alerts.negbin import signed_root
 from alerts.panel import Strengths
 from alerts.rolling import WINDOWS_MIN
 from alerts.series import MARKET, common, kind, label
-from alerts.surge import CALM_Z, Detector, Judgement
+from alerts.surge import Detector
 
 MOST = 0.5
 """A part with more than this share of the whole's excess explains it."""

@@ -19,12 +19,13 @@ from alerts.emerging import Emerging, ThemesSnapshotError
 from alerts.episodes import Theme
 from alerts.evidence import items_of
 from alerts.explain import Explainer, Explaining
+from alerts.judgement import CALM_Z, Judgement
 from alerts.lifecycle import Change, Lifecycle
 from alerts.metrics import KINDS, AlertsMetrics
 from alerts.rules import Rules
 from alerts.series import MARKET, THEME, kind
 from alerts.settings import AlertsSettings
-from alerts.surge import CALM_Z, Detector, Judgement
+from alerts.surge import Detector
 from alerts.told import Told
 from alerts.windows import COPY, NEGATIVE, Count, WindowItem
 

@@ -23,11 +23,12 @@ from alerts.evidence import (
     theme_summary,
     theme_summary_resolved,
 )
+from alerts.judgement import CALM_Z, Judgement
 from alerts.metrics import AlertsMetrics
 from alerts.rules import Rules
 from alerts.series import THEME, kind, series_of, theme_series
 from alerts.settings import AlertsSettings
-from alerts.surge import CALM_Z, Detector, Judgement
+from alerts.surge import Detector
 from alerts.told import Told, is_told, remembered, told_by
 
 _BREADTH = ("market", "topic", "company", "company_topic")

@@ -16,11 +16,12 @@ from redis import WatchError
 
 from alerts.alert import Alert
 from alerts.course import Bin, course, decode_bin, encode_bin, lately
+from alerts.judgement import State
 from alerts.negbin import central_intervals
 from alerts.rolling import NEGATIVES, OTHERS, WINDOWS_MIN
 from alerts.series import MARKET, kind, label
 from alerts.store import FENCE, FencedError
-from alerts.surge import Detector, State
+from alerts.surge import Detector
 
 if TYPE_CHECKING:
     from redis import Redis

@@ -21,13 +21,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from alerts.columns import Bools, Counts, Floats, Ints
+from alerts.judgement import Judgement, State, Tested
 from alerts.negbin import central_interval, upper_tail
 from alerts.panel import Panel, Strengths
 from alerts.rolling import COPIES, NEGATIVES, OTHERS, WINDOWS_MIN
@@ -37,60 +37,10 @@ from alerts.sessions import Sessions
 from alerts.settings import SurgeSettings
 from alerts.windows import COPY, NEGATIVE, Count
 
-State = Literal["warming up", "no data", "normal", "pending", "firing"]
-
-CALM_Z = 1.75
-"""An episode is calm while `recent_z` is below this."""
 _FORGET_MIN = 14 * 1_440
 _SNAPSHOT_VERSION = 5
 _KINDS = {NEGATIVE: NEGATIVES, COPY: COPIES}
 _ORPHAN = -1
-
-
-class Judgement(msgspec.Struct, frozen=True, kw_only=True):
-    """One series at one minute, in the window that shows the most.
-
-    `low` and `high` hold the middle 95 % of what was expected, `p_value` is for this window and minute alone.
-    `strength` is what the threshold is compared with: the largest z, or what has added up over many windows.
-    `recent_z` is the largest z of the windows that tell whether a surge goes on: those up to an hour, and up to the
-    window in which the open alert fired. `share` is the baseline's share of negatives at this time, `odds_ratio` how
-    many times its odds those of the window are. `history` is the (decayed) number of the series' own items behind the
-    baseline; with few, its parent's share stands in. `coverage` is the part of the day's hours of which the series has
-    items of its own. `usual_items` is how many items, negative or not, the series usually has in an hour like this one.
-
-    `state` is the first of these that holds: "warming up", there is too little history to judge by; "no data", so many
-    items are lacking that nothing can be said; "firing", an open alert is about the series; "pending", it is past the
-    threshold and no alert is open, either because none was opened yet or because something holds it back: publishers,
-    false-discovery control, a mute, or an open alert that explains it; "normal".
-    """
-
-    series: str
-    minute: int
-    state: State
-    window_min: int
-    observed: int
-    others: int
-    copies: int
-    expected: float
-    low: int
-    high: int
-    p_value: float
-    z: float
-    strength: float
-    recent_z: float
-    odds_ratio: float
-    share: float
-    history: float
-    coverage: float
-    usual_items: float
-
-
-class Tested(msgspec.Struct, frozen=True):
-    """What was judged in a minute: columns, strengths, and negatives in a day, each [n]."""
-
-    columns: Ints
-    strengths: Floats
-    negatives: Counts
 
 
 class SnapshotError(ValueError):

@@ -18,14 +18,31 @@ from model.weights import WEIGHTS, stored_factors, unpack
 _ALPHA = 32  # the step per rate is then much the same at every rank (Schulman et al. 2025, LoRA Without Regret)
 
 
-def add_adapters(network: Network, rank: int, *, bfloat16: bool) -> None:
-    """Freeze the encoder and put an adapter beside each of its matrices, which are then kept in bfloat16 if asked."""
+@torch.no_grad()
+def add_adapters(
+    network: Network, encoder: Mapping[str, Tensor], rank: int, start: Path | None, *, bfloat16: bool
+) -> None:
+    """Freeze the encoder and put an adapter beside each of its matrices, which are then kept in bfloat16 if asked.
+
+    Where `start`, the weights that the network has, holds differences of low rank, the adapters are those differences,
+    at their ranks, beside the encoder's own matrices.
+    """
     linear = [name for name, module in network.encoder.named_modules() if isinstance(module, nn.Linear)]
     network.encoder.requires_grad_(False)
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=_ALPHA, target_modules=linear), network.encoder)
-    for module in network.encoder.modules():
-        if isinstance(module, LoraLinear) and bfloat16:  # or each step would round them again
-            module.get_base_layer().to(torch.bfloat16)
+    known = start_factors(start, network) if start else {}
+    ranks = {name.removeprefix("encoder.").removesuffix(".weight"): len(each.down) for name, each in known.items()}
+    config = LoraConfig(r=rank, rank_pattern=ranks, lora_alpha=_ALPHA, target_modules=linear)
+    inject_adapter_in_model(config, network.encoder)
+    for name, module in network.named_modules():
+        if isinstance(module, LoraLinear):
+            matrix: Tensor = module.get_parameter("base_layer.weight")
+            if known:
+                matrix.copy_(encoder[f"{name.removeprefix('encoder.')}.weight"])
+            if factor := known.get(f"{name}.weight"):
+                module.get_parameter("lora_A.default.weight").copy_(factor.down)
+                module.get_parameter("lora_B.default.weight").copy_(factor.up / module.scaling["default"])
+            if bfloat16:  # or each step would round them again
+                module.get_base_layer().to(torch.bfloat16)
 
 
 @torch.no_grad()
@@ -41,24 +58,16 @@ def adapter_factors(network: Network) -> dict[str, Factors]:
     }
 
 
-def on_top_of(folder: Path, factors: dict[str, Factors]) -> dict[str, Factors] | None:
-    """The factors with those of the weights in the folder, which training started from.
-
-    `None` where those weights are no low-rank difference: then nor is the sum.
-    """
+def start_factors(folder: Path, network: Network) -> dict[str, Factors]:
+    """The low-rank differences that the weights in the folder hold, by the matrix's name in the network."""
     with safe_open(folder / WEIGHTS, framework="pt") as stored:
         tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - it is no dict
-    if any(name in tensors or f"{name}.q4" in tensors for name in factors):
-        return None
-    both = {}
-    for name, factor in factors.items():
-        before = stored_factors(name, tensors, (len(factor.up), factor.down.shape[1]))
-        both[name] = (
-            Factors(torch.cat((before.up, factor.up), 1), torch.cat((before.down, factor.down), 0))
-            if before
-            else factor
-        )
-    return both
+    found = {
+        name: stored_factors(name, tensors, (matrix.shape[0], matrix.shape[1]))
+        for name, matrix in network.named_parameters()
+        if matrix.ndim == 2
+    }
+    return {name: factor for name, factor in found.items() if factor}
 
 
 @torch.no_grad()
@@ -74,15 +83,18 @@ def to_pack(
         folder: Their encoder's files.
     """
     factors = adapter_factors(network)
-    state = unpack(start, folder)[0].encoder.state_dict() if start else dict(encoder)
     whole = Network(network.config)  # type: ignore[arg-type]  # transformers types every model's `config` as its base class
+    before = unpack(start, folder)[0].encoder.state_dict() if start else dict(encoder)
+    low = not start or bool(start_factors(start, whole))
     trained = network.state_dict()
-    whole.load_state_dict(
-        {
-            name: state[name.removeprefix("encoder.")] if name.startswith("encoder.") else trained[name].float().cpu()
-            for name in whole.state_dict()
-        }
-    )
+    state = {}
+    for name in whole.state_dict():
+        own = name.removeprefix("encoder.")
+        if not name.startswith("encoder."):
+            state[name] = trained[name].float().cpu()
+        else:
+            state[name] = encoder[own] if low and name in factors else before[own]
+    whole.load_state_dict(state)
     for name, factor in factors.items():
         whole.get_parameter(name).add_(factor.up @ factor.down)
-    return whole, on_top_of(start, factors) if start else factors
+    return whole, factors if low else None

@@ -30,6 +30,7 @@ class Batch(NamedTuple):
     attention_mask: Tensor  # (n, t) int64
     sentiment: Tensor  # (n, conventions) int64; UNLABELLED in the heads whose convention the label is not of
     topic: Tensor  # (n,) int64; UNLABELLED
+    topic_weight: Tensor  # (n,) float32: how much the topic's label counts beside the sentiment's
     weight: Tensor  # (n,) float32
     taught: Tensor  # (n,) float32: 1 where the teacher's probabilities count, else 0
     soft_sentiment: Tensor  # (n, conventions, labels) float32 of the teacher; zeros without one
@@ -42,6 +43,7 @@ class Targets:
 
     sentiment: NDArray[np.int64]
     topic: NDArray[np.int64]
+    topic_weight: NDArray[np.float32]
     weight: NDArray[np.float32]
     taught: NDArray[np.float32]
     soft_sentiment: NDArray[np.float32]
@@ -76,6 +78,7 @@ def hard_targets(sets: Sequence[Labelled], conventions: Sequence[str], labels: i
     return Targets(
         sentiment,
         np.array([target for data in sets for target in data.topic], np.int64),
+        np.array([data.topic_weight for data in sets for _ in data.texts], np.float32),
         np.array([weight for data in sets for weight in data.weight], np.float32),
         np.zeros(n, np.float32),
         np.zeros((n, len(conventions), labels), np.float32),

@@ -46,6 +46,7 @@ class Labelled:
         weight: n weights in training, 1 unless the set says otherwise.
         sentiment_labels: Names; empty when no text has a sentiment.
         topic_labels: Names; empty when no text has a topic.
+        topic_weight: How much its topics count in training beside its sentiments.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Labelled:
     weight: tuple[float, ...]
     sentiment_labels: tuple[str, ...] = ()
     topic_labels: tuple[str, ...] = ()
+    topic_weight: float = 1.0
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -74,6 +76,7 @@ class Labelled:
             tuple(self.weight[i] for i in rows),
             self.sentiment_labels,
             self.topic_labels,
+            self.topic_weight,
         )
 
 

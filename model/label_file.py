@@ -16,6 +16,7 @@ from model.data import UNLABELLED, Labelled, csv_rows, read_text
 from model.errors import DataError
 from model.text import clean
 
+EVENTS_NAME = "events"
 EVENTS = Path(__file__).parent / "data" / "events.jsonl"
 
 
@@ -65,7 +66,7 @@ def read_events(
     part: Literal["train", "test"], sentiment_labels: Sequence[str] = (), topic_labels: Sequence[str] = ()
 ) -> Labelled:
     """Our own events: what is trained on, or the part kept for testing."""
-    return read_labels(EVENTS, sentiment_labels, topic_labels, name="events", part=part)
+    return read_labels(EVENTS, sentiment_labels, topic_labels, name=EVENTS_NAME, part=part)
 
 
 def read_texts(path: Path) -> Labelled:

@@ -25,10 +25,10 @@ def loss(
 ) -> Tensor:
     """The weighted mean over the batch's rows.
 
-    A row's loss is the cross-entropy of its labels: the mean over the sentiment heads that it labels, plus the topic's.
-    Where it is taught, that counts 1 - `taught_share`, and the cross-entropy with the teacher's probabilities, in full
-    in the heads that it labels and by half in the others, the rest (Hinton et al. 2015, Distilling the Knowledge in a
-    Neural Network, at temperature 1).
+    A row's loss is the cross-entropy of its labels: the mean over the sentiment heads that it labels, plus the topic's,
+    weighed. Where it is taught, that counts 1 - `taught_share`, and the cross-entropy with the teacher's probabilities,
+    in full in the heads that it labels and by half in the others, the rest (Hinton et al. 2015, Distilling the
+    Knowledge in a Neural Network, at temperature 1).
 
     Args:
         logits: Of the batch.
@@ -46,7 +46,7 @@ def loss(
     )
     labelled = (batch.sentiment != UNLABELLED).float()  # (n, heads)
     hard = (flat.view(n, heads)).sum(1) / labelled.sum(1).clamp(min=1)
-    hard = hard + _hard(logits.topic, batch.topic, topic_weight, smoothing)
+    hard = hard + batch.topic_weight * _hard(logits.topic, batch.topic, topic_weight, smoothing)
     weight = batch.weight
     total = (weight.sum() if total_weight is None else total_weight).clamp(min=1e-6)
     if not batch.taught.any():

@@ -79,6 +79,13 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
     )
     events: bool = Field(default=True, description="Train on newsquake's own events.")
     events_weight: float = Field(default=1.0, gt=0, le=100, description="How much a row of those events counts.")
+    events_topic_weight: float = Field(
+        default=0.25,
+        ge=0,
+        le=100,
+        description="How much the topic of such a row counts beside its sentiment where TFNT is there too: it was not "
+        "given by those who gave TFNT's.",
+    )
     labels: tuple[Path, ...] = Field(default=(), description="Files of one's own labels, CSV, JSON Lines or Parquet.")
     unlabelled: tuple[Path, ...] = Field(
         default=(), description="Files of texts without labels, which the teachers label: CSV, JSON Lines or Parquet."
@@ -99,14 +106,18 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
     encoder_rate: float = Field(default=2e-4, gt=0, description="Peak learning rate of the encoder.")
     head_rate: float = Field(default=1e-3, gt=0, description="Peak learning rate of the heads.")
     adapter_rank: int = Field(
-        default=0, ge=0, le=512, description="Rank of low-rank adapters beside a frozen encoder; 0 trains all of it."
+        default=0,
+        ge=0,
+        le=512,
+        description="Rank of low-rank adapters beside a frozen encoder; 0 trains all of it. Weights to go on from that "
+        "are of low rank keep theirs.",
     )
     packed_rank: int = Field(
         default=0,
         ge=0,
         le=512,
-        description="Rank at which the differences are kept where all of the encoder is trained: large encoders become "
-        "small files. 0 keeps them whole.",
+        description="Mean rank at which the differences are kept where all of the encoder is trained, more of it where "
+        "the loss needs it: large encoders become small files. 0 keeps them whole.",
     )
     warm_up: float = Field(default=0.1, ge=0, lt=1, description="Share of the steps in which the learning rates rise.")
     weight_decay: float = Field(default=0.01, ge=0, description="AdamW's weight decay, on weight matrices.")

@@ -38,7 +38,8 @@ def start_network(settings: TrainSettings, sets: TrainingSets) -> tuple[Network,
     if settings.adapter_rank:
         from model.adapters import add_adapters
 
-        add_adapters(network, settings.adapter_rank, bfloat16=has_bfloat16(torch.device(pick_device("auto")).type))
+        bfloat16 = has_bfloat16(torch.device(pick_device("auto")).type)
+        add_adapters(network, encoder, settings.adapter_rank, settings.start, bfloat16=bfloat16)
     return network, encoder
 
 

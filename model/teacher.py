@@ -79,18 +79,23 @@ def network_teacher(
     """What the packed weights in the folder say of the texts, calibrated.
 
     Its encoder is the one of the folders `encoders` that it was trained on, else the one that its `config.json` names.
+    Zeros for a head that it does not have.
 
     Raises:
-        ModelError: its encoder is not there, or its heads or labels are not those asked for.
+        ModelError: its encoder is not there, it has none of the heads, or its labels are others.
     """
     config = _config(folder)
     for what, wanted, own in (
-        ("heads", conventions, config.conventions),
         ("sentiment labels", sentiment_labels, config.sentiment_labels),
         ("topic labels", topic_labels, config.topic_labels),
     ):
-        if not set(wanted) <= set(own) or (what != "heads" and len(wanted) != len(own)):
+        if set(wanted) != set(own):
             raise ModelError(f"the teacher in {folder} has the {what} {', '.join(own)}, not {', '.join(wanted)}")
+    known = [name for name in conventions if name in config.conventions]
+    if not known:
+        raise ModelError(
+            f"the teacher in {folder} has the heads {', '.join(config.conventions)}, none of {', '.join(conventions)}"
+        )
     encoder = next((path for path in encoders if weights_sha256(path) == config.encoder_sha256), None)
     network, version = unpack(folder, encoder)
     tokenizer = load_tokenizer(encoder_folder(encoder, config.encoder_name or MINILM), config.max_tokens)
@@ -102,10 +107,12 @@ def network_teacher(
 
     progress(f"teacher {version} reads {len(texts)} texts")
     sentiment, topic = network.head_probabilities(predict(network, tokenizer, texts, say))
-    order = [config.conventions.index(name) for name in conventions]
-    sentiment = sentiment[:, order][:, :, [config.sentiment_labels.index(name) for name in sentiment_labels]]
+    sentiment = sentiment[:, :, [config.sentiment_labels.index(name) for name in sentiment_labels]]
     topic = topic[:, [config.topic_labels.index(name) for name in topic_labels]]
-    return Soft(sentiment.numpy(), topic.numpy())
+    said = np.zeros((len(texts), len(conventions), len(sentiment_labels)), np.float32)
+    for name in known:
+        said[:, conventions.index(name)] = sentiment[:, config.conventions.index(name)].numpy()
+    return Soft(said, topic.numpy())
 
 
 def _config(folder: Path) -> NetworkConfig:
@@ -183,11 +190,14 @@ def _softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _from_networks(targets: Targets, networks: Sequence[Soft]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    sentiment = np.asarray(np.stack([soft.sentiment for soft in networks]).mean(0))
-    topic = np.asarray(np.stack([soft.topic for soft in networks]).mean(0))
-    if sentiment.shape != targets.soft_sentiment.shape or topic.shape != targets.soft_topic.shape:
-        raise ModelError("a teacher has other labels than the training sets")
-    return sentiment, topic
+    """Their mean; the label where none of them has the head."""
+    for soft in networks:
+        if soft.sentiment.shape != targets.soft_sentiment.shape or soft.topic.shape != targets.soft_topic.shape:
+            raise ModelError("a teacher has other labels than the training sets")
+    sentiment, topic = _from_labels(targets)[0], np.asarray(np.stack([soft.topic for soft in networks]).mean(0))
+    said = np.stack([soft.sentiment for soft in networks]).sum(0)
+    total = said.sum(-1, keepdims=True)  # not all of them have every head
+    return np.divide(said, total, out=sentiment, where=total > 0), topic
 
 
 def _from_labels(targets: Targets) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

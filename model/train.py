@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from model import checkpoint, run_folder
 from model.allocator import keep_freed_memory
@@ -24,7 +25,7 @@ from model.calibrate import served_temperature, temperatures
 from model.data import UNLABELLED, Labelled
 from model.encoder import encoder_folder, load_tokenizer
 from model.errors import ModelError
-from model.low_rank import input_moments, low_rank
+from model.low_rank import Factors, layer_moments, low_rank, rounded_by
 from model.network import SERVED, Network
 from model.predict import dev_scores, held_out_scores, predict
 from model.settings import TrainSettings
@@ -33,6 +34,9 @@ from model.taught import taught_targets
 from model.trainer import Report, Rows, Trainer
 from model.training_sets import TrainingSets, read_training_sets
 from model.weights import CONFIG, WEIGHTS, pack, unpack, write_config
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -76,20 +80,12 @@ def _train(settings: TrainSettings, report: Report) -> Path:
     tokenizer = load_tokenizer(encoder_folder(settings.encoder, settings.encoder_name), settings.max_tokens)
     Trainer(settings, network, tokenizer, rows, run, report).fit()
 
-    factors = None
-    if settings.adapter_rank:
-        from model.adapters import to_pack
-
-        network, factors = to_pack(network, encoder, settings.start, settings.encoder)
-    elif settings.packed_rank:
-        nn.Module.to(network, "cpu")
-        moments = input_moments(network, tokenizer, sets.texts)
-        factors = low_rank(network, encoder, moments, settings.packed_rank)
+    network, factors = _low_rank(settings, network, encoder, tokenizer, sets, report)
     partial = settings.out / "packing"
     size = pack(network, encoder, partial, factors)
     served, version = unpack(partial, settings.encoder)  # judged and calibrated as it is served: rounded
     logits = predict(served, tokenizer, dev_texts)
-    of_its_kind = _of_its_kind(sets.dev, dev_targets)
+    of_its_kind = _of_its_kind(sets.dev, dev_targets, sets.conventions)
     served.config.temperature = temperatures(logits, of_its_kind, served.config.conventions)
     served.config.temperature[SERVED] = served_temperature(served, logits, of_its_kind)
     write_config(served.config, partial)
@@ -110,15 +106,40 @@ def _train(settings: TrainSettings, report: Report) -> Path:
     return settings.out
 
 
-def _of_its_kind(sets: Sequence[Labelled], targets: Targets) -> Targets:
+def _low_rank(
+    settings: TrainSettings,
+    network: Network,
+    encoder: Mapping[str, Tensor],
+    tokenizer: Tokenizer,
+    sets: TrainingSets,
+    report: Report,
+) -> tuple[Network, dict[str, Factors] | None]:
+    """The network as it is packed, and the low-rank factors it differs by from the encoder; `None`: packed whole."""
+    factors = None
+    if settings.adapter_rank:
+        from model.adapters import to_pack
+
+        network, factors = to_pack(network, encoder, settings.start, settings.encoder)
+    if not (factors or settings.packed_rank):
+        return network, None
+    report.say("packing: finding what the loss needs most")
+    moments = layer_moments(network, tokenizer, sets.texts, settings.seed, min(32, settings.batch_size))
+    nn.Module.to(network, "cpu")
+    if factors:
+        return network, rounded_by(factors, moments)
+    return network, low_rank(network, encoder, moments, settings.packed_rank)
+
+
+def _of_its_kind(sets: Sequence[Labelled], targets: Targets, conventions: Sequence[str]) -> Targets:
     """The targets that calibrate each head: of the texts it was made for, where there are such.
 
-    Sets that carry both labels train every head. They stand for other texts, on which no head is as often right.
+    Sets that carry both labels train heads that were not made for their texts, on which these are less often right.
     """
     complete = np.concatenate([np.full(len(data), data.complete) for data in sets])
     if complete.all():
         return targets
-    sentiment = np.where(complete[:, None], UNLABELLED, targets.sentiment)
+    other = np.concatenate([np.full(len(data), data.complete and data.name not in conventions) for data in sets])
+    sentiment = np.where(other[:, None], UNLABELLED, targets.sentiment)
     return replace(targets, sentiment=sentiment, topic=np.where(complete, UNLABELLED, targets.topic))
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from model import checkpoint
 from model.batches import Batch, Targets, training_batches
-from model.device import has_bfloat16, pick_device
+from model.device import has_bfloat16, is_out_of_memory, pick_device
 from model.dropout import slice_dropout
 from model.errors import ModelError
 from model.loss import class_weights, loss
@@ -169,7 +169,7 @@ class Trainer:
             try:
                 return self._accumulate(batch)
             except (MemoryError, RuntimeError) as exc:
-                if not _is_out_of_memory(exc):
+                if not is_out_of_memory(exc):
                     raise
                 if self._parts >= len(batch.topic):
                     raise ModelError(
@@ -237,11 +237,6 @@ class Trainer:
         self._metrics.add(self._step, loss=round(mean, 5), learning_rate=self._optimizer.param_groups[0]["lr"])
         self._report.say(f"step {self._step}/{self._steps}, loss {mean:.3f}, {rate:.0f} texts/s")
         self._losses, self._seen, self._seen_since = [], 0, time.monotonic()
-
-
-def _is_out_of_memory(exc: BaseException) -> bool:
-    """Whether a device has no memory left; torch has no class of its own for that on a CPU."""
-    return isinstance(exc, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(exc)
 
 
 def _class_weights(

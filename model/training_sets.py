@@ -19,7 +19,7 @@ from model.data import (
     split,
 )
 from model.errors import DataError
-from model.label_file import read_events, read_labels, read_texts
+from model.label_file import EVENTS_NAME, read_events, read_labels, read_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from model.settings import TrainSettings
 
 log = logging.getLogger(__name__)
-OWN = "own"  # the one sentiment head where no published set gives it a convention
+CONVENTIONS = ("tfns", "sentfin", "phrasebank", EVENTS_NAME)  # sets whose sentiments have a head of their own
+OWN = "own"  # the one sentiment head where no published set has one
 _PHRASEBANK_TEST = 0.2
 _FIELDS = ("sentiment_labels", "topic_labels")
 
@@ -53,16 +54,18 @@ class TrainingSets:
 def read_training_sets(settings: TrainSettings, progress: Callable[[str], None] = log.info) -> TrainingSets:
     """Read all sets that the settings name; raises `DataError`.
 
-    A published set labelled by its own rules (SEntFiN judges the company named, TFNS the market's reading of the tweet)
-    is a convention with a sentiment head of its own. All other labels train every head.
+    A set labelled by its own rules (SEntFiN judges the company named, TFNS the market's reading of the tweet, our own
+    events what happened) is a convention with a sentiment head of its own; our events are none beside a user's labels
+    alone. A user's labels train every head.
 
     Near copies of rows that we hold out are left out of the training rows. Those of the published validation sets are
     counted: by their protocol the training set is what it is.
     """
     copies: list[str] = []
     published, spare, test = _published(settings, copies)
-    conventions = tuple(data.name for data in published if data.sentiment_labels) or (OWN,)
     sets = [*published, *_own(settings, published)]
+    named = tuple(data.name for data in sets if data.name in CONVENTIONS)
+    conventions = named if set(named) - {EVENTS_NAME} else (OWN,)
     if not sets:
         raise DataError("no training data: give a folder of a published set or a file of labels")
     train, dev = [], []
@@ -129,7 +132,9 @@ def _own(settings: TrainSettings, published: Sequence[Labelled]) -> list[Labelle
             raise DataError(
                 f"newsquake's own events have other labels than your data: set events to false ({exc})"
             ) from exc
-        sets.append(replace(events, weight=tuple(weight * settings.events_weight for weight in events.weight)))
+        weight = tuple(weight * settings.events_weight for weight in events.weight)
+        topic_weight = settings.events_topic_weight if any(data.topic_labels for data in published) else 1.0
+        sets.append(replace(events, weight=weight, topic_weight=topic_weight))
         labels = [names or getattr(events, field) for names, field in zip(labels, _FIELDS, strict=True)]
     # Named by its path, a file is never mistaken for a published set.
     return sets + [read_labels(path, *labels, name=str(path)) for path in settings.labels]

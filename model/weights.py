@@ -1,7 +1,7 @@
 """The weights file: what fine-tuning changed, in a few bits.
 
 The encoder comes from its own package, so only the difference from it is kept. A matrix's difference is rounded to 4
-bits with one scale a row (symmetric, -7 to 7); vectors and heads stay in float16. 22.7 M parameters take under 12 MB.
+bits (`model.rounding`); vectors and heads stay in float16. 22.7 M parameters take under 12 MB.
 The file is safetensors; `<name>.q4` (rows, ceil(columns / 2)) uint8 holds two values a byte, the even column in the low
 half, and `<name>.scale` (rows,) float16. Where the differences are of low rank, the transpose of `<name>.up` (rank,
 rows) and `<name>.down` (rank, columns) are stored in the same way: one scale a component.
@@ -19,6 +19,7 @@ from torch import Tensor
 from model.encoder import encoder_folder, load_encoder
 from model.errors import ModelError
 from model.network import Network, NetworkConfig
+from model.rounding import dequantise, quantise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from model.low_rank import Factors
 
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
-_CLIPS = torch.linspace(0.5, 1.0, 11)  # the share of a row's largest value that still fits; the rest is cut to it
 
 
 def pack(
@@ -61,8 +61,9 @@ def pack(
             tensors[name] = (value - base.float()).half()
     for name, factor in (factors or {}).items():
         even = balanced(factor)
-        for part, rows in (("up", even.up.T.contiguous()), ("down", even.down.contiguous())):
-            tensors[f"{name}.{part}.q4"], tensors[f"{name}.{part}.scale"] = quantise(rows)
+        gradients, inputs = even.moments or (None, None)
+        for part, rows, moment in (("up", even.up.T, gradients), ("down", even.down, inputs)):
+            tensors[f"{name}.{part}.q4"], tensors[f"{name}.{part}.scale"] = quantise(rows.contiguous(), moment)
     data = save(tensors)
     folder.mkdir(parents=True, exist_ok=True)
     write_config(network.config, folder)
@@ -105,26 +106,6 @@ def unpack(folder: Path, encoder: Path | None = None) -> tuple[Network, str]:
     return network, f"{config.version}+{hashlib.sha256(data).hexdigest()[:8]}"
 
 
-def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """(r, c) float32 as 4-bit values (r, ceil(c / 2)) uint8 and scales (r,) float16.
-
-    Of a few scales the one with the least squared error is taken, row by row.
-    """
-    largest = rows.abs().amax(1)
-    best_error = torch.full_like(largest, torch.inf)
-    best_scale = torch.zeros_like(largest)
-    for clip in _CLIPS:
-        scale = (largest * clip / 7).half().float()
-        error = (_round(rows, scale) * scale[:, None] - rows).square().sum(1)
-        better = error < best_error
-        best_error = torch.where(better, error, best_error)
-        best_scale = torch.where(better, scale, best_scale)
-    values = (_round(rows, best_scale) + 8).to(torch.uint8)
-    if values.shape[1] % 2:
-        values = torch.nn.functional.pad(values, (0, 1), value=8)
-    return values[:, 0::2] | (values[:, 1::2] << 4), best_scale.half()
-
-
 @torch.no_grad()
 def to_grid(network: Network, bits: int) -> None:
     """Round the encoder's matrices, embeddings left out, to `bits` bits with one scale a row.
@@ -136,12 +117,6 @@ def to_grid(network: Network, bits: int) -> None:
         if isinstance(module, torch.nn.Linear):
             scale = module.weight.abs().amax(1, keepdim=True).clamp(min=1e-12) / top
             module.weight.copy_((module.weight / scale).round() * scale)
-
-
-def dequantise(packed: Tensor, scale: Tensor, columns: int) -> Tensor:
-    """The inverse of `quantise`: (r, columns) float32."""
-    values = torch.stack((packed & 15, packed >> 4), dim=2).flatten(1)[:, :columns]
-    return (values.float() - 8) * scale.float()[:, None]
 
 
 def stored_factors(name: str, stored: Mapping[str, Tensor], shape: tuple[int, int]) -> Factors | None:
@@ -160,10 +135,6 @@ def stored_factors(name: str, stored: Mapping[str, Tensor], shape: tuple[int, in
 def _small(matrix: Tensor) -> bool:
     """Whether 4 bits are not worth it: a bias by relative position and the like."""
     return matrix.numel() < 2**9
-
-
-def _round(rows: Tensor, scale: Tensor) -> Tensor:
-    return (rows / scale.clamp(min=1e-12)[:, None]).round().clamp(-7, 7)
 
 
 def _restore(name: str, stored: Mapping[str, Tensor], encoder: Mapping[str, Tensor]) -> Tensor:

@@ -12,11 +12,11 @@ from alerts.course import Bin
 from alerts.desk.ranking import Place
 from alerts.desk.state import Desk
 from alerts.feedback import Precision, Said, topic_of
+from alerts.judgement import State
 from alerts.life import AlertView, Life, Transition
 from alerts.now import Row
 from alerts.outbox import Told
 from alerts.series import kind, label
-from alerts.surge import State
 
 StateOf = Literal["", State]
 Listed = Literal["open", "firing", "acknowledged", "silenced", "resolved", "all"]

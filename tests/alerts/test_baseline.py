@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from alerts.judgement import CALM_Z, Judgement
 from alerts.panel import Panel
 from alerts.rolling import NEGATIVES, OTHERS
 from alerts.series import MARKET, series_of
 from alerts.settings import SurgeSettings
-from alerts.surge import CALM_Z, Detector, Judgement
+from alerts.surge import Detector
 from alerts.windows import Count
 
 DAY, WEEK = 1_440, 10_080

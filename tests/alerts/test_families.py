@@ -17,11 +17,12 @@ from alerts.book import Episode
 from alerts.discovery import Discovery
 from alerts.episodes import Theme
 from alerts.evidence import items_of
+from alerts.judgement import Judgement
 from alerts.lifecycle import Change, Lifecycle
 from alerts.metrics import AlertsMetrics
 from alerts.series import company_of, overlaps, series_of
 from alerts.settings import AlertsSettings, DiscoverySettings, SurgeSettings
-from alerts.surge import Detector, Judgement
+from alerts.surge import Detector
 from alerts.windows import WindowItem
 
 START_MIN = 27_967_680  # 2023-03-06 00:00 UTC

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from alerts.judgement import CALM_Z
 from alerts.panel import Panel
 from alerts.rolling import NEGATIVES, OTHERS, WINDOWS_MIN
 from alerts.settings import SurgeSettings
-from alerts.surge import CALM_Z, Detector
+from alerts.surge import Detector
 
 START = 4 * 1_440 + 2_800 * 7 * 1_440  # a Monday
 DAY, DAYS = 1_440, 15

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from alerts.judgement import Judgement
 from alerts.series import MARKET, series_of
 from alerts.settings import SurgeSettings
-from alerts.surge import Detector, Judgement, SnapshotError
+from alerts.surge import Detector, SnapshotError
 from alerts.windows import Count
 
 START = 28_000_000 // 1440 * 1440

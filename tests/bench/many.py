@@ -24,10 +24,10 @@ from rich.table import Table
 
 from alerts.columns import Bools, Ints
 from alerts.discovery import KNOTS, LEVELS, Discovery
+from alerts.judgement import CALM_Z
 from alerts.panel import Panel, Strengths
 from alerts.rolling import NEGATIVES, OTHERS, WINDOWS_MIN
 from alerts.settings import DiscoverySettings, SurgeSettings
-from alerts.surge import CALM_Z
 
 DAY = 1_440
 START_MIN = 4 * DAY + 2_800 * 7 * DAY

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from alerts.surge import Detector, Judgement
+from alerts.judgement import Judgement
+from alerts.surge import Detector
 from alerts.windows import Count, WindowItem, fold
 from ingest.metrics import IngestMetrics
 from ingest.settings import ReplaySettings

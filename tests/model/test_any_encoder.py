@@ -119,13 +119,13 @@ def settings(labelled_sets: Callable[[], dict[str, Path]], tiny_encoder: Path, t
 
 
 @pytest.mark.parametrize("kind", ["roberta", "mpnet", "distilbert", "no mask"])
-@pytest.mark.parametrize("rank", [0, 4])
+@pytest.mark.parametrize("packed", [{}, {"adapter_rank": 4}, {"packed_rank": 4}], ids=["whole", "adapters", "low rank"])
 def test_encoders_of_berts_family_train_and_score(
-    kind: str, rank: int, settings: TrainSettings, tmp_path: Path
+    kind: str, packed: dict[str, int], settings: TrainSettings, tmp_path: Path
 ) -> None:
     encoder = _encoder(tmp_path / "encoder", kind)
     masked = 0.0 if kind == "no mask" else 0.1
-    out = train(settings.model_copy(update={"encoder": encoder, "adapter_rank": rank, "masked_words": masked}))
+    out = train(settings.model_copy(update={"encoder": encoder, "masked_words": masked, **packed}))
     scorer = Scorer.load(ModelSettings(weights=out, encoder=encoder, device="cpu", backend="torch"))
     texts = ["Acme is sued in court", "Borel", "Cento reports quarterly earnings and moves with the index " * 3]
     together, alone = scorer.score(texts), [scorer.score([text]) for text in texts]

@@ -23,6 +23,7 @@ def _batch(n: int, *, taught: bool) -> Batch:
         torch.ones(n, 12, dtype=torch.long),
         torch.randint(-1, 3, (n, 2), generator=generator),
         torch.randint(-1, 3, (n,), generator=generator),
+        torch.rand(n, generator=generator),
         torch.rand(n, generator=generator) + 0.1,
         (torch.rand(n, generator=generator) < 0.5).float() * taught,
         soft_sentiment / soft_sentiment.sum(-1, keepdim=True),
@@ -54,10 +55,12 @@ def test_unlabelled_rows_without_a_teacher_count_nothing() -> None:
 
 
 def test_smoothing_and_class_weights_do_what_they_say() -> None:
-    batch = _batch(1, taught=False)._replace(sentiment=torch.full((1, 2), UNLABELLED), topic=torch.tensor([1]))
+    unlabelled, one = torch.full((1, 2), UNLABELLED), torch.ones(1)
+    batch = _batch(1, taught=False)._replace(sentiment=unlabelled, topic=torch.tensor([1]), topic_weight=one)
     logits = Logits(torch.zeros(1, 2, 3), torch.tensor([[0.0, 2.0, 0.0]]))
     log_p = logits.topic.log_softmax(-1)[0]
     assert loss(logits, batch).item() == pytest.approx(-log_p[1].item())
+    assert loss(logits, batch._replace(topic_weight=0.25 * one)).item() == pytest.approx(-0.25 * log_p[1].item())
     smooth = -(0.7 * log_p[1] + 0.1 * log_p.sum()).item()
     assert loss(logits, batch, smoothing=0.3).item() == pytest.approx(smooth)
     weighted = loss(logits, batch, topic_weight=torch.tensor([1.0, 3.0, 1.0])).item()

@@ -12,17 +12,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from model import checkpoint
+from model.encoder import load_tokenizer
 from model.errors import ModelError
+from model.labels import SENTIMENT
 from model.network import Logits, Network
+from model.predict import predict
 from model.run_folder import read
 from model.seeds import train_seeds
 from model.settings import TrainSettings
 from model.train import train
 from model.training_sets import read_training_sets
+from model.weights import unpack
 
 _FILES = ("weights.safetensors", "config.json")
 
@@ -191,18 +196,20 @@ def test_another_start_or_encoder_is_another_run(settings: TrainSettings, tmp_pa
         train(settings.model_copy(update={"start": tmp_path, "out": tmp_path / "c"}), _quiet)
 
 
-def test_going_on_keeps_what_was_learnt(settings: TrainSettings, tmp_path: Path) -> None:
-    """New adapters on adapters stay low-rank; on whole weights they are packed whole. Neither forgets its start."""
-    whole = settings.model_copy(update={"epochs": 10, "patience": 10, "out": tmp_path / "whole"})
-    low = whole.model_copy(update={"adapter_rank": 4, "out": tmp_path / "low"})
-    for first in (whole, low):
-        start = train(first, _quiet)
-        still = {"start": start, "adapter_rank": 4, "epochs": 1, "encoder_rate": 1e-9, "head_rate": 1e-9}
-        said: list[str] = []
-        train(settings.model_copy(update=still | {"out": tmp_path / f"on-{start.name}"}), said.append)
-        before, after = (_dev(folder) for folder in (start, tmp_path / f"on-{start.name}"))
-        assert after == pytest.approx(before, abs=0.05)
-        assert before > 0.45  # a guess has a third
+@pytest.mark.parametrize("how", [{}, {"adapter_rank": 4}, {"packed_rank": 8}], ids=["whole", "adapters", "low rank"])
+def test_adapters_go_on_with_what_was_learnt(how: dict[str, int], settings: TrainSettings, tmp_path: Path) -> None:
+    """They are those of the start, whatever ranks it has, so that the file does not grow; whole weights stay whole."""
+    start = train(settings.model_copy(update={"epochs": 10, "patience": 10, "out": tmp_path / "start", **how}), _quiet)
+    still = {"start": start, "adapter_rank": 4, "epochs": 1, "encoder_rate": 1e-9, "head_rate": 1e-9}
+    on = train(settings.model_copy(update=still | {"out": tmp_path / "on"}), _quiet)
+    assert len({(folder / _FILES[0]).stat().st_size for folder in (start, on)}) == 1
+    tokenizer = load_tokenizer(settings.encoder or Path(), 32)
+    texts = ["Acme plunges on loss today", "Borel Bank soars on profit today", "Cento Air is sued in court train"]
+    said, again = (predict(unpack(folder, settings.encoder)[0], tokenizer, texts) for folder in (start, on))
+    for before, after in zip(said, again, strict=True):
+        torch.testing.assert_close(after, before, rtol=0, atol=0.25 * float(before.std()))
+    if how != {"packed_rank": 8}:  # in a network this small most is learnt by the embeddings, which that leaves out
+        assert _dev(start) > 0.45  # a guess has a third
 
 
 def _dev(folder: Path) -> float:
@@ -221,6 +228,30 @@ def test_a_teacher_reads_only_the_rows_that_it_teaches(settings: TrainSettings, 
     reads = next(line for line in said if "reads" in line)
     assert reads.endswith(f" reads {sum(rows.values()) - rows[str(own)]} texts")
     assert rows[str(own)] > 20
+
+
+def test_a_teacher_may_lack_heads_but_not_all(settings: TrainSettings, tmp_path: Path) -> None:
+    one = settings.model_copy(update={"epochs": 1, "sentfin": None, "out": tmp_path / "tweets alone"})
+    tweets = train(one, _quiet)
+    both = settings.model_copy(update={"epochs": 1, "teachers": (tweets,)})
+    train(both, _quiet)
+    with np.load(both.out / "taught.npz") as kept:
+        soft, of_tweets = kept["soft_sentiment"], len(read_training_sets(one, _quiet).train[0])
+    labelled = slice(of_tweets, of_tweets + 10)  # SEntFiN's, whose head the teacher lacks: the label stands
+    assert np.all((soft[labelled, 0] > 0) & (soft[labelled, 0] < 1))
+    assert np.all(np.sort(soft[labelled, 1]) == [0, 0, 1])
+    with pytest.raises(ModelError, match="has the heads tfns, none of sentfin"):
+        train(both.model_copy(update={"tfns": None, "out": tmp_path / "none"}), _quiet)
+
+
+def test_our_events_have_a_head_beside_published_sets_alone(settings: TrainSettings, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.csv"
+    mine.write_text("text,sentiment\n" + "".join(f"Queue {n},{SENTIMENT[n % 3]}\n" for n in range(30)), "utf-8")
+    bare = {"tfns": None, "tfnt": None, "sentfin": None, "events": True, "labels": (mine,)}
+    for given, heads in (({}, ("own",)), ({"tfns": settings.tfns}, ("tfns", "events"))):
+        sets = read_training_sets(settings.model_copy(update={**bare, **given}), _quiet)
+        assert sets.conventions == heads
+        assert next(data for data in sets.train if data.name == "events").topic_weight == 1  # no TFNT beside them
 
 
 def test_research_is_tested_on_rows_that_no_seed_of_it_trained_on(

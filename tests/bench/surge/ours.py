@@ -9,13 +9,14 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from alerts.discovery import Discovery
+from alerts.judgement import CALM_Z, Judgement
 from alerts.lifecycle import Lifecycle
 from alerts.metrics import AlertsMetrics
 from alerts.panel import Panel
 from alerts.rolling import COPIES, NEGATIVES, OTHERS
 from alerts.series import MARKET
 from alerts.settings import AlertsSettings, SurgeSettings
-from alerts.surge import CALM_Z, Detector, Judgement
+from alerts.surge import Detector
 from alerts.windows import COPY, NEGATIVE, Count, WindowItem
 from tests.bench.surge.streams import Streams
 
