@@ -33,8 +33,9 @@ Written by `python -m deploy.docs` from the settings' own descriptions.
 
 Settings come from `{DEFAULT_FILE}` in the working directory, or the file that the variable `{FILE_VARIABLE}` names, and
 from environment variables, which win. A name such as `kafka.partitions` is `partitions` in the table `[kafka]` of the
-file; lists and tables are JSON in a variable. A setting that is unknown or wrong stops the process with exit status 2
-and a line that names it. Secrets are never printed: give them as variables, or in a file that only newsquake can read.
+file; lists and tables are JSON in a variable, and two underscores stand between section and name. A setting that is
+unknown or wrong stops the process with exit status 2 and a line that names it. Secrets are never printed: give them as
+variables, or in a file that only newsquake can read.
 """
 
 _METRICS = """\
@@ -44,7 +45,7 @@ Written by `python -m deploy.docs` from the metrics' own help texts. Each proces
 
 A counter's name ends in `_total`; a histogram is `_bucket`, `_sum` and `_count`. All labels are bounded: by the sources
 configured, by the partitions, by the labels of the model, or by the values that the help text lists. Prometheus adds
-`job` (`newsquake-ingest`, `newsquake-stream`, `newsquake-alerts`) and `instance`.
+`job` (`newsquake-ingest`, `newsquake-stream`, `newsquake-alerts`, `newsquake-desk`) and `instance`.
 """
 
 _LISTENING = """\
@@ -107,7 +108,7 @@ def _walk(model: type[BaseModel], prefix: str) -> Iterator[_Setting]:
             yield from _walk(inner[0], path)
             continue
         variable = "NEWSQUAKE_" + path.replace(".", "__").upper()
-        yield _Setting(path, variable, _default(field), field.description or "")
+        yield _Setting(path, variable, _default(field), " ".join(filter(None, (field.description, _choices(field)))))
         common = set.intersection(*(set(_walk(each, f"{path}[]")) for each in inner)) if inner else set()
         for number, each in enumerate(inner):
             for entry in _walk(each, f"{path}[]"):
@@ -133,9 +134,17 @@ def _is_list(field: FieldInfo) -> bool:
     return typing.get_origin(field.annotation) is tuple
 
 
+def _choices(field: FieldInfo) -> str:
+    """What a setting may be, where that is a list of words."""
+    words = typing.get_args(field.annotation) if typing.get_origin(field.annotation) is typing.Literal else ()
+    return f"One of: {', '.join(f'`{each}`' for each in words)}." if len(words) > 1 else ""
+
+
 def _default(field: FieldInfo) -> str:
     secret = "secret, " if _is_secret(field.annotation) else ""
     value: Any = field.default
+    if field.default_factory is not None:
+        value = field.get_default(call_default_factory=True, validated_data={})
     if value is PydanticUndefined or value is ...:
         return f"{secret}needed"
     if value is None:
@@ -159,7 +168,8 @@ def _table(rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    parts = text.replace("|", "\\|").split("`")  # every second one is code, where < stands for itself
+    return "`".join(part if number % 2 else part.replace("<", "&lt;") for number, part in enumerate(parts))
 
 
 @click.command()

@@ -21,6 +21,7 @@ from model.settings import DriftSettings, ModelSettings
 from stream.settings import StreamSettings
 
 DEFAULT_FILE = "newsquake.toml"
+_PREFIX = "NEWSQUAKE_"
 FILE_VARIABLE = "NEWSQUAKE_CONFIG"
 
 
@@ -136,7 +137,7 @@ class Settings(BaseSettings):
     """Every setting of newsquake, a section a room."""
 
     model_config = SettingsConfigDict(
-        env_prefix="NEWSQUAKE_",
+        env_prefix=_PREFIX,
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
@@ -182,6 +183,8 @@ def load() -> Settings:
     file = _file()
     if FILE_VARIABLE in os.environ and not file.is_file():
         raise SettingsError(f"{FILE_VARIABLE} names {file}, and there is no such file")
+    if lost := [line for name in sorted(os.environ) if (line := _misnamed(name))]:
+        raise SettingsError("these variables set nothing:\n" + "\n".join(lost))
     try:
         return Settings()
     except ValidationError as exc:
@@ -194,6 +197,24 @@ def load() -> Settings:
         ) from exc
     except (OSError, ValueError) as exc:  # tomllib's errors and pydantic-settings' own are ValueErrors
         raise SettingsError(f"{file}: {exc}") from exc
+
+
+def _misnamed(variable: str) -> str:
+    """Say what is wrong with the name of a variable that looks like a setting and is none; empty where nothing is.
+
+    Others that begin so may be a user's own: `{ env = … }` takes any name.
+    """
+    section, parted, _ = variable.removeprefix(_PREFIX).lower().partition("__")
+    if not variable.startswith(_PREFIX) or section in Settings.model_fields:
+        return ""
+    if parted:
+        near = get_close_matches(section, list(Settings.model_fields), 1)
+        return f"  {variable}: there is no section {section}; did you mean {near[0]}?" if near else ""
+    for name in Settings.model_fields:
+        rest = section.removeprefix(f"{name}_")
+        if rest != section and rest in type(Settings.model_fields[name].default).model_fields:
+            return f"  {variable}: did you mean {_PREFIX}{name.upper()}__{rest.upper()}?"
+    return ""
 
 
 def _said(error: Any) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from alerts.audit import Entry
+    from alerts.life import AlertView
 
 AS = click.option("--as", "actor", help="Who acts; unset: the user of this machine.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -57,6 +58,21 @@ def note_of(what: str, *, who: str = "", target: str = "", detail: str = "") -> 
         except (OSError, KeyError):  # as in a container
             who = f"user {os.getuid()}"
     return entry(who, what, target=target, detail=detail, address="command line")
+
+
+def alert_of(redis: Redis, start: str) -> AlertView:
+    """Return the one alert whose id begins so; none or several end the process with a message."""
+    from alerts.store import AlertStore
+
+    store = AlertStore(redis)
+    if (view := store.view(start)) is not None:
+        return view
+    found = (
+        [view for view in store.views(open=False, limit=100_000) if view.alert.id.startswith(start)] if start else []
+    )
+    if len(found) != 1:
+        fail(f"{len(found)} alerts' ids begin with {start!r}; `newsquake alert list --all` shows them")
+    return found[0]
 
 
 def time_of(at: datetime) -> str:

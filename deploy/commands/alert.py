@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deploy.commands._alerts import AS, JSON, acting, actor_of, json_of, note_of, time_of
-from deploy.commands._options import fail
+from deploy.commands._alerts import AS, JSON, acting, actor_of, alert_of, json_of, note_of, time_of
 
 if TYPE_CHECKING:
-    from redis import Redis
-
-    from alerts.life import AlertView, Transition
+    from alerts.life import Transition
 
 _REASON = click.option("--reason", default="", help="Why, for those who read it later.")
 
@@ -68,7 +65,7 @@ def show(alert_id: str, as_json: bool) -> None:
     from alerts.listen import plain, render
 
     with acting() as redis:
-        view = _find(redis, alert_id)
+        view = alert_of(redis, alert_id)
     if as_json:
         click.echo(json_of(view))
         return
@@ -115,22 +112,7 @@ def _act(alert_id: str, what: str, reason: str, actor: str | None) -> None:
     from alerts.actions import Actions
 
     with acting() as redis:
-        found, who = _find(redis, alert_id).alert.id, actor_of(actor)
+        found, who = alert_of(redis, alert_id).alert.id, actor_of(actor)
         note = note_of(what, who=who, target=found, detail=reason)
         step: Transition = getattr(Actions(redis), what)(found, who, reason, note=note)
     click.echo(f"{step.name}: {step.event} by {step.actor}")
-
-
-def _find(redis: Redis, start: str) -> AlertView:
-    """Return the one alert whose id begins so; none or several end the process with a message."""
-    from alerts.store import AlertStore
-
-    store = AlertStore(redis)
-    if (view := store.view(start)) is not None:
-        return view
-    found = (
-        [view for view in store.views(open=False, limit=100_000) if view.alert.id.startswith(start)] if start else []
-    )
-    if len(found) != 1:
-        fail(f"{len(found)} alerts' ids begin with {start!r}; `newsquake alert list --all` shows them")
-    return found[0]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deploy import settings
-from deploy.commands._alerts import note_of
+from deploy.commands._alerts import alert_of, note_of
 from deploy.commands._options import fail
 from deploy.commands._outbox import outbox_of, redis_of
 
@@ -55,11 +55,14 @@ _COLUMNS = ("id", "receiver", "event", "state", "at", "next_attempt", "attempts"
 
 
 def _rows(receiver: str | None, state: str, alert: str | None, limit: int) -> Iterator[dict[str, Any]]:
+    from alerts.outbox import Outbox
+
     config = settings.load()
     names = [receiver] if receiver else [each.name for each in config.alerts.receivers]
-    with outbox_of(config) as outbox:
+    with redis_of(config) as redis:
+        outbox = Outbox(redis)
         if alert is not None:
-            for line in outbox.told(alert):
+            for line in outbox.told(alert) or outbox.told(alert_of(redis, alert).alert.id):
                 if receiver in (None, line.receiver):
                     yield _row(line, line.status, line.at_s)
             return

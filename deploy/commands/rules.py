@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from deploy import settings
+from deploy.commands._alerts import alert_of
 from deploy.commands._options import fail
+from deploy.servers import redis_of
 
 if TYPE_CHECKING:
     from alerts.alert import Alert
@@ -90,7 +92,7 @@ def explain(alert: str, when: str | None, file: Path | None) -> None:
     """Say who is told of ALERT and when, and the way through rules, routes, hours and silences that leads there.
 
     ALERT is a file with an alert or the body of a webhook as JSON, `-` for standard input, or the id of an alert in
-    Redis. Of a file the silences are not known, unless Redis is reached.
+    Redis or its beginning. Of a file the silences are not known, unless Redis is reached.
     """
     from redis import Redis, RedisError
 
@@ -108,24 +110,18 @@ def explain(alert: str, when: str | None, file: Path | None) -> None:
     except RulesError as exc:
         fail(exc)
     given = _given(alert)
-    url = config.redis.url
-    if given is None and url is None:
-        raise click.UsageError(f"{alert[:80]!r} is no file, and no Redis is set (redis.url) to look an id up in")
-    state, silences, unknown = "", [], "" if url else "silences are not known: redis.url is not set"
-    if url is not None:
-        try:
-            with Redis.from_url(url.get_secret_value(), socket_timeout=5, socket_connect_timeout=5) as client:
-                view = AlertStore(client).view(given.id if given else alert)
-                silences = Silences(client).all()
-        except RedisError as exc:
-            if given is None:
-                fail(exc)
-            unknown = f"silences are not known: {exc}"
-        else:
-            if view is None and given is None:
-                raise click.UsageError(f"{alert[:80]!r} is no file and no alert of the last 90 days")
-            if view is not None:
-                given, state = given or view.alert, view.life.state
+    state, silences, unknown = "", [], ""
+    try:
+        with Redis.from_url(redis_of(config), socket_timeout=5, socket_connect_timeout=5) as client:
+            view = AlertStore(client).view(given.id) if given else alert_of(client, alert)
+            silences = Silences(client).all()
+    except (RedisError, settings.SettingsError) as exc:
+        if given is None:
+            raise click.UsageError(f"{alert[:80]!r} is no file, and Redis cannot be asked: {exc}") from exc
+        unknown = f"silences are not known: {exc}"
+    else:
+        if view is not None:
+            given, state = given or view.alert, view.life.state
     if given is not None:
         click.echo("\n".join(lines_of(found, given, at, state=state, silences=silences)))
     if unknown:

@@ -118,7 +118,8 @@ def test_the_way_and_what_comes_of_it(folder: Path) -> None:
         "  risk is told 30s after the first of its group, with those of the same group, again every 4h, by the route "
         "(line 16); not now: outside its hours, office, until 2026-11-24 13:00 UTC\n"
         "  after 15m without an acknowledgement, or when it grows critical: pager\n"
-        "silences are not known: redis.url is not set\n"
+        "silences are not known: redis.url is not set, and no `newsquake up` runs in "
+        f"{folder.absolute() / '.newsquake'}\n"
     )
 
 
@@ -157,14 +158,15 @@ def test_an_id_is_looked_up_with_its_life_and_silences(server: redis.Redis) -> N
     assert "by the route (line 13); not now: silenced" in out
     assert "silences are not known" not in out
     missing = explain("a2")
-    assert (missing.exit_code, "no alert of the last 90 days" in missing.output) == (2, True)
+    assert (missing.exit_code, "0 alerts' ids begin with 'a2'" in missing.output) == (2, True)
+    assert 'state="acknowledged"' in explain("a").output  # the beginning is enough
 
 
 @pytest.mark.parametrize(
     ("words", "stdin", "says"),
     [
         (("none.json",), None, "there is no file none.json"),
-        (("a1",), None, "no Redis is set"),
+        (("a1",), None, "Redis cannot be asked: redis.url is not set"),
         (("-",), b"{", "neither an alert nor"),
         (("-",), json.dumps({"data": {"group": "x"}}).encode(), "neither an alert nor"),
         (("-",), b"\xff", "neither an alert nor"),

@@ -44,3 +44,24 @@ def test_a_misspelt_setting_is_told_the_one_that_was_meant(monkeypatch: pytest.M
     monkeypatch.setenv("NEWSQUAKE_ALERTS__CLOK", "event")
     with pytest.raises(settings.SettingsError, match=r"alerts\.clok: is no setting; did you mean clock\?"):
         settings.load()
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("NEWSQUAKE_REDIS_URL", "did you mean NEWSQUAKE_REDIS__URL?"),
+        ("NEWSQUAKE_ALERT__RECEIVERS", "there is no section alert; did you mean alerts?"),
+    ],
+)
+def test_a_misnamed_variable_is_not_passed_over(variable: str, meant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "t0ken")
+    with pytest.raises(settings.SettingsError) as caught:
+        settings.load()
+    assert f"{variable}: {meant}" in str(caught.value)
+    assert "t0ken" not in str(caught.value)
+
+
+def test_a_user_s_own_variables_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NEWSQUAKE_LISTEN_SECRET", "NEWSQUAKE_TEST_KILLS", "NEWSQUAKE_SLACK_HOOK", "NEWSQUAKE_OWN__HOOK"):
+        monkeypatch.setenv(name, "x")
+    settings.load()

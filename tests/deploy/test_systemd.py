@@ -82,10 +82,20 @@ def test_the_example_of_an_environment_is_complete_and_holds_no_secret(monkeypat
     text = (SYSTEMD / "newsquake.env.example").read_text()
     assert not re.search(r"whsec_[A-Za-z0-9+/]", text)
     monkeypatch.chdir(tmp_path)
-    for line in text.splitlines():
-        if line and not line.startswith("#"):
+    # all of it filled in, and read by a shell, as operations.md does
+    whole = re.sub(r"^# (?=NEWSQUAKE_)", "", text, flags=re.M).replace("whsec_...", "whsec_" + "A" * 32)
+    (tmp_path / "newsquake.env").write_text(whole)
+    read = subprocess.run(
+        ["bash", "-c", "set -ae; . ./newsquake.env; env -0"], capture_output=True, check=True, text=True
+    )
+    assert not read.stderr
+    for line in read.stdout.split("\0"):
+        if line.startswith("NEWSQUAKE_"):
             monkeypatch.setenv(*line.split("=", 1))
-    bootstrap, url = require(load())
+    settings = load()
+    assert settings.ingest.user_agent == "newsquake (risk team, risk@bank.example)"
+    assert [receiver.name for receiver in settings.alerts.receivers] == ["risk"]
+    bootstrap, url = require(settings)
     assert bootstrap.startswith("kafka-1.bank.example:9092,")
     assert url == "redis://redis.bank.example:6379/0"
 
