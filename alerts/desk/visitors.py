@@ -31,7 +31,9 @@ def from_proxy(request: Request) -> bool:
         peer = ip_address(request.client.host if request.client else "")
     except ValueError:  # a Unix socket has no address
         return False
-    return any(peer in ip_network(network) for network in networks)
+    # A socket for both versions names who comes by IPv4 ::ffff:10.0.0.1.
+    peers = {peer, getattr(peer, "ipv4_mapped", None) or peer}
+    return any(each in ip_network(network) for network in networks for each in peers)
 
 
 def address_of(request: Request) -> str:

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from pydantic import ValidationError
 from redis import Redis
+from starlette.requests import Request
 
 from alerts.alert import Alert
 from alerts.audit import entry
@@ -22,6 +23,7 @@ from alerts.desk import guard
 from alerts.desk.auth import Limiter
 from alerts.desk.processes import Processes
 from alerts.desk.settings import ProcessSettings
+from alerts.desk.visitors import from_proxy
 
 _PROXY = {"proxy_header": "X-User", "trusted_proxies": ("127.0.0.0/8",), "proxy_analysts": ("ana",)}
 
@@ -42,6 +44,22 @@ def test_who_invents_addresses_is_limited_and_written_down_by_the_one_that_the_p
     assert 429 in answers  # 8 in at most two minutes
     entries = served.client.get("/api/v1/audit").json()["entries"]
     assert {entry["address"] for entry in entries} == {"198.51.100.7"}
+
+
+@pytest.mark.parametrize(
+    ("peer", "trusted", "believed"),
+    [
+        ("::ffff:10.0.0.1", "10.0.0.0/8", True),
+        ("::ffff:10.0.0.1", "::ffff:10.0.0.1", True),
+        ("::ffff:11.0.0.1", "10.0.0.0/8", False),
+        ("::10.0.0.1", "10.0.0.0/8", False),
+    ],
+)
+def test_a_proxy_is_known_when_one_socket_takes_both_versions_of_ip(
+    serve: Callable[..., Any], peer: str, trusted: str, believed: bool
+) -> None:
+    app = serve(trusted_proxies=(trusted,)).app
+    assert from_proxy(Request({"type": "http", "app": app, "client": (peer, 1), "headers": []})) is believed
 
 
 def test_a_name_beside_the_proxys_own_is_not_believed(serve: Callable[..., Any]) -> None:
