@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, StringConstraints
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -29,6 +29,16 @@ AlertId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="Id of an a
 SilenceId = Annotated[str, Path(pattern=r"^[0-9A-Za-z_-]{1,64}$", description="Id of a silence.")]
 Words = Annotated[str, Query(max_length=200, description="Words that the name must have.")]
 Reason = Annotated[str, StringConstraints(max_length=MAX_REASON, strip_whitespace=True)]
+
+
+def _utc(at: datetime) -> datetime:
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("beyond the years 1 to 9999 in UTC") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
 _encode = msgspec.json.Encoder().encode
 
 
@@ -87,7 +97,7 @@ class SilenceBody(SilenceAlertBody):
     """Matchers as Alertmanager writes them, such as `company=JPM, severity!=critical`."""
 
     matchers: str = Field(min_length=1, max_length=2_000)
-    starts_at: AwareDatetime | None = None
+    starts_at: Moment | None = None
 
 
 class VerdictBody(BaseModel, extra="forbid"):
@@ -240,8 +250,7 @@ def silences(request: Request, who: Visitor) -> Response:
 @router.post("/silences", responses=answers(Silence, 409), tags=["silences"])
 def silence(request: Request, who: Analyst, body: SilenceBody) -> Response:
     """Lay a silence over what all matchers match."""
-    starts_at = body.starts_at.astimezone(UTC) if body.starts_at else None
-    return _json(_deeds(request, who).silence(matchers_of(body.matchers), body.minutes, body.reason, starts_at))
+    return _json(_deeds(request, who).silence(matchers_of(body.matchers), body.minutes, body.reason, body.starts_at))
 
 
 @router.delete(

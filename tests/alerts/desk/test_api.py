@@ -146,6 +146,7 @@ def test_rubbish_is_refused_as_a_problem_not_an_error(served: Any, put: Callable
     alert = put()
     client, path = served.client, f"/api/v1/alerts/{alert.id}"
     json_ = {"content-type": "application/json"}
+    silence = {"matchers": "company=JPM", "minutes": 5, "reason": "x"}
     answers = [
         client.get("/api/v1/alerts/xyz"),
         client.get(f"/api/v1/alerts/{'0' * 32}"),
@@ -159,8 +160,11 @@ def test_rubbish_is_refused_as_a_problem_not_an_error(served: Any, put: Callable
         client.post(f"{path}/acknowledge", json={"reason": "x" * 501}),
         client.post(f"{path}/silence", json={"minutes": 10**30, "reason": "x"}),
         client.post(f"{path}/silence", json={"minutes": 5, "reason": "  "}),
-        client.post("/api/v1/silences", json={"matchers": "((", "minutes": 5, "reason": "x"}),
-        client.post("/api/v1/silences", json={"matchers": 'company=~"("', "minutes": 5, "reason": "x"}),
+        client.post("/api/v1/silences", json=silence | {"matchers": "(("}),
+        client.post("/api/v1/silences", json=silence | {"matchers": 'company=~"("'}),
+        client.post("/api/v1/silences", json=silence | {"starts_at": "9999-12-31T23:59:59-12:00"}),
+        client.post("/api/v1/silences", json=silence | {"starts_at": "9999-12-31T23:59:59Z"}),
+        client.post("/api/v1/silences", json=silence | {"starts_at": "0001-01-01T00:00:00+12:00"}),
         client.delete("/api/v1/silences/none"),
         client.put("/api/v1/now"),
     ]
