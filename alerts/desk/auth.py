@@ -32,7 +32,7 @@ _NAME = re.compile(r"[\w.@+ -]{1,64}\Z")
 _SCRYPT = {"n": 2**14, "r": 8, "p": 1, "dklen": 32}
 _LONGEST_S = 7 * 86_400
 _UNUSED_S = 300
-_BELIEVED_S, _BELIEVED = 60.0, 1_000
+_BELIEVED = 1_000
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +76,7 @@ class Tokens:
 
     def __init__(self, redis: Redis, clock: Callable[[], float] = time.time) -> None:
         self._redis, self._clock = redis, clock
-        self._believed: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
+        self._believed: OrderedDict[bytes, Token] = OrderedDict()
         self._lock, self._asking = Lock(), Lock()
 
     def add(self, name: str, role: Role) -> str:
@@ -116,32 +116,34 @@ class Tokens:
         raw: Any = self._redis.hget(_TOKENS, id_)
         return None if raw is None else _token.decode(raw)
 
+    def believed(self, text: str) -> Token | None:
+        """Return the token that `text` is, when scrypt said so before: of the last 1,000 tokens."""
+        known = hashlib.sha256(text.encode()).digest()
+        with self._lock:
+            held = self._believed.get(known)
+            if held is None:
+                return None
+            self._believed.move_to_end(known)
+        return held if self.get(held.id) == held else None
+
     def check(self, text: str) -> Token | None:
-        """Return the token that `text` is, None when it is none. scrypt is asked once a minute and token."""
+        """Return the token that `text` is, None when it is none. scrypt is asked once a token."""
         match = _TOKEN.match(text)
         if match is None:
             return None
         token = self.get(match[1])
         if token is None:
             return None
-        known = hashlib.sha256(text.encode()).digest()
-        if self._is_believed(known, token):
-            return token
         with self._asking:  # scrypt takes 16 MB: one at a time, however many ask at once
-            if self._is_believed(known, token):
+            if self.believed(text) is not None:
                 return token
             if not hmac.compare_digest(_digest(match[2], token.salt), token.digest):
                 return None
             with self._lock:
-                self._believed[known] = token.id, time.monotonic() + _BELIEVED_S
+                self._believed[hashlib.sha256(text.encode()).digest()] = token
                 while len(self._believed) > _BELIEVED:
                     self._believed.popitem(last=False)
         return token
-
-    def _is_believed(self, known: bytes, token: Token) -> bool:
-        with self._lock:
-            believed = self._believed.get(known)
-        return believed is not None and believed[0] == token.id and time.monotonic() < believed[1]
 
 
 class Sessions:
@@ -192,15 +194,23 @@ class Limiter:
     def __init__(self, redis: Redis, most: int, clock: Callable[[], float] = time.time) -> None:
         self._redis, self._most, self._clock = redis, most, clock
 
+    def blocked(self, address: str) -> bool:
+        """Say whether the next attempt would be beyond the limit of this minute, without counting one."""
+        raw: Any = self._redis.get(self._key(address))
+        return int(raw or 0) >= self._most
+
     def allows(self, address: str) -> bool:
         """Count an attempt; say whether it is within the limit of this minute."""
-        name = hashlib.sha256(_network(address).encode()).hexdigest()[:32]
-        key = f"{_PREFIX}logins:{name}:{int(self._clock() // 60)}"
+        key = self._key(address)
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.incr(key)
             pipe.expire(key, 120)
             count, _ = pipe.execute()
         return int(count) <= self._most
+
+    def _key(self, address: str) -> str:
+        name = hashlib.sha256(_network(address).encode()).hexdigest()[:32]
+        return f"{_PREFIX}logins:{name}:{int(self._clock() // 60)}"
 
 
 def _network(address: str) -> str:

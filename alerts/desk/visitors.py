@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 from fastapi import Depends, Request
 
 from alerts.audit import entry
-from alerts.desk.auth import Identity, Role
+from alerts.desk.auth import Identity, Role, Token
 from alerts.desk.problems import ProblemError
 from alerts.desk.state import Desk
 
@@ -96,12 +96,7 @@ def visitor(request: Request, fields: Annotated[dict[str, str], Depends(form)]) 
     desk = desk_of(request)
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        token = desk.tokens.check(text.strip())
-        if token is None:
-            desk.metrics.logins.labels(outcome="wrong").inc()
-            if not desk.limiter.allows(address_of(request)):
-                raise ProblemError(429, "too many attempts to sign in; wait a minute", {"retry-after": "60"})
-            raise _unknown("the token is not known")
+        token = desk.tokens.believed(text.strip()) or _checked(desk, text.strip(), address_of(request))
         return Identity(name=token.name, role=token.role)
     who = _of_session(request) or _of_proxy(request)
     if who is None:
@@ -111,6 +106,24 @@ def visitor(request: Request, fields: Annotated[dict[str, str], Depends(form)]) 
         if not same_site(request) or not hmac.compare_digest(given.encode(), who.csrf.encode()):
             raise ProblemError(403, "the page is out of date: load it again (CSRF token)")
     return who
+
+
+def _checked(desk: Desk, text: str, address: str) -> Token:
+    """Return the token that a program sends for the first time; a wrong one counts as an attempt to sign in.
+
+    Raises:
+        ProblemError: it is wrong, or there were too many wrong ones to look at another.
+    """
+    if desk.limiter.blocked(address):  # before scrypt, for which all others would wait
+        desk.metrics.logins.labels(outcome="limited").inc()
+        raise ProblemError(429, "too many attempts to sign in; wait a minute", {"retry-after": "60"})
+    token = desk.tokens.check(text)
+    if token is None:
+        desk.limiter.allows(address)
+        desk.metrics.logins.labels(outcome="wrong").inc()
+        desk.audit.write(entry("", "sign in refused", detail="the bearer token is not known", address=address))
+        raise _unknown("the token is not known")
+    return token
 
 
 def _of_session(request: Request) -> Identity | None:

@@ -136,6 +136,7 @@ def test_nobody_gets_in_without_signing_in(served: Any) -> None:
 
 def test_attempts_to_sign_in_are_limited_and_audited(serve: Callable[..., Any]) -> None:
     served = serve(logins_a_minute=3)
+    assert served.client.get("/api/v1/me").status_code == 200  # known from now on, whatever others at its address do
     with httpx.Client(base_url=served.url, trust_env=False) as client:
         answers = [client.post("/signin", data={"token": "nqd_wrong"}).status_code for _ in range(5)]
     # A minute may end between two of them.
@@ -144,6 +145,29 @@ def test_attempts_to_sign_in_are_limited_and_audited(serve: Callable[..., Any]) 
     entries = served.client.get("/api/v1/audit").json()["entries"]
     assert {entry["what"] for entry in entries} == {"sign in refused"}
     assert "nqd_wrong" not in str(entries)
+
+
+def test_wrong_bearer_tokens_are_limited_before_they_cost_anything_and_audited(
+    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = serve(logins_a_minute=2)
+    served.desk.limiter._clock = lambda: 1_000_000.0  # no minute ends between two attempts
+    assert served.client.get("/api/v1/me").status_code == 200
+    real, asked = auth._digest, []
+
+    def counted(secret: str, salt: bytes) -> bytes:
+        asked.append(secret)
+        return real(secret, salt)
+
+    monkeypatch.setattr(auth, "_digest", counted)
+    wrong = served.token[:-43] + "A" * 43  # of a token that is known, which is what costs
+    with served.as_(wrong) as client:
+        assert [client.get("/api/v1/me").status_code for _ in range(5)] == [401, 401, 429, 429, 429]
+    assert asked == ["A" * 43] * 2
+    assert served.reader.get("/api/v1/me").status_code == 429  # from the same address, and not yet known to be right
+    entries = served.client.get("/api/v1/audit").json()["entries"]  # known to be right: it costs nothing
+    assert [(e["what"], e["who"], e["address"]) for e in entries] == [("sign in refused", "", "127.0.0.1")] * 2
+    assert wrong not in str(entries)
 
 
 def test_a_proxy_is_believed_from_its_address_alone(serve: Callable[..., Any]) -> None:
