@@ -83,5 +83,5 @@ def _block(*runs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run(text: str, **how: Any) -> dict[str, Any]:
-    # Cards write {{DATE(...)}} and {{TIME(...)}} out as dates.
-    return {"type": "TextRun", "text": text.replace("{{", "{\u200b{"), **how}
+    # Cards write {{DATE(...)}} and {{TIME(...)}} out as dates: no two braces stand side by side, however many come.
+    return {"type": "TextRun", "text": re.sub(r"\{(?=\{)", "{\u200b", text), **how}
