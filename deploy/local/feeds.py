@@ -35,8 +35,9 @@ async def any_feed_reached(feeds: Sequence[tuple[str, str]], *, user_agent: str,
 async def _answers(feeds: Sequence[tuple[str, str]], user_agent: str, timeout_s: float) -> AsyncIterator[FeedCheck]:
     deadline = time.monotonic() + timeout_s
     gate = asyncio.Semaphore(_AT_ONCE)
+    # A redirect is an answer, and where it leads is not asked: a feed must not lead into a private network.
     async with httpx.AsyncClient(
-        headers={"User-Agent": user_agent}, timeout=timeout_s, follow_redirects=True, max_redirects=5
+        headers={"User-Agent": user_agent}, timeout=timeout_s, follow_redirects=False
     ) as client:
 
         async def ask(name: str, url: str) -> FeedCheck:
