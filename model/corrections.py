@@ -114,8 +114,7 @@ def take(
         labels, ties = resolve(held)
         if held != before:
             _write(_ledger(path), (msgspec.json.encode(correction) for correction in held))
-        if held != before or not path.exists() or _weights(path) != {weight}:
-            _write(path, (_row(label, weight) for label in labels))
+        _write(path, (_row(label, weight) for label in labels))  # always: an earlier run may have failed before this
     return Taken(new, repeated + len(taken) - new, tuple(rejected), labels, ties)
 
 
@@ -210,13 +209,6 @@ def _read_ledger(path: Path) -> list[Correction]:
         return [msgspec.json.decode(line, type=Correction) for line in lines if line.strip()]
     except (OSError, ValueError) as exc:
         raise DataError(f"{ledger}: cannot be read: {exc}") from exc
-
-
-def _weights(path: Path) -> set[float]:
-    try:
-        return {float(json.loads(line)["weight"]) for line in path.read_text("utf-8").splitlines()}
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
 
 
 def _write(path: Path, lines: Iterable[bytes]) -> None:

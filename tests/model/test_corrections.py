@@ -98,6 +98,18 @@ def test_the_same_file_twice_changes_nothing(tmp_path: Path) -> None:
     assert set(read_labels(path).weight) == {2.0}
 
 
+def test_labels_that_a_full_disk_kept_out_are_written_by_the_next_run(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    put(path, said("Acme", "an", sentiment="negative"))
+    full = tmp_path / "labels.jsonl.partial"
+    full.symlink_to("/dev/full")
+    with pytest.raises(DataError, match="No space left"):
+        put(path, said("Borel", "an", sentiment="negative"))
+    full.unlink(missing_ok=True)
+    assert put(path, said("Borel", "an", sentiment="negative")).repeated == 1, "the corrections were kept"
+    assert read_labels(path).texts == ("Acme", "Borel")
+
+
 def test_two_analysts_at_once_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "labels.jsonl"
     with ThreadPoolExecutor(4) as pool:
