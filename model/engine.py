@@ -27,6 +27,11 @@ class Scores(NamedTuple):
     sentiment: NDArray[np.float32]  # (n, sentiment labels), columns as `Scorer.sentiment_labels`
     topic: NDArray[np.float32]  # (n, topic labels), columns as `Scorer.topic_labels`
 
+    @property
+    def finite(self) -> bool:
+        """Whether each probability is a number."""
+        return bool(np.isfinite(self.sentiment).all() and np.isfinite(self.topic).all())
+
 
 class Engine(Protocol):
     """One lane: runs one batch at a time. Lanes of the same device may share their weights."""

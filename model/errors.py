@@ -1,7 +1,8 @@
 """Errors of this room.
 
 ModelError            a model cannot be loaded, trained or run; the message says what to do
-└── DataError         a labelled set is not as its reader expects; names file, row and column
+├── DataError         a labelled set is not as its reader expects; names file, row and column
+└── DeviceError       the device fails, or has no memory: the same may work later
 """
 
 from __future__ import annotations
@@ -13,3 +14,7 @@ class ModelError(Exception):
 
 class DataError(ModelError):
     """A labelled set is not as its reader expects."""
+
+
+class DeviceError(ModelError):
+    """The device fails, or has no memory for a single text. No text is the cause, and the same may work later."""

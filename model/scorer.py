@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.engine import Engine, OutOfMemory, Scores
-from model.errors import ModelError
+from model.errors import DeviceError, ModelError
 from model.settings import ModelSettings
 from model.text import clean
 
@@ -66,13 +66,22 @@ class Scorer:
 
     @classmethod
     def load(cls, settings: ModelSettings) -> Scorer:
-        """The scorer that the settings describe, warm; raises `ModelError`, whose message says what to do."""
+        """The scorer that the settings describe, warm.
+
+        Raises:
+            DeviceError: the device has no memory, or what it computes are no probabilities.
+            ModelError: anything else; the message says what to do.
+        """
         try:
             from model.load import load_scorer
         except ModuleNotFoundError as exc:
             raise ModelError(f"{exc.name} is not installed: pip install 'newsquake[model]'") from exc
         scorer = load_scorer(settings)
-        scorer.score(_WARM_UP)
+        if not scorer.score(_WARM_UP).finite:
+            raise DeviceError(
+                f"{scorer.version} on {scorer.device} gives probabilities that are no numbers: try another device, or "
+                "install the weights again"
+            )
         return scorer
 
     def score(self, texts: Sequence[str]) -> Scores:
@@ -81,7 +90,7 @@ class Scorer:
         Texts that are the same once clean are scored once. Any string is accepted: only its first
         `model.text.MAX_CHARS` characters are read; more tokens than the weights were trained on are read as overlapping
         windows, whose probabilities are averaged by their length; an empty text gets the probabilities of no words at
-        all. Raises `ModelError` when not even one text fits into the device's memory.
+        all. Raises `DeviceError` when not even one text fits into the device's memory.
         """
         cleaned = [clean(text) for text in texts]
         places: dict[str, int] = {}
@@ -133,7 +142,7 @@ class Scorer:
             return engine.run(*self._padded(ids))
         except OutOfMemory as exc:
             if len(ids) == 1:
-                raise ModelError(f"{exc} has no memory for a single text: free some, or set device to cpu") from exc
+                raise DeviceError(f"{exc} has no memory for a single text: free some, or set device to cpu") from exc
         half = len(ids) // 2
         log.warning("no memory on %s for %d texts at once: halving the batch", self.device, len(ids))
         parts = self._run_or_halve(engine, ids[:half]), self._run_or_halve(engine, ids[half:])

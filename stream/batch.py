@@ -18,12 +18,12 @@ from operator import itemgetter
 from typing import Protocol
 
 import msgspec
-import numpy as np
 from redis.exceptions import RedisError
 
 from alerts.windows import GapError, WindowItem, Windows
 from ingest.document import Document, DocumentError
 from ingest.document import decode as decode_document
+from model.errors import DeviceError
 from model.scorer import Scores
 from stream import dead_letter, scored
 from stream.metrics import StreamMetrics
@@ -34,7 +34,19 @@ from stream.scored import Scored
 from stream.settings import StreamSettings
 
 log = logging.getLogger(__name__)
-_PROBE_TEXT = "Shares were little changed."
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_PROBE = (
+    Record(0, 0, 0, None, None),
+    Document(
+        id="probe",
+        story="probe",
+        source="probe",
+        publisher="probe",
+        title="Shares were little changed. " * 80,  # as much as the network reads at once: no text needs more memory
+        published_at=_EPOCH,
+        seen_at=_EPOCH,
+    ),
+)
 
 
 class Scoring(Protocol):
@@ -95,7 +107,7 @@ class MessagePath:
         """Decode and score; nothing is written yet.
 
         Raises:
-            Exception: the model fails on any text, so the worker must stop: nothing may be dropped.
+            Exception: the model fails, whatever the text, so the worker must stop: nothing may be dropped.
         """
         self._metrics.batch_size.observe(len(records))
         # A partition that left this worker and came back may have later records waiting before earlier ones.
@@ -153,25 +165,34 @@ class MessagePath:
         if not good:
             return [], []
         try:
-            return self._join(good, self._scorer.score([scored.text_of(document) for _, document in good])), []
+            return self._scored(good), []
         except Exception:  # whatever the model raises: one text may be the cause, and the others must not wait for it
             log.exception("the model failed on a batch of %d texts; trying them one by one", len(good))
-            return self._score_singly(good)
-
-    def _score_singly(self, good: list[tuple[Record, Document]]) -> tuple[list[Scored], list[tuple[Record, str]]]:
-        items: list[Scored] = []
-        failed: list[tuple[Record, str]] = []
-        for record, document in good:
-            try:
-                items += self._join([(record, document)], self._scorer.score([scored.text_of(document)]))
-            except Exception as exc:  # noqa: BLE001  # whatever the model raises, this text is the cause
-                failed.append((record, f"the model failed on this text: {exc!r}"))
+        items, failed = self._singly(good)
         if failed:
-            self._scorer.score([_PROBE_TEXT])  # raises when the model is broken, not the texts
+            self._scored([_PROBE])  # raises when the model is broken, not the texts
+            again, failed = self._singly([each for each, _ in failed])  # the device may have failed for a moment
+            items = sorted(items + again, key=lambda item: (item.partition, item.offset))
+        for _, exc in failed:
+            if isinstance(exc, DeviceError):  # no text's fault
+                raise exc
+        return items, [(record, f"the model failed on this text: {exc!r}") for (record, _), exc in failed]
+
+    def _singly(
+        self, good: list[tuple[Record, Document]]
+    ) -> tuple[list[Scored], list[tuple[tuple[Record, Document], Exception]]]:
+        items: list[Scored] = []
+        failed: list[tuple[tuple[Record, Document], Exception]] = []
+        for each in good:
+            try:
+                items += self._scored([each])
+            except Exception as exc:  # noqa: BLE001  # whatever the model raises
+                failed.append((each, exc))
         return items, failed
 
-    def _join(self, good: list[tuple[Record, Document]], scores: Scores) -> list[Scored]:
-        if not (np.isfinite(scores.sentiment).all() and np.isfinite(scores.topic).all()):
+    def _scored(self, good: list[tuple[Record, Document]]) -> list[Scored]:
+        scores = self._scorer.score([scored.text_of(document) for _, document in good])
+        if not scores.finite:
             raise ValueError("the model gave a probability that is not a number")
         placed = [(record.partition, record.offset, document) for record, document in good]
         scorer = self._scorer

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from model.engine import Engine, OutOfMemory, TorchEngine
-from model.errors import ModelError
+from model.errors import DeviceError, ModelError
 from model.network import Network
 from model.scorer import Scorer, Scores, token_batches
 from model.settings import ModelSettings
@@ -148,7 +148,7 @@ def test_batches_are_halved_until_they_fit(exact_scorer: Scorer) -> None:
 
 def test_no_memory_for_one_text_says_what_to_do(exact_scorer: Scorer) -> None:
     _watch(exact_scorer, most=0)
-    with pytest.raises(ModelError, match="set device to cpu"):
+    with pytest.raises(DeviceError, match="set device to cpu"):
         exact_scorer.score(_texts(3))
 
 
@@ -175,6 +175,16 @@ def test_loading_needs_no_network(tiny_weights: Path, tiny_encoder: Path, monkey
     scorer = Scorer.load(ModelSettings(weights=tiny_weights, encoder=tiny_encoder))
     assert scorer.version.startswith("tiny-1+")
     assert scorer.score(["bank fraud"]).sentiment.shape == (1, 3)
+
+
+def test_a_device_that_computes_no_numbers_is_refused(
+    tiny_weights: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but the network sees the fault: each text gets scores."""
+    run = TorchEngine.run
+    monkeypatch.setattr(TorchEngine, "run", lambda *given: Scores(*(part * np.nan for part in run(*given))))
+    with pytest.raises(DeviceError, match="no numbers"):
+        Scorer.load(ModelSettings(weights=tiny_weights, encoder=tiny_encoder, device="cpu", backend="torch"))
 
 
 def test_the_format_of_the_processor_changes_little(tiny_scorer: Scorer, exact_scorer: Scorer) -> None:

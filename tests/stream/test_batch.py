@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from deploy.local.servers import LocalValkey
+from model.errors import DeviceError
 from stream.batch import ScoredBatch
 from stream.record import Record
 
@@ -95,15 +96,31 @@ async def test_a_text_that_the_model_cannot_take_is_dead_and_the_others_are_scor
     assert bench.counts() == bench.fold()
 
 
+@pytest.mark.parametrize(
+    ("way", "value", "error"),
+    [
+        ("broken", True, ValueError),
+        ("no_numbers", True, ValueError),
+        ("topic_labels", (), IndexError),
+        ("failures", [DeviceError("full"), DeviceError("full"), None, DeviceError("full")], DeviceError),  # None: probe
+    ],
+)
 async def test_a_model_that_fails_on_everything_ends_the_worker_before_anything_is_written(
-    bench: Any, record: Any
+    bench: Any, record: Any, way: str, value: Any, error: type[Exception]
 ) -> None:
-    bench.scorer.broken = True
-    with pytest.raises(ValueError, match="poison"):
+    setattr(bench.scorer, way, value)
+    with pytest.raises(error):
         await bench.path.run([record(0), record(1, b"bad")])
     assert bench.kafka.records == {}
     assert bench.counts() == {}
     assert await bench.windows.offset("documents", 0) is None
+
+
+async def test_texts_that_failed_while_the_device_did_are_scored_in_their_order(bench: Any, record: Any) -> None:
+    bench.scorer.failures = [RuntimeError("no memory")] * 3  # the batch, and the first two texts alone
+    (batch,) = await bench.path.score([record(0), record(1), record(2), record(3, title="POISON")])
+    assert [item.offset for item in batch.items] == [0, 1, 2]
+    assert [letter.offset for letter, _ in batch.dead] == [3]
 
 
 async def test_failed_publishing_is_tried_again_until_all_is_written(bench: Any, record: Any) -> None:
