@@ -109,7 +109,7 @@ class HttpChannel(ABC):
                     return result
         except RefusedError as exc:
             return Result("failed", str(exc))  # tried again as all else: a setting mended in time loses no alert
-        except TimeoutError:
+        except (TimeoutError, httpx.TimeoutException):
             return Result("failed", f"no answer within {TIMEOUT_S:.0f} s")
         except (httpx.HTTPError, OSError, ValueError) as exc:
             return Result("failed", self._brief(exc))
@@ -121,14 +121,20 @@ class HttpChannel(ABC):
         query = {**self._url.params, **request.query}
         url = self._url.copy_with(params=query) if request.query else self._url
         # No proxy from the environment: the connection must go to the address that was checked.
-        async with httpx.AsyncClient(verify=self._tls, timeout=TIMEOUT_S, trust_env=False) as client:
+        async with httpx.AsyncClient(verify=self._tls, trust_env=False) as client:
             for address in addresses:
-                made = client.build_request("POST", url.copy_with(host=address), content=request.body)
+                made = client.build_request(
+                    "POST",
+                    url.copy_with(host=address),
+                    content=request.body,
+                    timeout=httpx.Timeout(TIMEOUT_S, connect=connect_s(TIMEOUT_S, addresses)),
+                )
                 made.headers.update({"content-type": "application/json", "user-agent": "newsquake", **request.headers})
                 made.headers["host"] = self._url.netloc.decode()
                 made.headers["accept-encoding"] = "identity"  # answers are read as they come, and are small
                 made.extensions["sni_hostname"] = self._url.host
-                with contextlib.suppress(*(() if address == addresses[-1] else (httpx.ConnectError,))):
+                unreached = () if address == addresses[-1] else (httpx.ConnectError, httpx.ConnectTimeout)
+                with contextlib.suppress(*unreached):  # nothing was posted yet
                     return await _answer(client, made, 16 * 1024 if self.reads_answer else 0)
         raise OSError("the name has no address")
 
@@ -151,6 +157,14 @@ async def _answer(client: httpx.AsyncClient, request: httpx.Request, longest: in
         await response.aclose()
     wait = response.headers.get("retry-after", response.headers.get("x-ogw-ratelimit-reset"))  # the latter is Feishu's
     return Answer(response.status_code, wait, body[:longest])
+
+
+def connect_s(total_s: float, addresses: Sequence[str]) -> float:
+    """Return the seconds of `total_s` that a connection to one of the addresses may take.
+
+    An address that swallows packets so leaves time for the next; a host of many is not given up after a blink.
+    """
+    return total_s / min(len(addresses), 4)
 
 
 def tls_of(ca_file: Path | None) -> ssl.SSLContext:

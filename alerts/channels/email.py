@@ -18,7 +18,7 @@ import aiosmtplib
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
 
 from alerts.addresses import RefusedError, checked_addresses
-from alerts.channels.channel import Result, tls_of
+from alerts.channels.channel import Result, connect_s, tls_of
 from alerts.channels.content import SIGNS, content_of
 from alerts.notification import Notification
 from alerts.receivers import EmailReceiver
@@ -103,14 +103,15 @@ def _templates() -> tuple[Template, Template]:
 
 
 async def _connected(addresses: Sequence[str], port: int) -> socket.socket:
-    """Return a connection to the first of the addresses that takes one."""
+    """Return a connection to the first of the addresses that takes one in its share of `TIMEOUT_S`."""
     for address in addresses:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setblocking(False)
         try:
-            await asyncio.get_running_loop().sock_connect(sock, (address, port))
-        except OSError:
+            async with asyncio.timeout(connect_s(TIMEOUT_S, addresses)):
+                await asyncio.get_running_loop().sock_connect(sock, (address, port))
+        except OSError:  # a TimeoutError too
             sock.close()
             if address == addresses[-1]:
                 raise

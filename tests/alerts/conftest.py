@@ -203,6 +203,23 @@ def secured() -> Iterator[Callable[[ssl.SSLContext], Hooks]]:
 
 
 @pytest.fixture
+def black_hole(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+    """Names resolve to 127.0.0.2, which swallows what is sent to the port given, and then to 127.0.0.1."""
+    with contextlib.ExitStack() as kept:
+
+        def dig(port: int) -> None:
+            full = kept.enter_context(socket.create_server(("127.0.0.2", port), backlog=0))
+            for _ in range(4):  # once its queue is full the kernel answers nobody
+                one = kept.enter_context(socket.socket())
+                one.setblocking(False)
+                one.connect_ex(full.getsockname())
+            found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.2", "127.0.0.1")]
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: found)
+
+        yield dig
+
+
+@pytest.fixture
 def secret() -> str:
     """A signing secret."""
     return "whsec_" + base64.b64encode(b"k" * 32).decode()

@@ -25,6 +25,7 @@ from pydantic import TypeAdapter
 from standardwebhooks.webhooks import Webhook
 
 from alerts.alert import Alert, By, Event
+from alerts.channels import channel as channel_module
 from alerts.channels.channel import Channel
 from alerts.channels.content import content_of
 from alerts.channels.table import channel_of
@@ -76,6 +77,16 @@ async def test_a_webhook_is_signed_with_each_secret_the_newest_first(hooks: Any,
     first, second = headers["webhook-signature"].split(" ")
     assert Webhook(new).verify(body, {**headers, "webhook-signature": first})
     assert Webhook(old).verify(body, {**headers, "webhook-signature": second})
+
+
+async def test_an_address_that_swallows_packets_leaves_time_for_the_next(
+    hooks: Any, alert: Alert, black_hole: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel_module, "TIMEOUT_S", 3.0)
+    black_hole(hooks.server.server_port)
+    receiver = channel("slack", hooks.url.replace("127.0.0.1", "receiver.example"))
+    assert (await receiver.send(told(alert), NOW)).outcome == "delivered"
+    assert len(hooks.requests) == 1
 
 
 async def test_feishu_s_signature_and_codes(hooks: Any, alert: Alert) -> None:

@@ -16,6 +16,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
 from alerts.alert import Alert
+from alerts.channels import email
 from alerts.channels.email import EmailChannel
 from alerts.notification import Notification, notification_id
 from alerts.receivers import EmailReceiver
@@ -131,3 +132,14 @@ async def test_a_server_inside_is_not_connected_to_unless_its_network_is_named(s
     result = await channel(allow_networks=[]).send(told(alert), NOW)
     assert "127.0.0.1, which is not public" in result.reason
     assert box.mails == []
+
+
+async def test_an_address_that_swallows_packets_leaves_time_for_the_next(
+    serve: Any, alert: Alert, black_hole: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(email, "TIMEOUT_S", 3.0)
+    box, channel = serve("mail.example")
+    to = channel(host="mail.example")
+    black_hole(int(to.shown.partition(":")[2]))
+    assert (await to.send(told(alert), NOW)).outcome == "delivered"
+    assert len(box.mails) == 1
