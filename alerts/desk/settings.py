@@ -34,7 +34,9 @@ class DeskSettings(BaseModel, frozen=True, extra="forbid"):
         default=12, gt=0, le=168, description="Hours without use after which one must sign in again."
     )
     logins_a_minute: int = Field(
-        default=10, ge=1, description="Attempts to sign in, wrong bearer tokens too, that one address may make in a minute."
+        default=10,
+        ge=1,
+        description="Attempts to sign in, wrong bearer tokens too, that one address may make in a minute.",
     )
     proxy_header: str | None = Field(
         default=None,

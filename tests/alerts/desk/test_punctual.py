@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from alerts.alert import Alert
 from alerts.desk import punctual
+from alerts.desk.live import Message
 
 
 def _connect(served: Any) -> socket.socket:
@@ -63,3 +65,28 @@ def test_streams_outlast_it(served: Any, put: Callable[..., Alert], monkeypatch:
             _dribble_until_closed(sock, b"")  # so long a stream has been open at least
         put()
         assert next(line for line in lines if line.startswith("event")) == "event: transition"
+
+
+def test_a_viewer_who_reads_nothing_leaves_and_one_who_reads_stays(
+    served: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(punctual, "TAKE_S", 2.0)
+    hub, much = served.desk.hub, Message("now", b"x" * 4_000_000)
+    with served.reader.stream("GET", "/api/v1/events", timeout=20) as answer, _connect(served) as sock:
+        chunks = answer.iter_bytes()
+        next(chunks)
+        head = f"GET /api/v1/events HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {served.token}\r\n\r\n"
+        sock.sendall(head.encode())
+        while {viewer.name for viewer in hub._viewers} != {"jo", "rea"}:
+            time.sleep(0.01)
+        for _ in range(10):  # more than the system keeps for a connection
+            hub.tell(much)
+        told, most = 0, 10 * len(much.encode())
+        while told < most:
+            told += len(next(chunks))
+        connections = served._server.server_state.connections
+        deadline = time.monotonic() + 60
+        while (len(hub._viewers), len(connections)) != (1, 1) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert [viewer.name for viewer in hub._viewers] == ["rea"]
+        assert len(connections) == 1  # nor is what was written kept until it reads
