@@ -20,6 +20,8 @@ _INVISIBLE = re.compile(
 )
 _TAG = re.compile(r"<[a-zA-Z/!?][^<>]{0,4000}>")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});?")
+# Python refuses to read a number of more than 4,300 digits.
+_LONG_NUMBER = re.compile(r"&#[0-9]{8,};?")
 _URL = re.compile(r"(?:\bhttps?://|\bwww\.|\bpic\.twitter\.com/|\bt\.co/)\S*", re.IGNORECASE)
 _BLOCKS = "address article blockquote br dd div dl dt figcaption h1 h2 h3 h4 h5 h6 hr li ol p pre section td th tr ul"
 # Feeds escape once too often, rarely more; what is nested deeper is an attack and stays as it is.
@@ -68,7 +70,7 @@ def _without_markup(text: str) -> str:
         if _TAG.search(text):
             text = _text_of_html(text)
         elif _ENTITY.search(text):
-            text = html.unescape(text)
+            text = html.unescape(_LONG_NUMBER.sub("\ufffd", text))
         else:
             break
         text = _INVISIBLE.sub("", text)

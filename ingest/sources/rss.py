@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import email.utils
 import hashlib
-import io
 import logging
 import random
 import threading
@@ -17,12 +16,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
-import feedparser
 import msgspec
 from pydantic import ValidationError
 
 from ingest.backoff import Backoff
 from ingest.document import Document
+from ingest.feed import FeedError, read_feed
 from ingest.fetch import Fetcher, FetchError, Response
 from ingest.item import ItemError, compose
 from ingest.metrics import IngestMetrics
@@ -167,24 +166,21 @@ class RssSource:
         return (Fetched(documents, msgspec.to_builtins(after)) if changed else None), "broken" if broken else "ok"
 
     def _entries(self, answer: Response) -> tuple[list[Any], bool]:
-        headers = {"content-location": answer.url}
-        headers |= {
-            name: answer.headers[name] for name in ("content-type", "content-language") if name in answer.headers
-        }
         try:
-            # In a BytesIO: bare bytes that happen to be the name of a file would make feedparser read that file.
-            parsed = feedparser.parse(io.BytesIO(answer.body), response_headers=headers, sanitize_html=False)
+            entries, broken = read_feed(
+                answer.body,
+                content_type=answer.headers.get("content-type", ""),
+                language=answer.headers.get("content-language", ""),
+                url=answer.url,
+            )
+        except FeedError as exc:
+            raise FetchError("error", f"{self._feed.url} {exc}") from exc
         except Exception as exc:  # feedparser lets many kinds through on hostile input
             raise FetchError("error", f"{self._feed.url} cannot be parsed: {exc!r}") from exc
-        entries = list(parsed.entries)
-        if not entries and not parsed.get("version"):
-            raise FetchError(
-                "error", f"{self._feed.url} is not a feed ({parsed.get('bozo_exception', 'no entries')!r})"
-            )
         if (left_out := len(entries) - self._settings.max_entries) > 0:
             self._metrics.dropped.labels(self.name, "too_many").inc(left_out)
             logger.warning("%s: %d of %d entries left out (max_entries).", self.name, left_out, len(entries))
-        return entries[: self._settings.max_entries], bool(parsed.bozo)
+        return entries[: self._settings.max_entries], broken
 
     def _documents(self, entries: list[Any], now: Position | None, base: str) -> tuple[list[Document], list[str]]:
         """Return what is new, oldest first, and the ids to remember: those of earlier polls, then all of this one's."""

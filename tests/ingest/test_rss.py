@@ -1,5 +1,8 @@
 import gzip
 import itertools
+import resource
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from ingest import feed as feed_module
 from ingest.document import Document, decode, encode
+from ingest.feed import FeedError, read_feed
 from ingest.fetch import Fetcher
 from ingest.metrics import IngestMetrics
 from ingest.settings import Feed, IngestSettings, RssSettings
@@ -202,6 +207,94 @@ def test_a_body_that_names_a_file_is_not_read_as_one(read: Any, answer: Any, tmp
     secret = tmp_path / "secret.xml"
     secret.write_bytes(rss(item(1)))
     assert read(answer(body=str(secret).encode()))[0] == []
+
+
+def test_a_harmless_doctype_and_any_usual_encoding_are_read(read: Any, answer: Any) -> None:
+    doctype = '<!DOCTYPE rss PUBLIC "-//Netscape//DTD RSS 0.91//EN" "http://e.com/rss.dtd" [<!ENTITY eacute "&#233;">]>'
+    title = "Soci\xe9t\xe9 &eacute;t&#233; \u20ac"
+    answers = []
+    for number, encoding in enumerate(["utf-8", "utf-16", "windows-1252", "iso-8859-15", "punycode", "no-such"]):
+        feed = f'<?xml version="1.0" encoding="{encoding}"?>\n{doctype}\n{rss(item(number)).decode()[21:]}'
+        feed = feed.replace(f"Bank number {number} fails", f"{title} {number}")
+        answers.append(answer(body=feed.encode("utf-8" if encoding in {"punycode", "no-such"} else encoding)))
+    documents, _ = read(*answers)
+    assert [d.title for d in documents] == [f"Soci\xe9t\xe9 \xe9t\xe9 \u20ac {n}" for n in range(len(answers))]
+
+
+_HOSTILE = """
+import sys
+from ingest.feed import FeedError, read_feed
+
+MB = 1_000_000
+ITEM = "<item><title>Bank fails</title><description>{}</description></item>"
+RSS = '<rss version="2.0" {}><channel>{}</channel></rss>'
+ATTACKS = {
+    "entity": '<?xml version="1.0"?>\\n<!DOCTYPE r [\\n<!ENTITY a "' + "x" * MB + '">\\n]>\\n'
+    + RSS.format("", ITEM.format("&a;" * 4_000)),
+    "entity, loose": '<!DOCTYPE r [\\n<!ENTITY a "' + "x" * MB + '">\\n]>\\n'
+    + RSS.format("", ITEM.format("&a;" * 4_000) + "<oops>"),
+    "base": RSS.format('xml:base="http://e.com/' + "x" * 2 * MB + '"', ITEM.format("<a>" * 2_000 + "</a>" * 2_000)),
+    "base, growing": RSS.format("", f'<a xml:base="{"x" * 100}/">' * 6_000 + ITEM.format("x")),
+    "language": RSS.format('xml:lang="' + "e_" * MB + '"', ITEM.format("x") * 2_000),
+    "prefix": '<rss version="2.0" xmlns:{0}="urn:x">'.format("p" * MB) + '<a xmlns="urn:x">' * 4_000,
+    "namespace": '<rss version="2.0" xmlns="urn:{}">'.format("p" * MB) + "".join(f"<a{n}>" for n in range(4_000)),
+    "tag": "<rss version='2.0'><a:" + "x" * MB + ">" + "<>" * 4_000,
+    "tags": "<rss version='2.0'>" + "<item>" * 201_000,
+    "lines": "\\n" * 4 * MB + RSS.format("", ITEM.format("x")),
+    "declaration": "<?xml " + "encoding='" * 400_000 + "?>" + RSS.format("", ITEM.format("x")),
+    "author": RSS.format("", "<item><title>Bank fails</title><author>" + "a" * MB + "</author></item>"),
+}
+try:
+    print(len(read_feed(ATTACKS[sys.argv[1]].encode(), content_type="text/xml", language="", url="http://e.com/f")[0]))
+except FeedError as exc:
+    print("refused", exc)
+"""
+
+
+@pytest.mark.parametrize(
+    ("attack", "outcome"),
+    {
+        "entity": "1",
+        "entity, loose": "1",
+        "base": "1",
+        "base, growing": "1",
+        "language": "2000",
+        "prefix": "refused",
+        "namespace": "refused",
+        "tag": "refused",
+        "tags": "refused",
+        "lines": "1",
+        "declaration": "1",
+        "author": "1",
+    }.items(),
+)
+def test_a_hostile_feed_takes_bounded_memory_and_time(attack: str, outcome: str) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (1_000_000_000, 1_000_000_000))
+        resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+
+    done = subprocess.run(
+        [sys.executable, "-c", _HOSTILE, attack], preexec_fn=limit, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-1_000:]
+    assert done.stdout.startswith(outcome)
+
+
+def test_a_feed_that_takes_too_long_to_parse_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "_MAX_CPU_S", -1.0)
+    with pytest.raises(FeedError, match="to parse"):
+        read_feed(rss(item(1)), content_type="", language="", url="http://e.com/")
+
+
+def test_one_reference_to_no_character_costs_nothing_else(read: Any, answer: Any) -> None:
+    odd = ["&#55357;&#56832;", "&#xD83D;", "&#x110000;", "&#0;", f"&#{'9' * 5_000};", f"&amp;#{'9' * 5_000};"]
+    answers = [
+        answer(body=rss(item(n, f"<description>Odd {one} and</description>"), item(9))) for n, one in enumerate(odd)
+    ]
+    documents, _ = read(*answers)
+    texts = [d.text for d in documents if "number 9" not in d.title]
+    assert len(documents) == len(odd) + 1
+    assert texts == ["Odd \U0001f600 and"] + ["Odd \ufffd and"] * 5
 
 
 def test_gone_is_gone(feed_server: Any, read: Any, answer: Any, counted: Any) -> None:

@@ -23,6 +23,7 @@ from ingest.text import clean, clean_url
         ("a\x00b\x07c\tline\r\nbreak\u00a0nbsp", "abc line break nbsp"),
         ("lone \ud800 surrogate", "lone surrogate"),
         ("&#8203;&#0;&nbsp;x&hellip;", "\ufffd x\u2026"),
+        (f"&amp; &#{'9' * 5_000}; &amp;#{'9' * 5_000};", "& \ufffd \ufffd"),
         ("https://example.com/only", ""),
         ("", ""),
     ],
