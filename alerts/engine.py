@@ -111,6 +111,10 @@ class AlertEngine:
             self._loaded = False  # what was decided but not stored is decided again
             raise
 
+    def forget(self) -> None:
+        """Begin at the last snapshot with the next `tick`: others may have led, or Redis have lost what it had."""
+        self._loaded = False
+
     def save(self) -> None:
         """Store the state, where there is one."""
         if self._loaded:
@@ -211,6 +215,8 @@ class AlertEngine:
             log.info("alerting goes on after minute %d, with %d series", self._minute, self._judging.detector.tracked)
         if self._settings.clock == "wall":
             self._store.save_time(None)
+        else:
+            self._now_s = max(self._now_s or 0.0, self._store.load_time() or 0.0)  # who led meanwhile may be further
         self._loaded = True
 
     def _save(self) -> None:

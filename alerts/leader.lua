@@ -3,6 +3,7 @@
 --
 -- The lead is a key that expires unless it is renewed. Each new lead gets a token that no lead before it had, and leaves
 -- it at `fence`: scripts refuse writes with any other, so that a leader that slept through its own end does no harm.
+-- The time is in it for a server that was emptied, and counts from 1 again: the same owner is to notice that too.
 
 local owner, ttl_ms = ARGV[1], tonumber(ARGV[2])
 local holder = redis.call('GET', KEYS[1])
@@ -16,7 +17,8 @@ end
 local token = redis.call('GET', KEYS[2])
 if not holder or not token then
   local last = token and tonumber(string.match(token, '^%d+')) or 0
-  token = string.format('%.0f', last + 1) .. ':' .. owner
+  local time = redis.call('TIME')
+  token = string.format('%.0f', last + 1) .. ':' .. owner .. ':' .. time[1] .. '.' .. time[2]
   redis.call('SET', KEYS[2], token)
 end
 redis.call('SET', KEYS[1], owner, 'PX', ttl_ms)

@@ -82,7 +82,7 @@ class Leader:
                     why = f"it could not be renewed in time ({exc})"
                 continue
             if token != self._token:
-                why = "another process has taken it, or it had run out"
+                why = "another process has taken it, it had run out, or Redis was emptied"
             until = asked + self._ttl_s
         self.lost.set()
         self._metrics.leader.set(0)

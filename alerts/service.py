@@ -130,14 +130,22 @@ class Alerting:
 
         keeper = threading.Thread(target=keep, name="leader", daemon=True)
         keeper.start()
-        threads = [threading.Thread(target=run, args=(over,), name=name, daemon=True) for name, run in self._parts()]
+
+        def part(run: Callable[[threading.Event], None]) -> None:
+            try:
+                run(over)
+            finally:
+                over.set()  # what one part was refused ends all: the rest would go on without it
+
+        threads = [threading.Thread(target=part, args=(run,), name=name, daemon=True) for name, run in self._parts()]
         try:
+            self._engine.forget()
             self._rebuild(stop)
             if dropped := self._outbox.drop_unknown([channel.name for channel in self._channels], time.time()):
                 log.warning("%d deliveries are in the dead list: their receivers are configured no more", dropped)
             for thread in threads:
                 thread.start()
-            self._work(stop)
+            self._work(stop, over)
         except FencedError:
             log.warning("another process leads alerting; what this one was about to write was refused")
         finally:
@@ -203,10 +211,10 @@ class Alerting:
             parts.append(("publisher", publisher.run))
         return parts
 
-    def _work(self, stop: threading.Event) -> None:
+    def _work(self, stop: threading.Event, over: threading.Event) -> None:
         wait_s = self._settings.poll_s
         watched = 0.0
-        while not (stop.is_set() or self._leader.lost.is_set()):
+        while not (stop.is_set() or over.is_set()):
             try:
                 more = self._engine.tick()
                 if time.monotonic() - watched >= _WATCH_S:

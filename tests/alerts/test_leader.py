@@ -141,6 +141,17 @@ def test_an_emptied_server_gives_no_token_twice(store: redis.Redis, leader: Call
     assert first.token() != second.token()
 
 
+def test_a_leader_whose_server_was_emptied_leads_no_more(store: redis.Redis, leader: Callable[..., Leader]) -> None:
+    only = leader(ttl_s=0.3)
+    assert only.stand()
+    before = only.token()
+    store.flushall()
+    only.keep(threading.Event())
+    assert only.lost.is_set()
+    assert only.stand()
+    assert only.token() != before
+
+
 def test_a_leader_whose_server_is_away_for_too_long_leads_no_more(
     leader: Callable[..., Leader], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 import pytest
 import redis
+import redis.asyncio
 from prometheus_client import CollectorRegistry
 
 from alerts.actions import Actions
@@ -21,6 +26,7 @@ from alerts.publish import KafkaPlace, Publisher
 from alerts.service import Alerting
 from alerts.settings import AlertsSettings
 from alerts.store import FENCE, AlertStore, FencedError
+from alerts.windows import Windows
 
 
 def test_senders_end_with_the_lead_and_not_with_the_look(
@@ -61,6 +67,81 @@ def test_senders_end_with_the_lead_and_not_with_the_look(
         running.join(20)
     assert hooks.requests == []
     assert Outbox(store).waiting("desk")[0] == 1
+
+
+@pytest.fixture
+def alerting(store: redis.Redis, one_server: str, secret: str) -> Iterator[Callable[..., Alerting]]:
+    """Starts alerting in a thread of this process."""
+    stop, started = threading.Event(), []
+
+    def start(**fields: Any) -> Alerting:
+        receiver = {"type": "webhook", "name": "desk", "url": "https://desk.example", "secrets": [secret]}
+        settings = AlertsSettings.model_validate({"receivers": [receiver], "poll_s": 0.01})
+        place = {"redis_url": one_server, "documents_topic": "d", "partitions": 1, "registry": CollectorRegistry()}
+        made = Alerting(settings, **{**place, "lead_s": 0.5, **fields})
+        started.append(threading.Thread(target=made.run, args=(stop,)))
+        started[-1].start()
+        return made
+
+    yield start
+    stop.set()
+    for thread in started:
+        thread.join(20)
+
+
+def _until(true: Callable[[], object]) -> None:
+    """Wait; pytest's timeout ends what never comes."""
+    while not true():
+        time.sleep(0.01)
+
+
+def test_who_leads_begins_anew_when_redis_was_emptied(
+    store: redis.Redis, alerting: Callable[..., Alerting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rebuilt: list[Any] = []
+    monkeypatch.setattr(Alerting, "_rebuild", lambda *_: rebuilt.append(store.get(FENCE)))
+    alerting()
+    _until(lambda: len(rebuilt) == 1)
+    store.flushall()
+    _until(lambda: len(rebuilt) == 2)
+    assert rebuilt[0] != rebuilt[1]
+
+
+def test_who_is_refused_a_write_leads_no_more(
+    store: redis.Redis, alerting: Callable[..., Alerting], alert: Alert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AlertEngine, "tick", lambda _: False)  # it writes nothing and notices nothing
+    alerting(lead_s=600.0)  # nor does who renews the lead
+    _until(lambda: store.get(FENCE))
+    before = store.get(FENCE)
+    store.set(FENCE, "99:another")
+    AlertStore(store).put(alert)
+    _until(lambda: store.get(FENCE) not in (b"99:another", before))
+    _until(lambda: Outbox(store).waiting("desk")[0])  # and as it leads anew it goes on
+
+
+def test_who_leads_again_goes_on_from_what_another_left(
+    store: redis.Redis, one_server: str, alerting: Callable[..., Alerting], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    waits = alerting()
+    _until(lambda: "learns before it judges" in caplog.text)
+    store.set(LEADER, "another")
+    _until(lambda: waits.standing_by)
+
+    async def idle() -> None:
+        async with redis.asyncio.Redis.from_url(one_server) as client:
+            await Windows(client).idle("d", 0, int(time.time() * 1000))
+
+    asyncio.run(idle())
+    other = AlertEngine(
+        AlertsSettings(), redis_url=one_server, documents_topic="d", partitions=1, registry=CollectorRegistry()
+    )
+    other.tick()
+    other.save()
+    caplog.clear()
+    store.delete(LEADER)
+    _until(lambda: "alerting goes on after minute" in caplog.text)
 
 
 def test_a_publisher_that_slept_since_it_read_sends_nothing(
