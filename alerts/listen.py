@@ -9,7 +9,7 @@ import unicodedata
 from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TextIO
 
 from rich.console import Console
@@ -20,23 +20,21 @@ from alerts.alert import Alert, AlertError, Also, By, Child, Event, Message
 from alerts.message import GroupMessage, decode_message
 from alerts.receivers import check_secret
 from alerts.series import THEME, kind, label
+from alerts.small_server import InTime, SmallServer
 
 log = logging.getLogger(__name__)
 
 _MAX_BYTES = 64 * 1024
 _REMEMBERED = 10_000
-_TIMEOUT_S = 15
 
 
-class Receiver(ThreadingHTTPServer):
+class Receiver(SmallServer, HTTPServer):
     """Takes POSTs on any path. Answers 204 when the alert was printed (now or before), 401 to a wrong signature.
 
     Raises:
         ValueError: `secret` is not one of Standard Webhooks.
         OSError: the port is taken.
     """
-
-    daemon_threads = True
 
     def __init__(self, host: str, port: int, secret: str, out: TextIO) -> None:
         self._signer: Webhook = check_secret(secret)
@@ -68,9 +66,8 @@ class Receiver(ThreadingHTTPServer):
         return 204, ""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(InTime, BaseHTTPRequestHandler):
     server: Receiver
-    timeout = _TIMEOUT_S  # seconds of silence after which a connection is closed
     server_version, sys_version = "newsquake", ""
 
     def do_POST(self) -> None:

@@ -6,12 +6,12 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from alerts.small_server import InTime, SmallServer
 from deploy.metrics import ProcessMetrics
 
 log = logging.getLogger(__name__)
@@ -33,13 +33,11 @@ class Starting:
         return self._health()
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
+class _Server(SmallServer, WSGIServer):
+    pass
 
 
-class _Quiet(WSGIRequestHandler):
-    timeout = 10  # seconds; a client that says nothing does not keep its thread
-
+class _Quiet(InTime, WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         log.debug(format, *args)
 
