@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import logging
 import os
@@ -15,7 +16,7 @@ from model.engine import Engine, TorchEngine, cpu_precision, openvino_engines
 from model.errors import ModelError
 from model.scorer import Scorer
 from model.settings import SHIPPED_WEIGHTS, ModelSettings
-from model.weights import unpack
+from model.weights import CONFIG, unpack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,8 @@ def load_scorer(settings: ModelSettings) -> Scorer:
     on_gpu = devices[0].startswith("cuda")
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    network, version = unpack(weights_folder(settings), settings.encoder)
+    weights = weights_folder(settings)
+    network, version = unpack(weights, settings.encoder)
     config = network.config
     max_tokens = settings.max_tokens or config.max_tokens
     folder = encoder_folder(settings.encoder, config.encoder_name)
@@ -49,10 +51,13 @@ def load_scorer(settings: ModelSettings) -> Scorer:
 
         labels, sentiment = load_plain_sentiment(settings.sentiment_model, settings.sentiment_names, devices[0])
         version = f"{version}, sentiment by {settings.sentiment_model}"
+    # Calibrating weights anew changes their configuration alone.
+    configured = hashlib.sha256((weights / CONFIG).read_bytes() + f" {max_tokens}".encode()).hexdigest()
     return Scorer(
         engines,
         tokenizer,
         version=version,
+        fingerprint=f"{version}, configured {configured[:16]}",
         device=settings.device if len(devices) > 1 else devices[0],
         token_budget=settings.token_budget or (_GPU_TOKENS if on_gpu else _CPU_TOKENS),
         sentiment_labels=labels,

@@ -43,6 +43,7 @@ class Scorer:
         tokenizer: Tokenizer,
         *,
         version: str,
+        fingerprint: str,
         device: str,
         token_budget: int,
         sentiment_labels: Sequence[str],
@@ -50,8 +51,12 @@ class Scorer:
         pad_id: int = 0,
         sentiment: PlainSentiment | None = None,
     ) -> None:
-        """`sentiment`, when given, says the sentiments instead of the network."""
+        """`sentiment`, when given, says the sentiments instead of the network.
+
+        `fingerprint` is the version and what else makes the scores: temperatures, shares of the heads, length.
+        """
         self.version = version
+        self.fingerprint = fingerprint
         self.device = device
         self.sentiment_labels = tuple(sentiment_labels)
         self.topic_labels = tuple(topic_labels)

@@ -53,6 +53,7 @@ class Scoring(Protocol):
     """What the path needs of `model.scorer.Scorer`."""
 
     version: str
+    fingerprint: str
     device: str
     sentiment_labels: tuple[str, ...]
     topic_labels: tuple[str, ...]

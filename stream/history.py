@@ -1,7 +1,8 @@
 """A file of items as a backtest needs it: read and cleaned once, in the order seen, with the scores that were paid for.
 
 All is kept in one SQLite file: it sorts what does not fit into memory, and a run that was killed goes on. Items are
-those of one file with one choice of columns, and are read again when either changes; scores are kept by text and model.
+those of one file with one choice of columns, and are read again when either changes; scores are kept by text, model and
+its configuration.
 """
 
 from __future__ import annotations
@@ -185,7 +186,7 @@ class KeptScorer:
     """A scorer that asks the real one only for texts that it has not scored yet. One call at a time."""
 
     def __init__(self, scorer: Scoring, base: sqlite3.Connection, on_texts: Callable[[int], None]) -> None:
-        self.version, self.device = scorer.version, scorer.device
+        self.version, self.fingerprint, self.device = scorer.version, scorer.fingerprint, scorer.device
         self.sentiment_labels = scorer.sentiment_labels
         self.topic_labels = scorer.topic_labels
         self.asked = 0
@@ -211,7 +212,7 @@ class KeptScorer:
         query = f"SELECT text, probabilities FROM scores WHERE model = ? AND text IN ({marks})"  # noqa: S608 - only "?"
         known = {
             key: np.frombuffer(raw, np.float32)
-            for key, raw in self._base.execute(query, (self.version, *keys))
+            for key, raw in self._base.execute(query, (self.fingerprint, *keys))
             if len(raw) == 4 * width
         }
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
@@ -221,7 +222,7 @@ class KeptScorer:
             fresh = np.hstack([scores.sentiment, scores.topic]).astype(np.float32)
             known |= dict(zip(missing, fresh, strict=True))
             rows = [
-                (self.version, key, row.tobytes())
+                (self.fingerprint, key, row.tobytes())
                 for key, row in zip(missing, fresh, strict=True)
                 if np.isfinite(row).all()
             ]

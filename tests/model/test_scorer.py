@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import random
+import shutil
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -185,6 +187,21 @@ def test_a_device_that_computes_no_numbers_is_refused(
     monkeypatch.setattr(TorchEngine, "run", lambda *given: Scores(*(part * np.nan for part in run(*given))))
     with pytest.raises(DeviceError, match="no numbers"):
         Scorer.load(ModelSettings(weights=tiny_weights, encoder=tiny_encoder, device="cpu", backend="torch"))
+
+
+def test_weights_calibrated_anew_have_another_fingerprint_and_the_same_version(
+    tiny_weights: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_weights, tmp_path, dirs_exist_ok=True)
+    scorers = [Scorer.load(ModelSettings(weights=folder, encoder=tiny_encoder)) for folder in (tiny_weights, tmp_path)]
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"temperature": {"tfns": 3.0}}))
+    scorers.append(Scorer.load(ModelSettings(weights=tmp_path, encoder=tiny_encoder)))
+    scorers.append(Scorer.load(ModelSettings(weights=tiny_weights, encoder=tiny_encoder, max_tokens=16)))
+    assert len({scorer.version for scorer in scorers}) == 1
+    first, copied, *others = (scorer.fingerprint for scorer in scorers)
+    assert first == copied
+    assert len({first, *others}) == 3
 
 
 def test_the_format_of_the_processor_changes_little(tiny_scorer: Scorer, exact_scorer: Scorer) -> None:

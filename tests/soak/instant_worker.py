@@ -32,7 +32,7 @@ _until_reachable = deploy.waiting.until_reachable
 class InstantScorer:
     """Probabilities by a hash of the text."""
 
-    version, device = "instant", "none"
+    version = fingerprint = "instant"
     device = "none"
     sentiment_labels, topic_labels = SENTIMENTS, TOPICS
 

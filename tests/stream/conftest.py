@@ -37,7 +37,7 @@ class HashScorer:
     `broken` always raises, `no_numbers` never gives any; the next calls raise what `failures` holds, None for nothing.
     """
 
-    version = "hash"
+    version = fingerprint = "hash"
     sentiment_labels = ("negative", "neutral", "positive")
     topic_labels = ("Earnings", "Macro")
     device = "none"

@@ -140,7 +140,7 @@ def test_a_text_is_scored_once_by_each_model_and_gets_the_same_scores_again(tmp_
     hash_scorer.broken = True
     with closing(History(tmp_path / "kept.sqlite")) as history:
         again = history.scorer(hash_scorer).score(texts)
-        hash_scorer.version = "another"
+        hash_scorer.fingerprint = "another"
         with pytest.raises(ValueError, match="poison"):
             history.scorer(hash_scorer).score(texts)
     assert np.array_equal(scores.sentiment, again.sentiment)
