@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
+from alerts.series import SeriesError, series_of
 from deploy.commands._options import fail, options_of, settings_of
 from deploy.commands._progress import shown_progress
-from model.errors import ModelError
+from model.errors import DataError, ModelError
 from model.settings import TrainSettings
 
 
@@ -40,6 +41,7 @@ def train(config: Path | None, seeds: tuple[int, ...] | None, **options: Any) ->
         from model.seeds import train_seeds
         from model.train import train as run
 
+        _check_topics(settings)
         with shown_progress() as (say, on_step):
             if seeds:
                 train_seeds(settings, seeds, say, on_step)
@@ -51,3 +53,19 @@ def train(config: Path | None, seeds: tuple[int, ...] | None, **options: Any) ->
         fail(f"{exc.name} is not installed: pip install 'newsquake[train]'")
     except KeyboardInterrupt:
         fail(f"stopped; the same command goes on from the last checkpoint in {settings.out}")
+
+
+def _check_topics(settings: TrainSettings) -> None:
+    """Refuse, before hours of training, topics that no stream could count."""
+    from model.data import read_tfnt
+    from model.label_file import read_labels
+
+    sets = {path: read_labels(path) for path in settings.labels}
+    if settings.tfnt:
+        sets[settings.tfnt] = read_tfnt(settings.tfnt, "train")
+    for path, data in sets.items():
+        try:
+            for topic in data.topic_labels:
+                series_of(topic, ())
+        except SeriesError as exc:
+            raise DataError(f"{path}: {exc}") from exc

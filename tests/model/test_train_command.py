@@ -53,6 +53,20 @@ def test_mistakes_are_named_in_one_line(tmp_path: Path) -> None:
     assert _run("train", "--seeds", "1,1")[0] == 2
 
 
+def test_a_topic_that_no_stream_could_count_is_refused_before_training(
+    labelled_sets: Callable[[], dict[str, Path]], tmp_path: Path
+) -> None:
+    out = str(tmp_path / "out")
+    labels = tmp_path / "mine.csv"
+    labels.write_text("text,topic\nBrent falls,Oil; gas\nA bank falls,Banks\n")
+    code, _, stderr = _run("train", "--labels", str(labels), "--no-events", "--out", out)
+    assert (code, "mine.csv: topic 'Oil; gas' cannot name a series" in stderr) == (2, True)
+    tfnt = labelled_sets()["tfnt"]
+    (tfnt / "labels.json").write_text('{"0": "a=b", "1": "b", "2": "c"}')
+    code, _, stderr = _run("train", "--tfnt", str(tfnt), "--out", out)
+    assert (code, "topic 'a=b' cannot name a series" in stderr) == (2, True)
+
+
 def test_options_win_over_the_file_and_seeds_go_into_folders(
     labelled_sets: Callable[[], dict[str, Path]], tiny_encoder: Path, tmp_path: Path
 ) -> None:
