@@ -25,6 +25,7 @@ from stream.progress import Progress
 from stream.publish import KafkaPublisher
 from stream.rebuild import Rebuilder
 from stream.record import Topics
+from stream.scored import check_labels
 
 
 async def run_worker(
@@ -39,7 +40,9 @@ async def run_worker(
     """Wait for Kafka and Redis, load the model, and work until `stop` is set.
 
     Raises:
+        SettingsError: a certificate cannot be used.
         TopicsMismatchError: the topics do not have the partitions that the settings say.
+        ModelError: the model cannot be loaded, or the windows cannot count what it says; a `DeviceError` may pass.
         Exception: whatever else made going on impossible; nothing unfinished was acked.
     """
     metrics = StreamMetrics(registry)
@@ -51,6 +54,7 @@ async def run_worker(
             return
         await asyncio.to_thread(ensure_topics, bootstrap_servers, config.kafka)
         scorer = await asyncio.to_thread(load_scorer)
+        check_labels(scorer.sentiment_labels, scorer.topic_labels)
         windows = Windows(redis, config.alerts.windows)
         rebuilder = Rebuilder(windows, topics, metrics, bootstrap_servers, options)
         publisher = KafkaPublisher(bootstrap_servers, options)

@@ -34,7 +34,8 @@ class ModelSettings(BaseModel, frozen=True, extra="forbid"):
     )
     sentiment_names: dict[str, str] = Field(
         default_factory=dict,
-        description="Its labels' names here, such as LABEL_0 = negative; without it they are its own in lower case.",
+        description="Its labels' names here, such as LABEL_0 = negative; without it they are its own in lower case. "
+        "One must be called negative.",
     )
     device: str = Field(
         default="auto",

@@ -33,6 +33,7 @@ from stream.history import History, KeptScorer
 from stream.metrics import StreamMetrics
 from stream.rebuild import Again
 from stream.record import Record, Topics
+from stream.scored import check_labels
 from stream.settings import StreamSettings
 
 _TOGETHER = 2_048  # of few items a day it spans more than the engine's longest gap, so that empty minutes are skipped
@@ -101,8 +102,10 @@ async def backtest(
         HistoryError: the history cannot be read.
         RulesError: the file of rules cannot be used.
         redis.RedisError: the server failed.
+        ModelError: the windows cannot count what the model says.
         Exception: the model fails on any text.
     """
+    check_labels(scorer.sentiment_labels, scorer.topic_labels)
     settings = alerts.model_copy(update={"clock": "event", "receivers": (), "explain": False})
     registry = CollectorRegistry()
     metrics = StreamMetrics(registry)

@@ -9,8 +9,10 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from alerts.windows import WindowItem
+from alerts.series import SeriesError, series_of
+from alerts.windows import NEGATIVE, WindowItem
 from ingest.document import Document, Time
+from model.errors import ModelError
 from model.scorer import Scores
 
 SCHEMA_VERSION = 1
@@ -46,6 +48,27 @@ def decode(record: bytes) -> Scored:
         return _decoder.decode(record)
     except (UnicodeDecodeError, RecursionError) as exc:
         raise msgspec.DecodeError(str(exc)) from exc
+
+
+def check_labels(sentiment_labels: Sequence[str], topic_labels: Sequence[str]) -> None:
+    """Do nothing when the windows can count what a model with these labels says.
+
+    Raises:
+        ModelError: no sentiment is called negative, there are no topics, or one cannot name a series.
+    """
+    if NEGATIVE not in sentiment_labels:
+        raise ModelError(
+            f"the model's sentiments are {', '.join(sentiment_labels) or 'none'}: without one called {NEGATIVE} no "
+            "alert could ever fire; name those of model.sentiment_model by model.sentiment_names, or train on labels "
+            "so called"
+        )
+    if not topic_labels:
+        raise ModelError("the model knows no topics: train it on labels with topics too")
+    for topic in topic_labels:
+        try:
+            series_of(topic, ())
+        except SeriesError as exc:
+            raise ModelError(f"the model's {exc}: rename it and train again") from exc
 
 
 def text_of(document: Document) -> str:
@@ -92,7 +115,7 @@ def window_item(scored: Scored) -> WindowItem:
         published_at=document.published_at.timestamp(),
         seen_at=document.seen_at.timestamp(),
         sentiment=scored.sentiment,
-        negative=scored.sentiment_probabilities.get("negative", 0.0),
+        negative=scored.sentiment_probabilities.get(NEGATIVE, 0.0),
         topic=scored.topic,
         companies=document.companies,
         publisher=document.publisher,

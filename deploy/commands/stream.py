@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from deploy import health, log, settings
 from deploy.topics import TopicsMismatchError
+from model.errors import DeviceError, ModelError
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +29,12 @@ def stream(port: int | None) -> None:
     log.setup(config.log.level)
     try:
         asyncio.run(_run(config, bootstrap_servers, redis_url, config.http.stream_port if port is None else port))
-    except TopicsMismatchError as exc:
-        raise settings.SettingsError(str(exc)) from exc
-    except Exception:  # whatever it was: logged whole, and the supervisor starts another worker
+    except settings.SettingsError:
+        raise
+    except Exception as exc:
+        if isinstance(exc, TopicsMismatchError | ModelError) and not isinstance(exc, DeviceError):
+            raise settings.SettingsError(str(exc)) from exc  # and would be so after a restart
+        # Whatever else it was: logged whole, and the supervisor starts another worker.
         logger.exception("the worker cannot go on; nothing that was not finished is acked, so a restart loses nothing")
         sys.exit(1)
 
@@ -49,3 +53,4 @@ async def _run(config: settings.Settings, bootstrap_servers: str, redis_url: str
         await run_worker(config, bootstrap_servers, redis_url, lambda: Scorer.load(config.model), registry, state, stop)
     finally:
         server.shutdown()
+        server.server_close()

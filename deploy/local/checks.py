@@ -118,11 +118,13 @@ def _cpu_flags() -> set[str]:
 
 
 def check_model(settings: Settings) -> list[Line]:
-    """The weights load, and their checksums are right."""
+    """The weights load, their checksums are right, and the windows can count what they say."""
     try:
         from model.scorer import Scorer
+        from stream.scored import check_labels
 
         scorer = Scorer.load(settings.model)
+        check_labels(scorer.sentiment_labels, scorer.topic_labels)
     except ImportError as exc:
         return [Line("model", "wrong", f"cannot be loaded: {exc}", "pip install 'newsquake[model]'")]
     except Exception as exc:  # noqa: BLE001

@@ -1,10 +1,17 @@
 """What is wrong in the settings stops a process at once, with its name and without its value."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from deploy import settings
+from deploy.cli import main
+from deploy.local.checks import check_model
+from model.errors import DeviceError
+from model.scorer import Scorer
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +72,76 @@ def test_a_user_s_own_variables_are_left_alone(monkeypatch: pytest.MonkeyPatch) 
     for name in ("NEWSQUAKE_LISTEN_SECRET", "NEWSQUAKE_TEST_KILLS", "NEWSQUAKE_SLACK_HOOK", "NEWSQUAKE_OWN__HOOK"):
         monkeypatch.setenv(name, "x")
     settings.load()
+
+
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int | str | None]:
+    """Runs `newsquake stream` up to its model, as if Kafka and Redis answered; returns the exit code."""
+
+    async def answer(*_: object) -> bool:
+        return True
+
+    def run(**env: str) -> int | str | None:
+        for name, value in {"KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1", "REDIS__URL": "redis://h", **env}.items():
+            monkeypatch.setenv(f"NEWSQUAKE_{name}", value)
+        monkeypatch.setattr("deploy.worker.until_reachable", answer)
+        monkeypatch.setattr("deploy.worker.ensure_topics", lambda *_: [])
+        monkeypatch.setattr("sys.argv", ["newsquake", "stream", "--port", "0"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("env", "told"),
+    [
+        ({"KAFKA__SECURITY_PROTOCOL": "SSL", "KAFKA__SSL_CA_FILE": "/nowhere.pem"}, "kafka.ssl_*"),
+        ({"MODEL__WEIGHTS": "/nowhere"}, "no weights in /nowhere"),
+        ({"MODEL__ENCODER": "/nowhere"}, "the encoder folder /nowhere has no"),
+        ({"MODEL__DEVICE": "cuda:99"}, "torch sees"),
+    ],
+)
+def test_a_worker_that_no_restart_can_help_ends_with_2_and_one_line(
+    stream: Callable[..., object], env: dict[str, str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stream(**env) == 2
+    said = capsys.readouterr().err
+    assert told in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("sentiments", "topics", "told"),
+    [
+        (("label_0", "label_1"), ("Macro",), "label_0, label_1: without one called negative .* model.sentiment_names"),
+        (("negative", "positive"), (), "knows no topics"),
+        (("negative", "positive"), ("Macro", "Oil; gas"), "topic 'Oil; gas' cannot name a series"),
+    ],
+)
+def test_a_model_whose_words_cannot_be_counted_is_refused_by_the_worker_and_told_by_doctor(
+    stream: Callable[..., object],
+    sentiments: tuple[str, ...],
+    topics: tuple[str, ...],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded = SimpleNamespace(version="mine", device="cpu", sentiment_labels=sentiments, topic_labels=topics)
+    monkeypatch.setattr(Scorer, "load", lambda _: loaded)
+    assert stream() == 2
+    assert re.search(told, capsys.readouterr().err)
+    (line,) = check_model(settings.load())
+    assert line.state == "wrong"
+    assert re.search(told, line.found)
+
+
+def test_a_worker_whose_device_fails_is_worth_another_start(
+    stream: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object) -> None:
+        raise DeviceError("cuda has no memory for a single text")
+
+    monkeypatch.setattr(Scorer, "load", full)
+    assert stream() == 1
