@@ -22,7 +22,7 @@ from deploy.local.output import Stream
 from deploy.local.plan import Plan, kafka_child, make_plan, valkey_child, wanted_ports
 from deploy.local.ports import require_free
 from deploy.local.probe import kafka_problem, redis_problem
-from deploy.local.state import StateLock, webhook_secret
+from deploy.local.state import StateLock, private_dir, webhook_secret
 from deploy.local.supervisor import Supervisor
 from deploy.local.valkey import valkey_program
 from deploy.settings import Settings
@@ -109,7 +109,7 @@ def _run(settings: Settings, state_dir: Path, demo: bool) -> None:
     plan = make_plan(settings, webhook_secret=secret, demo=demo)
     require_free(wanted_ports(settings, plan))
     log_dir = state_dir / "log"
-    log_dir.mkdir(exist_ok=True)
+    private_dir(log_dir)
     stream = Stream(plan.names)
     servers = []
     if plan.local_valkey:

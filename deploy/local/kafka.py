@@ -12,6 +12,7 @@ from pathlib import Path
 
 from deploy.local.errors import LocalError
 from deploy.local.process import Program
+from deploy.local.state import private_dir
 
 _HEAP = ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xss512k")
 _JVM = (
@@ -106,8 +107,8 @@ def kafka_program(data_dir: Path, jars: Sequence[Path], *, port: int, controller
     data_dir = data_dir.absolute()
     config = data_dir / "server.properties"
     command = [str(java()), *_JVM, "-cp", os.pathsep.join(map(str, jars))]
+    private_dir(data_dir)
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
         config.write_text(_properties(data_dir, port, controller_port), "utf-8")
     except OSError as exc:
         raise LocalError(f"Cannot write Kafka's directory {data_dir}: {exc}.") from exc

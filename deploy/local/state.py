@@ -16,6 +16,27 @@ _LOCK_NAME = "up.lock"
 _SECRET_FILE = "webhook.secret"  # noqa: S105
 
 
+def private_dir(path: Path) -> None:
+    """Makes a directory for this user alone, and each above it that is missing; one that exists is closed to others.
+
+    Those above that exist stay as they are: they may be anybody's.
+
+    Raises:
+        LocalError: it cannot be made, or is another user's.
+    """
+    try:
+        _make(path)
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o700)
+    except OSError as exc:
+        raise LocalError(f"Cannot make the directory {path}, for this user only: {exc.strerror}.") from exc
+
+
+def _make(path: Path) -> None:
+    for missing in reversed([each for each in (path, *path.parents) if not each.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)  # `parents=True` would give those above the usual modes
+
+
 class StateLock:
     """Holds the state directory for this process. The kernel lets go of it however the process ends."""
 
@@ -24,14 +45,16 @@ class StateLock:
         self._fd: int | None = None
 
     def __enter__(self) -> Self:
-        """Makes the directory (readable by this user only) and takes the lock.
+        """Makes the directory (for this user only) where there is none, and takes the lock.
+
+        One that exists may hold other things: what newsquake puts into it is private by itself.
 
         Raises:
             LocalError: another `newsquake up` holds it, or the directory cannot be written.
         """
         path = self._state_dir / _LOCK_NAME
         try:
-            self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make(self._state_dir)
             fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as exc:
             raise LocalError(

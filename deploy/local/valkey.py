@@ -6,6 +6,7 @@ from typing import Literal
 
 from deploy.local.errors import LocalError
 from deploy.local.process import Program
+from deploy.local.state import private_dir
 
 
 def valkey_binary() -> Path:
@@ -40,10 +41,7 @@ def valkey_program(data_dir: Path, *, port: int, appendfsync: Literal["everysec"
         LocalError: there is no server's program, or the directory cannot be made.
     """
     data_dir = data_dir.absolute()
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise LocalError(f"Cannot make Valkey's directory {data_dir}: {exc}.") from exc
+    private_dir(data_dir)
     options = {
         "bind": "127.0.0.1",
         "port": str(port),

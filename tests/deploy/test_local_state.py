@@ -8,7 +8,8 @@ import subprocess
 import pytest
 
 from deploy.local.errors import LocalError
-from deploy.local.state import StateLock, webhook_secret
+from deploy.local.state import StateLock, private_dir, webhook_secret
+from deploy.local.valkey import valkey_program
 
 HOLD = """
 import time
@@ -78,3 +79,21 @@ def test_a_secret_that_others_can_read_is_refused(state_dir):
         (state_dir / "webhook.secret").chmod(0o644)
         with pytest.raises(LocalError, match="read by others"):
             webhook_secret(state_dir)
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_each_directory_made_is_this_users_alone(state_dir):
+    with StateLock(state_dir / "deep" / "demo"):
+        made = (state_dir, state_dir / "deep", state_dir / "deep" / "demo")
+        assert [mode(path) for path in made] == [0o700] * 3
+
+
+def test_a_servers_directory_is_closed_to_others_and_what_is_above_it_left_alone(tmp_path):
+    tmp_path.chmod(0o755)
+    (tmp_path / "valkey").mkdir(mode=0o755)
+    valkey_program(tmp_path / "valkey", port=1)
+    private_dir(tmp_path / "log")
+    assert [mode(tmp_path / name) for name in ("", "valkey", "log")] == [0o755, 0o700, 0o700]
