@@ -1,16 +1,18 @@
 """One readable stream from the output of several programs, and the whole of each in a file of its own."""
 
 import contextlib
+import errno
 import logging
+import os
 import re
 import sys
 import threading
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.text import Text
@@ -57,15 +59,38 @@ def _is_harmless(line: str) -> bool:
     return any(words in line for words in _HARMLESS)
 
 
-class _Console(Console):
-    """rich's own answer to a reader that left is to end the process; the supervisor has programs to end first."""
+class _Lossy:
+    """A file of text where a line that cannot be written is lost, and costs nothing else.
 
-    reader_left = False
+    A pipe without a reader and a terminal that is gone take no line ever again: what follows goes nowhere. rich's own
+    answer to that is to end the process; the supervisor has programs to end first.
+    """
 
-    def on_broken_pipe(self) -> None:
-        self.reader_left = True
-        with contextlib.suppress(SystemExit):
-            super().on_broken_pipe()
+    def __init__(self, file: IO[str]) -> None:
+        self._file, self._was_terminal = file, file.isatty()
+        self.reader_left = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, text: str) -> None:
+        with self._losses():
+            self._file.write(text)
+
+    def flush(self) -> None:
+        with self._losses():
+            self._file.flush()
+
+    @contextlib.contextmanager
+    def _losses(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            if isinstance(exc, BrokenPipeError) or (self._was_terminal and exc.errno == errno.EIO):
+                self.reader_left = True
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, self._file.fileno())
+                os.close(null)
 
 
 class Stream:
@@ -73,15 +98,16 @@ class Stream:
 
     def __init__(self, names: list[str], *, file: IO[str] | None = None) -> None:
         """Writes to `file`, by default standard output; `names` get a colour each and set their column's width."""
-        self._console = _Console(file=file, highlight=False, markup=False, emoji=False)
+        self._file = _Lossy(file or sys.stdout)
+        self._console = Console(file=cast("IO[str]", self._file), highlight=False, markup=False, emoji=False)
         self._styles = {name: _COLOURS[number % len(_COLOURS)] for number, name in enumerate(names)}
         self._width = max(map(len, [*names, "up"]))
         self._lock = threading.Lock()
 
     @property
     def reader_left(self) -> bool:
-        """True once nobody reads the stream any more, as after `newsquake up | head`."""
-        return self._console.reader_left
+        """True once nobody reads the stream any more, as after `newsquake up | head` or when its terminal is gone."""
+        return self._file.reader_left
 
     def line(self, name: str, text: str) -> None:
         """One line of program `name`; control characters are escaped."""

@@ -73,7 +73,8 @@ class _Kept:
 class Supervisor:
     """Use it as a context manager in the main thread: leaving it ends all that runs, last started first unless ordered.
 
-    SIGINT, SIGTERM and SIGHUP ask it to stop; a second one hurries it.
+    SIGINT, SIGTERM and SIGHUP ask it to stop; a second one hurries it. One that is ignored already stays so, as SIGHUP
+    under `nohup`.
     """
 
     stream: Stream
@@ -88,7 +89,8 @@ class Supervisor:
 
     def __enter__(self) -> "Supervisor":
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            self._previous[signum] = signal.signal(signum, self._on_signal)
+            if signal.getsignal(signum) is not signal.SIG_IGN:
+                self._previous[signum] = signal.signal(signum, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:

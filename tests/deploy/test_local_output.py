@@ -2,6 +2,7 @@
 
 import io
 import os
+import pty
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,28 @@ def test_a_log_file_that_cannot_be_written_is_said_once_and_costs_no_line():
     copier.close()
     assert all(word in output.getvalue() for word in ("first", "second", "third"))
     assert output.getvalue().count("cannot write /dev/full") == 1
+
+
+def test_a_console_that_is_full_costs_its_lines_alone(tmp_path):
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"first\nsecond\nthird\n")
+    os.close(write_end)
+    with io.TextIOWrapper(io.FileIO("/dev/full", "w")) as full:  # no buffer: it would fail once more when closed
+        stream = Stream(["one"], file=full)
+        copier = Copier("one", stream, tmp_path / "one.log")
+        copier.copy(os.fdopen(read_end, "rb")).join()
+        copier.close()
+    assert (tmp_path / "one.log").read_text() == "first\nsecond\nthird\n"
+    assert not stream.reader_left
+
+
+def test_a_terminal_that_is_gone_is_a_reader_that_left():
+    terminal, ours = pty.openpty()
+    with os.fdopen(ours, "w") as file:
+        stream = Stream(["one"], file=file)
+        stream.line("one", "first")
+        assert not stream.reader_left
+        os.close(terminal)
+        stream.line("one", "second")
+        assert stream.reader_left
+        stream.line("one", "third")

@@ -93,6 +93,19 @@ def test_a_signal_ends_all_in_order(script, gone, signum):
     assert rest.endswith("all ended\n")
 
 
+def test_a_signal_that_is_ignored_stays_so_as_under_nohup(supervisor):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with supervisor:
+            signal.raise_signal(signal.SIGHUP)
+            assert not supervisor.stopping
+            signal.raise_signal(signal.SIGTERM)
+            assert supervisor.stopping
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_reader_that_leaves_ends_all(gone):
     chatter = "import os, time\nwhile True: print('pid', os.getpid(), flush=True); time.sleep(0.01)"
     with subprocess.Popen(
