@@ -205,7 +205,7 @@ class RssSource:
         return documents, [*earlier, *current][-max(_REMEMBERED, len(current)) :]
 
     def _document(self, entry: Any, base: str, seen_at: datetime, *, first_poll: bool) -> Document:
-        link = urljoin(base, link) if (link := _text(entry, "link")) else ""
+        link = _link(entry, base)
         title, text = _text(entry, "title"), _body(entry)
         published_at = _time(entry) or (seen_at - UNKNOWN_AGE if first_poll else seen_at)
         return compose(
@@ -276,6 +276,13 @@ def _conditions(now: Position | None) -> dict[str, str]:
 def _text(entry: Any, field: str) -> str:
     value = entry.get(field)
     return value if isinstance(value, str) else ""
+
+
+def _link(entry: Any, base: str) -> str:
+    try:
+        return urljoin(base, link) if (link := _text(entry, "link")) else ""
+    except ValueError:  # the host holds what NFKC makes a "#", and its like
+        return ""
 
 
 def _body(entry: Any) -> str:

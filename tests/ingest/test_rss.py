@@ -297,6 +297,15 @@ def test_one_reference_to_no_character_costs_nothing_else(read: Any, answer: Any
     assert texts == ["Odd \U0001f600 and"] + ["Odd \ufffd and"] * 5
 
 
+@pytest.mark.parametrize("bad", ["http://e\xef\xbc\x83x.com/1", "http://e\uff03x.com/1", "http://[::1"])
+def test_a_link_that_cannot_be_joined_costs_the_entry_its_link_alone(read: Any, answer: Any, bad: str) -> None:
+    documents, _ = read(answer(body=rss(item(1).replace("https://e.com/1", bad), item(2))))
+    assert {d.title: d.url for d in documents} == {
+        "Bank number 1 fails": "",
+        "Bank number 2 fails": "https://e.com/2",
+    }
+
+
 def test_gone_is_gone(feed_server: Any, read: Any, answer: Any, counted: Any) -> None:
     with pytest.raises(SourceGoneError, match="410"):
         read(answer(410), answer(body=rss(item(1))))
