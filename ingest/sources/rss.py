@@ -128,7 +128,13 @@ class RssSource:
             logger.error("%s: its stored position cannot be read (%s); it starts afresh.", self.name, exc)
             return None
         # Validators belong to an address. When that changes, what was seen still holds.
-        return stored if stored.url == self._feed.url else Position(url=self._feed.url, seen=stored.seen)
+        same = stored.url == self._feed.url
+        return Position(
+            url=self._feed.url,
+            etag=_validator(stored.etag, 1_000) if same else "",
+            modified=_validator(stored.modified, 100) if same else "",
+            seen=stored.seen,
+        )
 
     def _asked_to_wait_s(self, answer: Response) -> float:
         """Return the seconds after which the server wants to be asked again (Retry-After of a 429 or 503)."""
@@ -158,8 +164,8 @@ class RssSource:
         documents, seen = self._documents(entries, now, answer.url)
         after = Position(
             url=self._feed.url,
-            etag=answer.headers.get("etag", "")[:1_000],
-            modified=answer.headers.get("last-modified", "")[:100],
+            etag=_validator(answer.headers.get("etag", ""), 1_000),
+            modified=_validator(answer.headers.get("last-modified", ""), 100),
             seen=tuple(seen),
         )
         changed = documents or now is None or (after.etag, after.modified) != (now.etag, now.modified)
@@ -262,6 +268,11 @@ def build(settings: IngestSettings, metrics: IngestMetrics) -> list[Source]:
     gate = HostGate(rss.host_gap_s)
     feeds = rss.feeds or load_feeds(rss.feeds_file or DEFAULT_FEEDS)
     return [RssSource(feed, rss, fetcher, gate, metrics) for feed in feeds]
+
+
+def _validator(value: str, most: int) -> str:
+    """Return what can be sent back as a header; cut short, or not in plain ASCII, a validator is of no use."""
+    return value if len(value) <= most and value.isascii() and value.isprintable() else ""
 
 
 def _conditions(now: Position | None) -> dict[str, str]:

@@ -149,6 +149,14 @@ def test_a_restart_neither_loses_nor_repeats(feed_server: Any, read: Any, answer
     assert asked["if-modified-since"] == "Mon, 02 Mar 2026 10:00:00 GMT"
 
 
+def test_a_validator_that_no_header_can_carry_is_not_kept(feed_server: Any, read: Any, answer: Any) -> None:
+    odd = {"ETag": '"caf\xe9"', "Last-Modified": "2 M\xe4rz"}
+    _, position = read(answer(body=rss(item(1)), headers=odd))
+    assert position | {"seen": ()} == {"url": feed_server.url + "/feed", "etag": "", "modified": "", "seen": ()}
+    stored = position | {"etag": "\u2603", "modified": "2 M\xe4rz\n"}  # kept by an earlier version
+    assert [d.title for d in read(answer(body=rss(item(2))), position=stored)[0]] == ["Bank number 2 fails"]
+
+
 @pytest.mark.parametrize("junk", [17, "x", {"seen": 5}, ["a"], {"url": None}])
 def test_a_position_of_another_shape_starts_afresh(read: Any, answer: Any, junk: object) -> None:
     assert len(read(answer(body=rss(item(1))), position=junk)[0]) == 1
