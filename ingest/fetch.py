@@ -101,14 +101,17 @@ class Fetcher:
             raise FetchError("error", f"{url} uses the encoding {encoding!r}, which was not offered")
         body = bytearray()
         inflater = None
+        raw_bytes = 0
         async for chunk in answer.aiter_raw():
+            raw_bytes += len(chunk)
             if inflater is None and encoding not in {"", "identity"}:
                 inflater = _inflater(encoding, chunk)
             try:
                 body += inflater.decompress(chunk, self._max_bytes + 1 - len(body)) if inflater else chunk
             except zlib.error as exc:
                 raise FetchError("error", f"{url} is not valid {encoding}: {exc}") from exc
-            if len(body) > self._max_bytes:
+            # Bytes after the end of the compressed data add nothing to the body, and need not end.
+            if max(len(body), raw_bytes) > self._max_bytes:
                 raise FetchError("too_large", f"{url} is larger than {self._max_bytes} bytes")
         if inflater is not None and not inflater.eof:
             raise FetchError("error", f"{url} ended in the middle of its {encoding} data")

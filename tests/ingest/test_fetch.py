@@ -36,6 +36,7 @@ def test_decompresses(feed_server: Any, answer: Any, fetcher: Fetcher, encoding:
         (b"x" * 10_001, {}, "too_large"),
         (gzip.compress(b"\0" * 50_000_000), {"Content-Encoding": "gzip"}, "too_large"),
         (gzip.compress(gzip.compress(b"\0" * 1_000)), {"Content-Encoding": "gzip, gzip"}, "error"),
+        (gzip.compress(b"small") + b"x" * 50_000_000, {"Content-Encoding": "gzip"}, "too_large"),
         (b"not gzip", {"Content-Encoding": "gzip"}, "error"),
         (gzip.compress(b"cut short" * 100)[:-20], {"Content-Encoding": "gzip"}, "error"),
         (b"?", {"Content-Encoding": "br"}, "error"),
