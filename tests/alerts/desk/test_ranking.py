@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -108,7 +109,7 @@ def test_the_list_is_ordered_for_who_asks_and_holds_all(
     newest = [each["id"] for each in served.client.get("/api/v1/alerts").json()["alerts"]]
     assert newest == [one.id for one in first + second]
     assert [each["id"] for each in served.reader.get("/api/v1/alerts?order=mine").json()["alerts"]] == newest
-    page = served.client.get("/alerts").text
+    page = re.sub(r'title="[^"]*"', "", served.client.get("/alerts").text)  # which only a mouse shows
     assert "− topic Dividends" in page
     assert page.index(second[0].id) < page.index(first[0].id)
     assert "topic Dividends" not in served.client.get("/alerts?order=newest").text
