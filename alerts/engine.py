@@ -22,6 +22,7 @@ from alerts.buckets import Buckets, Places
 from alerts.explain import Explainer
 from alerts.frontier import BEHIND_MIN, Frontier
 from alerts.judging import Judging, Memory
+from alerts.lifecycle import moved
 from alerts.metrics import AlertsMetrics
 from alerts.now import Now
 from alerts.rules import Rules
@@ -295,19 +296,26 @@ class AlertEngine:
         They differ after a loss of state or a change of settings.
         """
         stored = {alert.id: alert for alert in self._store.open()}
-        by_series = {alert.series: alert for alert in stored.values()}
+        episodes = self._judging.lifecycle.episodes
+        ids = {episode.alert.id for episode in episodes}
+        by_series = {alert.series: alert for alert in stored.values() if alert.id not in ids}
         untold = []
-        for number, episode in enumerate(self._judging.lifecycle.episodes):
-            mine = stored.get(episode.alert.id) or by_series.get(episode.alert.series)
-            if mine is not None:
-                stored.pop(mine.id, None)
-                if mine.id != episode.alert.id or mine.revision > episode.alert.revision:
-                    self._judging.lifecycle.episodes[number] = msgspec.structs.replace(episode, alert=mine)
-            else:
-                untold.append(episode)
-        explained = self._judging.explain([episode.alert for episode in untold])
-        for episode in untold:
-            self._put(explained(episode.alert))
+        for number, episode in enumerate(episodes):
+            alert = episode.alert
+            mine = stored.pop(alert.id, None) or by_series.get(alert.series)
+            if mine is None:
+                untold.append(alert)
+                continue
+            stored.pop(mine.id, None)
+            if mine.series != alert.series:
+                alert = moved(mine, alert, minute)  # what is judged on is the episode's series
+                untold.append(alert)
+            elif mine.id != alert.id or mine.revision > alert.revision:
+                alert = mine
+            episodes[number] = msgspec.structs.replace(episode, alert=alert)
+        explained = self._judging.explain(untold)
+        for alert in untold:
+            self._put(explained(alert))
         for alert in stored.values():
             text = f"{alert.name}: closed, because its course is not known any more (state lost or settings changed)"
             self._put(self._judging.lifecycle.resolved(alert, minute, text))

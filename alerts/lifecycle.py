@@ -24,6 +24,7 @@ from alerts.evidence import (
     theme_summary_resolved,
 )
 from alerts.judgement import CALM_Z, Judgement
+from alerts.life import SEVERITIES
 from alerts.metrics import AlertsMetrics
 from alerts.rules import Rules
 from alerts.series import THEME, kind, series_of, theme_series
@@ -243,6 +244,21 @@ class Lifecycle:
             resolved_at=at,
             summary=text,
         )
+
+
+def moved(stored: Alert, alert: Alert, minute: int) -> Alert:
+    """Return the next revision of a stored alert, which `alert`, the same learnt anew, finds about another series."""
+    at = at_end_of(minute)
+    return msgspec.structs.replace(
+        alert,
+        id=stored.id,
+        revision=stored.revision + 1,
+        severity=max(stored.severity, alert.severity, key=SEVERITIES.index),
+        started_at=stored.started_at,
+        updated_at=at,
+        moved_at=at,
+        began_on=stored.began_on or stored.series,
+    )
 
 
 def _explains(series: str, excess: float, theme: Theme) -> bool:

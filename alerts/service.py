@@ -223,6 +223,13 @@ class Alerting:
             except RedisError as exc:
                 wait_s = self._failed(exc, wait_s)
                 stop.wait(wait_s)
+            except FencedError:
+                raise
+            except Exception as exc:  # what judging cannot do must not keep what it has done from being told
+                wait_s = self._backed_off(wait_s)
+                self._last_error, self._last_look = f"nothing is judged: {exc!r}", time.monotonic()
+                log.exception("judging: unexpected failure; going back to the last snapshot in %.0f s", wait_s)
+                stop.wait(wait_s)
             else:
                 self._last_look, self._last_error = time.monotonic(), ""
                 wait_s = self._settings.poll_s
@@ -236,11 +243,15 @@ class Alerting:
 
     def _failed(self, exc: RedisError, wait_s: float) -> float:
         """Note a failure of Redis; return how long to wait."""
-        wait_s = min(max(wait_s, 0.5) * 2, 30.0)
+        wait_s = self._backed_off(wait_s)
         self._last_error = f"Redis: {exc}"
         self._metrics.redis_errors.inc()
         log.warning("Redis failed (%s); going back to the last snapshot in %.0f s", exc, wait_s)
         return wait_s
+
+    @staticmethod
+    def _backed_off(wait_s: float) -> float:
+        return min(max(wait_s, 0.5) * 2, 30.0)
 
     def _watch(self) -> None:
         """Set the metrics of the outbox, and of how people stand to what is open."""

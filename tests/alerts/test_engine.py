@@ -8,12 +8,14 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 import redis.asyncio
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
+from alerts.alert import Alert
 from alerts.buckets import Buckets
 from alerts.dispatch import Dispatcher
 from alerts.engine import AlertEngine
@@ -399,6 +401,65 @@ def test_changed_settings_close_what_they_would_not_have_opened(store: redis.Red
     _finish(_engine(store, secret, surge=SurgeSettings(minimum_count=500)))
     assert AlertStore(store).open() == []
     assert "not known any more" in AlertStore(store).log(1)[0].summary
+
+
+def test_an_alert_that_was_learnt_of_another_series_goes_on_with_that_series(
+    store: redis.Redis, item: Make, secret: str
+) -> None:
+    made = _history(item, 50, surges=(43.7,))
+    known = [each for each in made if each.seen_at < START + 44 * 3600]
+    _write(store, known)
+    _finish(_engine(store, secret))
+    alerts = AlertStore(store)
+    (alert,) = alerts.open()
+    # Another history led there: the alert's series is none of those that its episode is about.
+    other = msgspec.structs.replace(alert, revision=alert.revision + 3, series="company=C1", name="C1")
+    alerts.put(other)
+    store.delete("nq:{alerts}:state")
+    _finish(_engine(store, secret))
+    (found,) = alerts.open()
+    assert (found.id, found.series, found.name) == (alert.id, alert.series, alert.name)
+    assert (found.began_on, found.started_at) == ("company=C1", alert.started_at)
+    assert alerts.log(1)[0].event == "moved"
+    _write(store, made[len(known) :])
+    _finish(_engine(store, secret))
+    assert alerts.open() == []
+    assert _turns(store) == ["firing", "resolved"]
+
+
+def test_what_cannot_be_judged_is_told_of_and_keeps_nobody_from_being_told(
+    store: redis.Redis, hooks: Any, secret: str, alert: Alert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+
+    def tick(_: AlertEngine) -> bool:
+        looks.append(1)
+        raise KeyError("market")
+
+    monkeypatch.setattr(AlertEngine, "tick", tick)
+    receiver = {"name": "desk", "url": hooks.url, "secrets": [secret], "allow_networks": ["127.0.0.0/8"]}
+    alerting = Alerting(
+        AlertsSettings.model_validate({"receivers": [{"type": "webhook", **receiver}], "poll_s": 0.01}),
+        redis_url=_url(store),
+        documents_topic=TOPIC,
+        partitions=PARTITIONS,
+        registry=CollectorRegistry(),
+    )
+    stop = threading.Event()
+    thread = threading.Thread(target=alerting.run, args=(stop,))
+    thread.start()
+    while not alerting.health()[1][0].startswith("nothing is judged"):
+        stop.wait(0.01)
+    AlertStore(store).put(alert)
+    while not hooks.requests:
+        stop.wait(0.01)
+    while len(looks) < 2:  # and it is tried again
+        stop.wait(0.01)
+    live, ready = alerting.health()
+    stop.set()
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+    assert (live, ready) == ([], ["nothing is judged: KeyError('market')", "has not started"])
 
 
 def test_run_survives_a_server_that_is_away_and_stops_when_told(
