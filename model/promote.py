@@ -34,27 +34,29 @@ class Compared(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """All sets; `left_out` names those that a model has no labels for."""
+    """All sets; `left_out` names those that a model has no labels for, `lost` the labels that the new one lacks."""
 
     sets: tuple[Compared, ...]
     left_out: tuple[str, ...]
+    lost: tuple[str, ...] = ()
 
     @property
     def refused(self) -> tuple[str, ...]:
         """Why the new model must not take over; empty when it may."""
-        return tuple(reason for each in self.sets for reason in each.refused)
+        return self.lost + tuple(reason for each in self.sets for reason in each.refused)
 
 
 def compare(tasks: Sequence[Task], old: Scorer, new: Scorer, limits: Limits) -> Comparison:
     """Both models on all sets, each without the rows that have a near copy among the rows trained on.
 
     The new one is refused where a score is worse than the present one's by more than the tolerance, and chance does not
-    explain it: it is worse in at least `limits.confidence` of the resamples of a paired bootstrap.
+    explain it: it is worse in at least `limits.confidence` of the resamples of a paired bootstrap. So is one that lacks
+    a label of the present one's: sets with that label are left out, and what counts on it would find nothing any more.
 
     Raises:
         ModelError: no set can be compared.
     """
-    compared, left_out = [], []
+    compared, left_out, lost = [], [], _lost(old, new)
     for task in tasks:
         missing = [side.version for side in (old, new) if not set(task.labels) <= set(_labels(side, task))]
         rows = task.alone
@@ -66,9 +68,15 @@ def compare(tasks: Sequence[Task], old: Scorer, new: Scorer, limits: Limits) -> 
         found = changes(task.truth[rows], _probabilities(old, task, texts), _probabilities(new, task, texts))
         refused = tuple(_reason(task.title, change, limits) for change in found if _is_worse(change, limits))
         compared.append(Compared(task.title, len(rows), found, refused))
-    if not compared:
+    if not compared and not lost:
         raise ModelError("the models cannot be compared: " + "; ".join(left_out or ("there are no sets",)))
-    return Comparison(tuple(compared), tuple(left_out))
+    return Comparison(tuple(compared), tuple(left_out), lost)
+
+
+def _lost(old: Scorer, new: Scorer) -> tuple[str, ...]:
+    heads = (("sentiment", old.sentiment_labels, new.sentiment_labels), ("topic", old.topic_labels, new.topic_labels))
+    missing = ((head, [label for label in before if label not in now]) for head, before, now in heads)
+    return tuple(f"{new.version} lacks the {head} labels {', '.join(labels)}" for head, labels in missing if labels)
 
 
 def _is_worse(change: Change, limits: Limits) -> bool:

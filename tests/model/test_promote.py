@@ -39,10 +39,10 @@ def answers(truth: np.ndarray, right: float, rng: np.random.Generator, sure: flo
 class Answers:
     """A scorer that has an answer for each text."""
 
-    sentiment_labels, topic_labels = LABELS, ("Macro",)
-
     def __init__(self, version: str, texts: tuple[str, ...], table: np.ndarray) -> None:
         self.version = version
+        self.sentiment_labels: tuple[str, ...] = LABELS
+        self.topic_labels: tuple[str, ...] = ("Macro",)
         self._rows = dict(zip(texts, table, strict=True))
 
     def score(self, texts: list[str]) -> Scores:
@@ -115,6 +115,20 @@ def test_rows_with_copies_in_training_do_not_count_and_sets_with_other_labels_ar
     assert "m has other labels" in found.left_out[0]
     with pytest.raises(ModelError, match="cannot be compared"):
         compare([other], side, side, Limits())
+
+
+def test_a_model_that_lost_labels_is_refused_and_they_are_named() -> None:
+    truth = np.array([0, 1, 2] * 20)
+    judged = task(truth)
+    old, new = (Answers(name, judged.texts, answers(truth, 0.9, np.random.default_rng(0))) for name in ("old", "new"))
+    new.topic_labels = ()
+    assert compare([judged], old, new, Limits()).refused == ("new lacks the topic labels Macro",)
+    assert compare([judged], new, old, Limits()).refused == (), "more labels are no loss"
+    new.sentiment_labels = ("bearish", "neutral", "bullish")
+    assert compare([judged], old, new, Limits()).refused == (
+        "new lacks the sentiment labels negative, positive",
+        "new lacks the topic labels Macro",
+    ), "also when no set is left to compare on"
 
 
 @pytest.fixture
