@@ -6,7 +6,9 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from types import TracebackType
 
+_ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 _CALM_S = 10.0
 _CALM_LIMIT = 1_000
 _SLOW = ("kafka.net.selector", "mode.timers")  # warn of any pause over 0.1 s, which a busy machine makes
@@ -14,13 +16,20 @@ _OURS = ("ingest", "stream", "model", "alerts", "deploy")
 
 
 class _OneLine(logging.Formatter):
-    """A record is one line unless it carries a traceback; control characters of hostile text are escaped."""
+    """A record is one line unless it carries a traceback; control characters of hostile text are escaped in both."""
 
     converter = staticmethod(time.gmtime)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's own name
-        line = super().formatMessage(record)
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        return _escaped(super().formatMessage(record))
+
+    def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802  # logging's own name
+        # Lines of hostile text cannot be told from the traceback's own; indented, none of them passes for a record.
+        return "\n".join(f"  {_escaped(line)}" for line in super().formatException(ei).split("\n"))
+
+
+def _escaped(line: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 class _Calm(logging.Filter):

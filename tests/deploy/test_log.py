@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 from deploy.log import _Calm, _OneLine
 
@@ -14,6 +15,17 @@ def record(name: str, message: str, *args: object) -> logging.LogRecord:
 def test_control_characters_of_hostile_text_do_not_reach_the_terminal() -> None:
     line = _OneLine("%(message)s").format(record("stream", "bad: %s", "\x1b[2Jboo\r\nfake line"))
     assert line == "bad: \\x1b[2Jboo\\r\\nfake line"
+
+
+def test_control_characters_in_a_traceback_do_not_reach_the_terminal() -> None:
+    try:
+        raise ValueError("\x1b[2Jboo\r\n2026-01-01T00:00:00Z INFO fake line")
+    except ValueError:
+        failed = logging.LogRecord("stream", logging.ERROR, "file", 1, "failed", (), sys.exc_info())
+    first, *lines = _OneLine("%(message)s").format(failed).split("\n")
+    assert first == "failed"
+    assert lines[-2:] == ["  ValueError: \\x1b[2Jboo\\r", "  2026-01-01T00:00:00Z INFO fake line"]
+    assert all(line.isprintable() and line.startswith("  ") for line in lines)
 
 
 def test_a_library_that_repeats_itself_is_heard_once_in_ten_seconds_with_the_number() -> None:
