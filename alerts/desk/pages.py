@@ -34,6 +34,7 @@ def _page(
     text = env.get_template(template).render(
         who=who,
         theme=theme if theme in _THEMES else "",
+        keys=request.cookies.get("nq_keys") != "off",
         path=request.url.path,
         here=_here(request),
         desk=desk_of(request),
@@ -100,12 +101,23 @@ def signout(request: Request, who: Visitor) -> Response:
 @router.post("/theme")
 def theme(request: Request, fields: Form) -> Response:
     """Light, dark or as the system is: kept by the browser."""
+    return _kept(fields, "theme", _THEMES)
+
+
+@router.post("/keys")
+def keys(request: Request, fields: Form) -> Response:
+    """Whether single keys are shortcuts, which they are not for who dictates: kept by the browser."""
+    return _kept(fields, "keys", ("off",))
+
+
+def _kept(fields: Mapping[str, str], name: str, known: tuple[str, ...]) -> Response:
+    """Let the browser keep one of these choices; any other is the usual one."""
     answer = RedirectResponse(_inside(fields.get("next", "/")), 303)
-    chosen = fields.get("theme", "")
-    if chosen in _THEMES:
-        answer.set_cookie("nq_theme", chosen, max_age=365 * 86_400, samesite="strict", httponly=True)
+    chosen = fields.get(name, "")
+    if chosen in known:
+        answer.set_cookie(f"nq_{name}", chosen, max_age=365 * 86_400, samesite="strict", httponly=True)
     else:
-        answer.delete_cookie("nq_theme")
+        answer.delete_cookie(f"nq_{name}")
     return answer
 
 

@@ -28,6 +28,8 @@
     const values = {};
     for (const field of form.elements) if (field.name && field.name !== "csrf") values[field.name] = valueOf(field);
     const method = form.dataset.method || "POST";
+    const said = form.dataset.done || event.submitter?.textContent || "";
+    let region = null;
     for (const button of form.querySelectorAll("button")) button.disabled = true;
     try {
       const answer = await fetch(form.dataset.api, {
@@ -35,14 +37,23 @@
         headers: { "content-type": "application/json", "x-csrf-token": csrf },
         body: method === "DELETE" ? undefined : JSON.stringify(values),
       });
-      if (!answer.ok) toast((await answer.json()).detail || "That did not work.");
-      else if (form.closest("details")) form.closest("details").open = false;
+      if (answer.ok) {
+        toast(`Done: ${said}`);
+        region = form.closest("[data-live]");
+        if (form.closest("details")) form.closest("details").open = false;
+      } else toast((await answer.json()).detail || "That did not work.");
     } catch {
       toast("The desk cannot be reached.");
     }
     for (const button of form.querySelectorAll("button")) button.disabled = false;
-    if (document.activeElement instanceof HTMLElement) document.activeElement.blur();
-    refresh(true);
+    await refresh(null, region?.id);
+    // A button that is disabled has lost the focus; who went elsewhere meanwhile stays there.
+    const active = document.activeElement;
+    if (active && active !== document.body && !form.contains(active)) return;
+    const next = inForm(document, form.id) || document.querySelector(region ? `#${region.id} :is(h1, h2)` : "h1")
+      || document.querySelector("h1");
+    if (!next.matches("button, summary")) next.tabIndex = -1;
+    next.focus();
   });
 
   // Filters: what is chosen is the address, so that it can be kept and shared ------------------------------------
@@ -54,7 +65,7 @@
         const chosen = new URLSearchParams();
         for (const [name, value] of new FormData(form)) if (value) chosen.set(name, value);
         history.replaceState(null, "", `${form.getAttribute("action")}?${chosen}`);
-        refresh(true);
+        refresh();
       }, 250);
     });
     form.addEventListener("submit", (event) => event.preventDefault());
@@ -66,33 +77,47 @@
     const typing = region.contains(active) && active.matches("input, select, textarea");
     return typing || region.querySelector("details[open]");
   };
-  let running = false, again = false, pending;
-  const refresh = async (all = false, kinds = null) => {
-    if (running) { again = true; return; }
-    running = true;
+  const inForm = (root, id) => {
+    const form = id && root.querySelector(`#${CSS.escape(id)}`);
+    return form && (form.closest("details:not([open])")?.querySelector("summary") || form.querySelector("button"));
+  };
+  // Who is on a link or a form's button in a region that is replaced finds themselves on the same one.
+  const replace = (region, next) => {
+    const active = region.contains(document.activeElement) ? document.activeElement : null;
+    const link = active?.closest("a[href]")?.getAttribute("href");
+    const form = (active?.closest("form") || active?.closest("details")?.querySelector("form"))?.id;
+    region.replaceWith(document.adoptNode(next));
+    (link ? next.querySelector(`a[href="${CSS.escape(link)}"]`) : inForm(next, form))?.focus();
+  };
+  let running = null, again = false, pending;
+  // Regions that news of these kinds change, all without; one in which somebody writes only when it is `forced`.
+  const refresh = async (kinds = null, forced = "") => {
+    if (running && !forced) { again = true; return; }
+    while (running) await running;
+    running = load(kinds, forced);
+    await running;
+    running = null;
+    if (again) { again = false; refresh(); }
+  };
+  const load = async (kinds, forced) => {
     try {
-      const answer = await fetch(location.href, { headers: { "x-refresh": all ? "0" : "1" } });
+      const answer = await fetch(location.href, { headers: { "x-refresh": "1" } });
       if (answer.redirected) { location.reload(); return; }
-      if (answer.ok) {
-        const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-        for (const region of document.querySelectorAll("[data-live]")) {
-          const wanted = all || !kinds || region.dataset.live.split(" ").some((kind) => kinds.has(kind));
-          const next = fresh.getElementById(region.id);
-          if (!wanted || (busy(region) && !all) || region.isEqualNode(next)) continue;
-          const row = document.activeElement?.closest?.("[data-row]")?.getAttribute("href");
-          if (next) region.replaceWith(document.adoptNode(next)); else region.remove();
-          if (row) document.querySelector(`[data-row][href="${CSS.escape(row)}"]`)?.focus();
-        }
+      if (!answer.ok) return;
+      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      for (const region of document.querySelectorAll("[data-live]")) {
+        const wanted = !kinds || region.dataset.live.split(" ").some((kind) => kinds.has(kind));
+        const next = fresh.getElementById(region.id);
+        if (!wanted || (busy(region) && region.id !== forced) || region.isEqualNode(next)) continue;
+        if (next) replace(region, next); else region.remove();
       }
     } catch { /* the next event tries again */ }
-    running = false;
-    if (again) { again = false; refresh(); }
   };
   const kinds = new Set();
   const soon = (kind) => {
     kinds.add(kind);
     clearTimeout(pending);
-    pending = setTimeout(() => { const now = new Set(kinds); kinds.clear(); refresh(false, now); }, 150);
+    pending = setTimeout(() => { const now = new Set(kinds); kinds.clear(); refresh(now); }, 150);
   };
   for (const region of document.querySelectorAll("[data-every]")) {
     setInterval(() => soon(region.dataset.live), 1000 * Number(region.dataset.every));
@@ -239,13 +264,14 @@
     });
   }
 
-  // Keys: / searches, j and k walk through the rows, g then n, a, s, h goes to a page ------------------------------
+  // Keys: / searches, j and k walk through the rows, g then n, a, s, h goes to a page. Who dictates turns them off ---
   let go = false;
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea")) {
       if (event.key === "Escape") event.target.blur();
       return;
     }
+    if (body.dataset.keys === "off") return;
     const pages = { n: "/", a: "/alerts", s: "/stream", h: "/health" };
     if (go && pages[event.key]) { location.href = pages[event.key]; return; }
     go = event.key === "g";

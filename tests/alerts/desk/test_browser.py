@@ -100,6 +100,46 @@ def test_an_alert_appears_by_itself_and_is_worked_through(
         expect(page.get_by_role("table")).to_contain_text(what)
 
 
+def test_who_hears_the_page_or_has_no_mouse_is_told_what_was_done_and_stays_where_they_were(
+    sign_in: Callable[..., Page], served: Any, put: Callable[..., Alert]
+) -> None:
+    alert = put()
+    page = sign_in()
+    page.goto(f"{served.url}/alerts/{alert.id}")
+    told = page.get_by_role("status").filter(has_text="Done")
+    page.get_by_text("Wrong sentiment").first.click()
+    page.get_by_label("It is").first.select_option("neutral")
+    page.get_by_role("button", name="Acknowledge").press("Enter")
+    expect(told).to_contain_text("Done: Acknowledge")
+    expect(page.get_by_role("button", name="Take acknowledgement back")).to_be_focused()
+    expect(page.get_by_label("It is").first).to_have_value("neutral")  # what was being said elsewhere stays
+    served.client.post(f"/api/v1/alerts/{alert.id}/unacknowledge", json={})
+    expect(page.get_by_role("button", name="Acknowledge", exact=True)).to_be_focused()
+    page.get_by_role("button", name="Say so").first.press("Enter")
+    expect(told).to_contain_text("Done: sentiment is wrong")
+    expect(page.get_by_role("button", name="sentiment: neutral").first).to_be_focused()
+    page.get_by_text("Resolve …").press("Enter")
+    page.locator("form[action$=resolve]").get_by_label("Why").press("Enter")
+    expect(told).to_contain_text("Done: Resolve")
+    expect(page.get_by_role("heading", name="SIVB", exact=True)).to_be_focused()  # there is nothing more to resolve
+
+
+def test_single_keys_can_be_turned_off(sign_in: Callable[..., Page], put: Callable[..., Alert]) -> None:
+    put()
+    page = sign_in()
+    switch, row = page.get_by_role("button", name="Keyboard shortcuts"), page.locator("[data-row]")
+    for on in ("true", "false", "true"):
+        expect(switch).to_have_attribute("aria-pressed", on)
+        expect(page.locator("#link")).to_have_text("live")
+        page.keyboard.press("/")
+        search = expect(page.get_by_label("Search"))
+        search.to_be_focused() if on == "true" else search.not_to_be_focused()
+        page.keyboard.press("Escape")
+        page.keyboard.press("j")
+        expect(row).to_be_focused() if on == "true" else expect(row).not_to_be_focused()
+        switch.click()
+
+
 def test_what_another_analyst_does_is_seen_without_reloading(
     sign_in: Callable[..., Page], served: Any, put: Callable[..., Alert]
 ) -> None:
