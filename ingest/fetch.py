@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
@@ -87,18 +88,18 @@ class Fetcher:
                         public = public or await _is_public_host(url, None if proxy else answer)
                     url = _target(url, location)
         except TimeoutError as exc:
-            raise FetchError("timeout", f"{url} took longer than {self._timeout_s:g} s") from exc
+            raise FetchError("timeout", f"{shown(url)} took longer than {self._timeout_s:g} s") from exc
         except httpx.TimeoutException as exc:
-            raise FetchError("timeout", f"{url} did not answer in time: {exc!r}") from exc
+            raise FetchError("timeout", f"{shown(url)} did not answer in time: {exc!r}") from exc
         except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError, ValueError) as exc:
-            raise FetchError("error", f"{url} could not be fetched: {exc!r}") from exc
-        raise FetchError("error", f"more than {self._max_redirects} redirects, the last one to {url}")
+            raise FetchError("error", f"{shown(url)} could not be fetched: {exc!r}") from exc
+        raise FetchError("error", f"more than {self._max_redirects} redirects, the last one to {shown(url)}")
 
     async def _read(self, answer: httpx.Response, url: str) -> bytes:
         """Return the body, decompressed no further than the limit: a small bomb may hold gigabytes."""
         encoding = answer.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in {"", "identity", "gzip", "x-gzip", "deflate"}:
-            raise FetchError("error", f"{url} uses the encoding {encoding!r}, which was not offered")
+            raise FetchError("error", f"{shown(url)} uses the encoding {encoding!r}, which was not offered")
         body = bytearray()
         inflater = None
         raw_bytes = 0
@@ -109,13 +110,26 @@ class Fetcher:
             try:
                 body += inflater.decompress(chunk, self._max_bytes + 1 - len(body)) if inflater else chunk
             except zlib.error as exc:
-                raise FetchError("error", f"{url} is not valid {encoding}: {exc}") from exc
+                raise FetchError("error", f"{shown(url)} is not valid {encoding}: {exc}") from exc
             # Bytes after the end of the compressed data add nothing to the body, and need not end.
             if max(len(body), raw_bytes) > self._max_bytes:
-                raise FetchError("too_large", f"{url} is larger than {self._max_bytes} bytes")
+                raise FetchError("too_large", f"{shown(url)} is larger than {self._max_bytes} bytes")
         if inflater is not None and not inflater.eof:
-            raise FetchError("error", f"{url} ended in the middle of its {encoding} data")
+            raise FetchError("error", f"{shown(url)} ended in the middle of its {encoding} data")
         return bytes(body)
+
+
+def shown(url: str) -> str:
+    """Return `url` as it may stand in logs and on pages: without user, password, query and fragment.
+
+    >>> shown("https://me:secret@e.com:8443/feed?token=secret")
+    'https://e.com:8443/feed'
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that cannot be taken apart"
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _inflater(encoding: str, first: bytes) -> zlib._Decompress:
@@ -151,7 +165,7 @@ def _ask(
 def _target(url: str, location: str) -> str:
     target = httpx.URL(url).join(location)
     if target.scheme not in {"http", "https"} or not target.host:
-        raise FetchError("error", f"{url} redirects to {location[:200]!r}, which is not http(s)")
+        raise FetchError("error", f"{shown(url)} redirects to {shown(location)[:200]!r}, which is not http(s)")
     return str(target)
 
 

@@ -19,13 +19,13 @@ _MARKET_WORDS = (
 )
 
 
-class Feed(BaseModel, frozen=True, extra="forbid"):
+class Feed(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True):
     """One RSS, Atom or RDF feed."""
 
     name: str = Field(
         default=..., pattern=r"^[a-z0-9][a-z0-9-]{0,59}$", description="Short name; the source is called rss:<name>."
     )
-    url: HttpUrl = Field(default=..., description="Address of the feed (http or https).")
+    url: HttpUrl = Field(default=..., repr=False, description="Address of the feed (http or https).")
     publisher: str = Field(
         default=...,
         min_length=1,
@@ -34,7 +34,7 @@ class Feed(BaseModel, frozen=True, extra="forbid"):
     )
 
 
-class RssSettings(BaseModel, frozen=True, extra="forbid"):
+class RssSettings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True):
     """Polling of feeds."""
 
     enabled: bool = Field(default=True, description="Poll the feeds.")

@@ -21,6 +21,7 @@ from deploy.local.output import escape
 from deploy.local.state import holder
 from deploy.local.trouble import check_trouble
 from deploy.settings import Settings, SettingsError
+from ingest.fetch import shown
 
 _STYLES = {"ok": "green", "off": "dim", "warning": "yellow", "wrong": "bold red"}
 _FEEDS_TIMEOUT_S = 10.0
@@ -79,9 +80,9 @@ def _feeds(settings: Settings) -> list[Line]:
     found = asyncio.run(check_feeds(configured_feeds(settings), user_agent=user_agent, timeout_s=_FEEDS_TIMEOUT_S))
     mend = "a feed that fails is tried again by itself; take it off the list when it is gone for good"
     lines = [
-        Line(f"feed {check.name}", "ok", check.url)
+        Line(f"feed {check.name}", "ok", shown(check.url))
         if check.problem is None
-        else Line(f"feed {check.name}", "warning", f"{check.url}: {check.problem}", mend)
+        else Line(f"feed {check.name}", "warning", f"{shown(check.url)}: {check.problem}", mend)
         for check in sorted(found, key=lambda check: check.name)
     ]
     if lines and all(line.state == "warning" for line in lines):

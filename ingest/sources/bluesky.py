@@ -21,6 +21,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from ingest.backoff import Backoff
 from ingest.document import Document
+from ingest.fetch import shown
 from ingest.item import SHORT_TITLE_CHARS, ItemError, compose
 from ingest.metrics import IngestMetrics
 from ingest.settings import BlueskySettings, IngestSettings
@@ -97,7 +98,7 @@ class BlueskySource:
                     open_timeout=20.0,
                     close_timeout=1.0,
                 ) as connection:
-                    logger.info("%s: connected to %s.", self.name, self._settings.url)
+                    logger.info("%s: connected to %s.", self.name, shown(self._settings.url))
                     self.trouble = ""
                     yield from self._read(connection, stop)
                 reason, why = "idle", f"nothing came for {self._settings.idle_timeout_s:g} s"

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from ingest.backoff import Backoff
 from ingest.document import Document
 from ingest.feed import FeedError, read_feed
-from ingest.fetch import Fetcher, FetchError, Response
+from ingest.fetch import Fetcher, FetchError, Response, shown
 from ingest.item import ItemError, compose
 from ingest.metrics import IngestMetrics
 from ingest.settings import Feed, IngestSettings, RssSettings
@@ -155,10 +155,11 @@ class RssSource:
             return None, "not_modified"
         if answer.status == 410:
             self._metrics.polls.labels(self.name, "gone").inc()
-            raise SourceGoneError(f"{self._feed.url} is gone for good (410); remove it from the list of feeds")
+            raise SourceGoneError(f"{shown(self._feed.url)} is gone for good (410); remove it from the list of feeds")
         if answer.status != 200:
             raise FetchError(
-                "busy" if answer.status in {429, 503} else "refused", f"{self._feed.url} answered {answer.status}"
+                "busy" if answer.status in {429, 503} else "refused",
+                f"{shown(self._feed.url)} answered {answer.status}",
             )
         entries, broken = self._entries(answer)
         documents, seen = self._documents(entries, now, answer.url)
@@ -180,9 +181,9 @@ class RssSource:
                 url=answer.url,
             )
         except FeedError as exc:
-            raise FetchError("error", f"{self._feed.url} {exc}") from exc
+            raise FetchError("error", f"{shown(self._feed.url)} {exc}") from exc
         except Exception as exc:  # feedparser lets many kinds through on hostile input
-            raise FetchError("error", f"{self._feed.url} cannot be parsed: {exc!r}") from exc
+            raise FetchError("error", f"{shown(self._feed.url)} cannot be parsed: {exc!r}") from exc
         if (left_out := len(entries) - self._settings.max_entries) > 0:
             self._metrics.dropped.labels(self.name, "too_many").inc(left_out)
             logger.warning("%s: %d of %d entries left out (max_entries).", self.name, left_out, len(entries))
