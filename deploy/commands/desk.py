@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from deploy import log, settings
 from deploy.commands._alerts import note_of
+from deploy.commands._first_token import first_token
 from deploy.commands._options import fail
 from deploy.commands._outbox import redis_of
 from deploy.local.plan import loopback_of
@@ -34,7 +34,8 @@ logger = logging.getLogger(__name__)
 def desk(context: click.Context, host: str | None, port: int | None) -> None:
     """Serve the analysts' page and its JSON API.
 
-    At the first start a token to sign in with is shown, once; more are made by `newsquake desk token add`.
+    At the first start a token to sign in with is shown, once, where that is a terminal; more are made by
+    `newsquake desk token add`.
     """
     if context.invoked_subcommand is None:
         config = settings.load()
@@ -93,7 +94,7 @@ async def _serve(config: settings.Settings, redis_url: str, host: str, port: int
         )
     )
     page = config.desk.url or f"http://{host}:{sock.getsockname()[1]}"
-    _first_token(served.tokens, page)
+    _greet(served.tokens, page)
     logger.info("the desk is at %s", page)
     metrics = health.serve(config.http.host, config.http.desk_port, registry, served.hub.health)
 
@@ -111,14 +112,11 @@ async def _serve(config: settings.Settings, redis_url: str, host: str, port: int
         redis.close()
 
 
-def _first_token(tokens: Tokens, page: str) -> None:
-    """Show the first token once, on a terminal; elsewhere it would stay in a log."""
-    if not sys.stdout.isatty():
-        if not tokens.list():
-            logger.warning("nobody can sign in yet: `newsquake desk token add NAME --role analyst` makes a token")
-        return
-    if token := tokens.first():
+def _greet(tokens: Tokens, page: str) -> None:
+    if token := first_token(tokens):
         click.echo(f"\nSign in at {page} with this token, which is shown only now:\n\n    {token}\n")
+    elif not tokens.list():
+        logger.warning("nobody can sign in yet: `newsquake desk token add NAME --role analyst` makes a token")
 
 
 def _processes(config: settings.Settings) -> dict[str, str]:

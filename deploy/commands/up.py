@@ -12,6 +12,7 @@ import click
 from rich.table import Table
 
 from deploy import settings as settings_module
+from deploy.commands._first_token import first_token
 from deploy.kafka_client import client_options
 from deploy.local import health
 from deploy.local.errors import LocalError
@@ -168,13 +169,13 @@ def _run(settings: Settings, state_dir: Path, demo: bool) -> None:
 
 
 def _first_token(redis_url: str) -> str | None:
-    """Make the desk's first token here: what the desk itself prints is kept in its log."""
+    """Make the desk's first token here, or not at all: the desk's own output is no terminal but its log."""
     from redis import Redis
 
     from alerts.desk.auth import Tokens
 
     with Redis.from_url(redis_url, socket_timeout=10, socket_connect_timeout=5) as redis:
-        return Tokens(redis).first()
+        return first_token(Tokens(redis))
 
 
 def _table(plan: Plan, supervisor: Supervisor) -> Table:

@@ -1,11 +1,16 @@
 """`newsquake up` before anything is started: what it refuses, and when it becomes the demo."""
 
+import os
+import pty
+import re
+import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
+from alerts.desk.auth import Tokens
 from deploy.commands import up as module
 from deploy.local.state import StateLock
 
@@ -67,3 +72,19 @@ def test_two_in_one_place_are_refused(run, tmp_path):
         done = run()
     assert done.exit_code == 1
     assert "already runs" in done.output
+
+
+SHOW = "import sys; from deploy.commands.up import _first_token; print(_first_token(sys.argv[1]))"
+
+
+def test_the_first_token_is_made_on_a_terminal_once_and_in_no_log(store):
+    command = [sys.executable, "-c", SHOW, os.environ["NEWSQUAKE_REDIS__URL"]]
+    assert subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout == b"None\n"
+    assert Tokens(store).list() == []
+    terminal, end = pty.openpty()
+    with os.fdopen(terminal, "rb") as seen, os.fdopen(end, "wb") as out:
+        subprocess.run(command, stdout=out, check=True)
+        (token,) = re.findall(r"nqd_\S+", seen.readline().decode())
+        subprocess.run(command, stdout=out, check=True)
+        assert seen.readline() == b"None\r\n"
+    assert Tokens(store).check(token) is not None
