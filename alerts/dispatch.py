@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from redis.exceptions import RedisError, ResponseError
@@ -46,6 +46,7 @@ CURSOR = f"{PREFIX}dispatch:cursor"
 ALERTS, GROUPS = f"{PREFIX}dispatch:alerts", f"{PREFIX}dispatch:groups"
 """Hashes: alert → `Known`, key of a group → `Group`, as JSON."""
 _ENTRIES, _MANY = 200, 100_000
+_T = TypeVar("_T")
 _known = msgspec.json.Decoder(Known)
 _group = msgspec.json.Decoder(Group)
 
@@ -82,6 +83,7 @@ class Dispatcher:
         self._book: Groups | None = None
         self._holding: list[Silence] | None = None
         self._cursor, self._behind, self._new = "", False, False
+        self._lost: set[str] = set()
         self._alerts: dict[str, Alert | None] = {}
         self.failing = ""
         """Why nobody is told of anything at the moment; "" when all is well."""
@@ -137,13 +139,16 @@ class Dispatcher:
         if self._rules is not rules:
             self._rules = rules
             self._lead_all(book, now_s)
+        deliveries: list[Delivery] = []
         if self._new:
             self._relive_all(book, now_s)
+        elif self._lost:
+            self._relive_lost(book, now_s)
+            deliveries += self._due(book, now_s, wall_s)  # before the log says that it is over
         views = self._store.views(open=True, limit=_MANY) if self._behind else []
         entries: Any = self._redis.xrange(LOG, min=f"({before}" if before else "-", count=_ENTRIES)
         if self._behind and not entries:
             self._catch_up(book, views, now_s)
-        deliveries: list[Delivery] = []
         steps: list[tuple[Transition, Alert | None]] = []
         for entry, fields in entries:
             self._cursor = entry.decode()
@@ -170,10 +175,11 @@ class Dispatcher:
         self._cursor = raw.decode() if raw is not None else ""
         alerts: Any = self._redis.hgetall(ALERTS)
         groups: Any = self._redis.hgetall(GROUPS)
-        book = Groups(
-            {key.decode(): _known.decode(value) for key, value in alerts.items()},
-            {key.decode(): _group.decode(value) for key, value in groups.items()},
-        )
+        known, self._lost = _decoded("alert", alerts, _known)
+        read, lost = _decoded("group", groups, _group)
+        book = Groups(known, read)
+        book.changed_alerts |= self._lost
+        book.changed_groups |= lost
         first: Any = self._redis.xrange(LOG, count=1)
         # The log begins after the cursor, or was never read: it may have lost what alerts have been through.
         self._new = not self._cursor
@@ -218,27 +224,44 @@ class Dispatcher:
 
     def _relive_all(self, book: Groups, now_s: float) -> None:
         """Take note of what alerts had been through when they were put back (`alerts.rebuild`), which no log tells."""
-        entries: Any = self._redis.xrange(LOG)
-        new = {step.key for _, fields in entries if (step := _step_of(fields)) is not None}
-        for view in self._store.views(open=False, limit=_MANY):
+        views = self._store.views(open=False, limit=_MANY)
+        new = self._yet_to_come()
+        for view in views:
             if view.alert.id not in book.known:
                 past = [step for step in view.transitions if step.key not in new]
                 self._relive(book, view, past, now_s)
         self._new = False
+        self._lost.clear()
 
-    def _relive(self, book: Groups, view: AlertView, past: Sequence[Transition], now_s: float) -> None:
+    def _relive_lost(self, book: Groups, now_s: float) -> None:
+        """Take note anew of alerts whose entries could not be read, in doubt about their last transition."""
+        views = [view for id_ in sorted(self._lost) if (view := self._store.view(id_)) is not None]
+        new = self._yet_to_come()
+        for view in views:
+            past = [step for step in view.transitions if step.key not in new]
+            self._relive(book, view, past, now_s, in_doubt=True)
+        self._lost.clear()
+
+    def _yet_to_come(self) -> set[str]:
+        """Return the keys of the transitions that the log has after the cursor. Views read before have none besides."""
+        entries: Any = self._redis.xrange(LOG, min=f"({self._cursor}" if self._cursor else "-")
+        return {step.key for _, fields in entries if (step := _step_of(fields)) is not None}
+
+    def _relive(
+        self, book: Groups, view: AlertView, past: Sequence[Transition], now_s: float, *, in_doubt: bool = False
+    ) -> None:
         """Take note of an alert's past, and that people were told of all that no silence kept back.
 
-        In doubt they were not: told twice is better than never. That is so of what a silence was laid over at once. Of
-        an end that one keeps back still they are told after it.
+        In doubt they were not: told twice is better than never. That is so of what a silence was laid over at once, and
+        of the last transition where it is `in_doubt`. Of an end that a silence keeps back still they are told after it.
         """
         held_back = bool(past) and past[-1].state == "resolved" and self._keeps_back(view.alert, past[-1], now_s)
-        if past and past[-1].state == "resolved" and not held_back:
+        if past and past[-1].state == "resolved" and not (held_back or in_doubt):
             return
         for step, after in zip_longest(past, past[1:]):
             self._note(book, step, now_s)
             known = book.known.get(step.alert)
-            if known is None or step.silenced or (after is None and held_back):
+            if known is None or step.silenced or (after is None and (held_back or in_doubt)):
                 continue
             silenced = after is not None and after.event == "silenced"
             book.told_before(known, now_s, (after.at - step.at).total_seconds() if silenced else math.inf)
@@ -364,6 +387,17 @@ def as_told(alert: Alert, known: Known) -> Alert:
         updated_at=alert.updated_at if same else at,
         resolved_at=(alert.resolved_at or at) if resolved else None,
     )
+
+
+def _decoded(what: str, raws: Any, decoder: msgspec.json.Decoder[_T]) -> tuple[dict[str, _T], set[str]]:
+    """Return what a hash of the book's holds, and the keys of what cannot be read: one must not hold up the others."""
+    found: dict[str, _T] = {}
+    for key, raw in raws.items():
+        try:
+            found[key.decode()] = decoder.decode(raw)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+            log.error("what was told of %s %r cannot be read; it is noted anew (%s)", what, key, exc)
+    return found, {key.decode("utf-8", "replace") for key in raws} - found.keys()
 
 
 def _step_of(fields: Any) -> Transition | None:

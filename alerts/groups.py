@@ -110,10 +110,15 @@ class Groups:
         self.changed_alerts: set[str] = set()
         self.changed_groups: set[str] = set()
         for alert, each in self.known.items():
-            for member in each.members.values():
+            for receiver, member in each.members.items():
                 self._within.setdefault(member.group, set()).add(alert)
-        for key in self.groups:
-            self._reckon(key)
+                if member.group not in self.groups:  # it could not be read
+                    alone = member.group.endswith(f":alert={alert}")
+                    self.groups[member.group] = Group(receiver, {}, each.at_s, alone, member.told_s)
+                    self.changed_groups.add(member.group)
+        for key in self.groups.keys() - self._within.keys():  # nor could what was in it
+            del self.groups[key]
+            self.changed_groups.add(key)
 
     def step(self, step: Transition, ways: Mapping[str, Way], now_s: float) -> None:
         """Take note of a transition. `ways` lead to those who are told by now."""
@@ -147,6 +152,7 @@ class Groups:
             if key not in self.groups:
                 self.groups[key] = Group(receiver, way.labels, now_s, way.branch.group_by is None)
                 self.changed_groups.add(key)
+            self.groups[key].labels = way.labels  # as its key has them
             self._ways[key] = way
             member.routed, member.called = True, way.called
         for receiver, member in list(known.members.items()):
@@ -179,8 +185,12 @@ class Groups:
             self._reckon(key)
 
     def lead_anew(self) -> list[str]:
-        """Forget all ways, which other rules have changed; return the alerts, each to be led by new ones."""
+        """Forget all ways, which other rules have changed; return the alerts, each to be led by new ones.
+
+        When groups are due follows from the ways: none is before.
+        """
         self._ways.clear()
+        self._due_s.clear()
         return list(self.known)
 
     def due(self, now_s: float) -> list[str]:

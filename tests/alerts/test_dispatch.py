@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from alerts.actions import Actions
 from alerts.alert import Alert, By
-from alerts.dispatch import CURSOR, Dispatcher, MovedError, as_told
+from alerts.dispatch import ALERTS, CURSOR, GROUPS, Dispatcher, MovedError, as_told
 from alerts.groups import Known
 from alerts.matchers import parse
 from alerts.metrics import AlertsMetrics
@@ -414,6 +414,39 @@ def test_an_alert_that_cannot_be_read_holds_up_no_other(store: redis.Redis, aler
     store.set("nq:{alerts}:alert:C", b"{}")
     office.step()
     assert office.news() == [("desk", "firing", "JPM"), ("risk", "firing", "JPM")]
+
+
+def test_what_cannot_be_read_of_the_book_is_noted_anew_and_holds_up_no_other(office: Office) -> None:
+    for name in ("A", "B", "C", "D", "E"):
+        office.put(name)
+    office.step()
+    office.news()
+    office.actions.acknowledge("B", "ann")
+    office.step()
+    office.news()
+    before = {told.id for told in office.got}
+    for name in ("A", "B", "E"):
+        office.redis.hset(ALERTS, name, b"{}")
+    for group in office.redis.hkeys(GROUPS):
+        if b"alert=C" in group or b"alert=D" in group:
+            office.redis.hset(GROUPS, group, b"\xff")
+    office.put("E", 2, status="resolved")
+    office.start()
+    office.got.clear()
+    office.step()
+    # Who was told that E fires may be told so once more, and is told of its end.
+    assert sorted(office.news()) == sorted(
+        (name, event, alert)
+        for name in NAMES
+        for event, alert in (("firing", "A"), ("acknowledged", "B"), ("firing", "E"), ("resolved", "E"))
+    )
+    assert {told.id for told in office.got if told.event != "alert.resolved"} <= before
+    for name in ("A", "B", "C", "D"):
+        office.put(name, 2, status="resolved")
+        office.step()
+        assert office.news() == [(receiver, "resolved", name) for receiver in NAMES]
+    assert office.redis.hgetall(ALERTS) == {}
+    assert office.redis.hgetall(GROUPS) == {}
 
 
 def test_alerts_that_were_put_back_are_told_of_when_they_end(store: redis.Redis, alert: Alert) -> None:

@@ -145,6 +145,20 @@ def test_a_group_waits_gathers_and_repeats() -> None:
     assert desk.news() == [(7_230, "desk", "repeated", "a2"), (7_250, "desk", "repeated", "b1")]
 
 
+def test_a_group_waits_on_after_a_restart_and_under_other_rules() -> None:
+    desk = Desk(BY_TOPIC)
+    desk.step("a1", "firing", "firing", "warning")
+    desk.wait(10)
+    desk.restart()
+    desk.wait(10)
+    assert desk.news() == []
+    desk.use(BY_TOPIC.replace("group_wait: 30s", "group_wait: 60s"))
+    desk.wait(30)
+    assert desk.news() == []
+    desk.wait(10)
+    assert desk.news() == [(60, "desk", "firing", "a1")]
+
+
 def test_what_was_over_before_anybody_was_told_is_never_told() -> None:
     desk = Desk(BY_TOPIC)
     desk.step("a1", "firing", "firing", "warning")
