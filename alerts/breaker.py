@@ -12,6 +12,7 @@ import msgspec
 
 _FAILURES = 3
 _FIRST_S, _LONGEST_S = 30.0, 300.0
+_JITTER = 0.8, 1.2
 _MINUTE_S = 60.0
 
 
@@ -33,7 +34,8 @@ class Breaker:
 
     def allows(self, now_s: float) -> bool:
         """Say whether an attempt may be made now."""
-        return self.down is None or now_s >= self.down.probe_s
+        # A probe further away than any wait can be was set by a clock that has stepped back since.
+        return self.down is None or not now_s < self.down.probe_s <= now_s + _LONGEST_S * _JITTER[1]
 
     def succeeded(self) -> bool:
         """Take note that the receiver took one; return whether it was down."""
@@ -51,7 +53,7 @@ class Breaker:
             since_s=self.down.since_s if self.down else self._failures[0],
             reason=reason,
             wait_s=wait_s,
-            probe_s=now_s + wait_s * random.uniform(0.8, 1.2),  # noqa: S311
+            probe_s=now_s + wait_s * random.uniform(*_JITTER),  # noqa: S311
         )
         self._failures.clear()
         return True
@@ -66,6 +68,10 @@ class Pace:
 
     def room(self, now_s: float) -> int:
         """Return how many messages may go out now."""
+        for at in range(len(self._sent) - 1, -1, -1):
+            if self._sent[at] <= now_s:
+                break
+            self._sent[at] = now_s  # a clock stepped back
         while self._sent and self._sent[0] <= now_s - _MINUTE_S:
             self._sent.popleft()
         return self._per_minute - len(self._sent)

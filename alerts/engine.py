@@ -155,8 +155,11 @@ class AlertEngine:
         behind_min = frontier - self._minute
         if behind_min > BEHIND_MIN:
             waiting.append(f"reading history: {behind_min} minutes to go")
+        if -behind_min > BEHIND_MIN:  # sealed minutes are never judged again: until they have passed, none is judged
+            waiting.append(f"the clock stood {-behind_min} minutes ahead: nothing is judged until it is there again")
         self.waiting = waiting
-        self.metrics.behind_seconds.set(max(0.0, reached.now_s - (self._minute + 1) * 60))
+        ahead_s = -60.0 * behind_min if -behind_min > BEHIND_MIN else 0.0  # so long nothing is judged
+        self.metrics.behind_seconds.set(max(ahead_s, reached.now_s - (self._minute + 1) * 60))
         self._judging.watch()
         if self._now is not None:
             self._now.write(self._judging.detector, [each.alert for each in self._judging.lifecycle.episodes])

@@ -107,6 +107,7 @@ class Groups:
         self._ways: dict[str, Way] = {}
         self._due_s: dict[str, float] = {}
         self._held_until_s: dict[str, float] = {}
+        self._now_s = math.inf  # when groups were asked for last
         self.changed_alerts: set[str] = set()
         self.changed_groups: set[str] = set()
         for alert, each in self.known.items():
@@ -195,6 +196,9 @@ class Groups:
 
     def due(self, now_s: float) -> list[str]:
         """Return the keys of the groups to look at by now, those that wait longest first."""
+        if now_s < self._now_s:
+            self._set_back(now_s)
+        self._now_s = now_s
         found = [(due_s, key) for key, due_s in self._due_s.items() if due_s <= now_s]
         return [key for _, key in sorted(found)]
 
@@ -294,6 +298,21 @@ class Groups:
             self._ways.pop(key, None)
             self._due_s.pop(key, None)
             self._held_until_s.pop(key, None)
+
+    def _set_back(self, now_s: float) -> None:
+        """What happened later than now, by a clock that has stepped back since, happened now."""
+        for key, group in self.groups.items():
+            if max(group.first_s, group.told_s) > now_s:
+                group.first_s, group.told_s = min(group.first_s, now_s), min(group.told_s, now_s)
+                self.changed_groups.add(key)
+        for alert, known in self.known.items():
+            for member in known.members.values():
+                if member.told_s > now_s:
+                    member.told_s = now_s
+                    self.changed_alerts.add(alert)
+        for key in list(self._due_s):
+            self._held_until_s[key] = min(self._held_until_s.get(key, 0.0), now_s + HOLD_S)
+            self._reckon(key)
 
     def _reckon(self, key: str) -> None:
         """Work out when a group is to be looked at next."""

@@ -37,7 +37,9 @@ class AlertsMetrics:
             registry=registry,
         )
         self.behind_seconds = Gauge(
-            f"{name}behind_seconds", "Seconds from the end of the last judged minute to now.", registry=registry
+            f"{name}behind_seconds",
+            "Seconds from the end of the last judged minute to now, either way where a clock stood ahead.",
+            registry=registry,
         )
         self.open = Gauge(f"{name}open", "Alerts that fire now.", ["kind"], registry=registry)
         self.opened = Counter(f"{name}opened", "Alerts opened.", ["kind"], registry=registry)

@@ -304,6 +304,19 @@ def test_the_wall_clock_seals_what_idle_workers_have_read(store: redis.Redis, it
     assert engine.waiting == []
 
 
+def test_a_clock_that_stood_ahead_is_told_of(store: redis.Redis, item: Make, secret: str) -> None:
+    now = START + 2 * 3600
+    _write(store, _history(item, 1.9), idle_ms=int((now + 3600) * 1000))
+    _finish(_engine(store, secret, clock="wall", now=lambda: now + 3600))
+    engine = _engine(store, secret, clock="wall", now=lambda: now)
+    assert not engine.tick()
+    assert engine.waiting == ["the clock stood 60 minutes ahead: nothing is judged until it is there again"]
+    assert engine.metrics.behind_seconds._value.get() == 3600
+    engine = _engine(store, secret, clock="wall", now=lambda: now + 3600)
+    engine.tick()
+    assert engine.waiting == []
+
+
 def test_a_clock_from_the_future_does_not_stand_for_what_was_read(store: redis.Redis, item: Make, secret: str) -> None:
     now = START + 2 * 3600
     _write(store, _history(item, 1.5), idle_ms=int((now - 1800) * 1000))

@@ -159,6 +159,24 @@ def test_a_group_waits_on_after_a_restart_and_under_other_rules() -> None:
     assert desk.news() == [(60, "desk", "firing", "a1")]
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_clock_that_steps_back_holds_nothing_back(restarts: bool) -> None:
+    desk = Desk(BY_TOPIC)
+    desk.step("a1", "firing", "firing", "warning")
+    desk.step("b1", "firing", "firing", "warning")
+    desk.wait(30)
+    desk.step("c1", "firing", "firing", "warning")
+    desk.step("b2", "firing", "firing", "warning")
+    desk.news()
+    desk.now_s -= 7_200
+    if restarts:
+        desk.restart()
+    desk.wait(310)
+    assert [each[1:] for each in desk.news()] == [("desk", "firing", "c1"), ("desk", "firing", "b2")]
+    desk.wait(3_300)
+    assert ("desk", "repeated", "a1") in [each[1:] for each in desk.news()]
+
+
 def test_what_was_over_before_anybody_was_told_is_never_told() -> None:
     desk = Desk(BY_TOPIC)
     desk.step("a1", "firing", "firing", "warning")

@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from alerts.alert import Alert
+from alerts.breaker import Breaker, Pace
 from alerts.channels.channel import Answer, HttpChannel
 from alerts.replay import replay
 from alerts.sender import KEEP_S
@@ -161,3 +162,15 @@ def test_what_was_given_up_long_ago_is_sent_again_even_while_the_receiver_seems_
         rig.now += 400
         rig.sender.step()
     assert (rig.outbox.dead_count(), rig.count("delivered")) == (0, 4)
+
+
+def test_a_clock_that_steps_back_neither_silences_nor_floods_a_receiver() -> None:
+    breaker, pace = Breaker(), Pace(2)
+    for _ in range(3):
+        breaker.failed(NOW, "away")
+    assert not breaker.allows(NOW)
+    assert breaker.allows(NOW - 7_200)
+    pace.sent(NOW)
+    pace.sent(NOW)
+    assert pace.room(NOW - 7_200) == 0
+    assert pace.room(NOW - 7_140) == 2
