@@ -204,7 +204,10 @@ class Judging:
             except ThemesSnapshotError as exc:
                 log.warning("the last snapshot of themes cannot be used (%s); learning again", exc)
         episodes = self.lifecycle.episodes
-        self.lifecycle.episodes = [episode for episode in episodes if kind(episode.alert.series) != THEME]
+        for episode in [episode for episode in episodes if kind(episode.alert.series) == THEME]:
+            for member in episode.excess:
+                self.detector.release(member)  # or it would be watched for ever
+            episodes.remove(episode)
 
     def _themes(self, minute: int, counts: Mapping[Count, int], listed: Sequence[WindowItem]) -> list[Theme]:
         """Return the themes that open or close in a minute with these counts and negative items."""

@@ -15,11 +15,14 @@ from prometheus_client import CollectorRegistry
 
 from alerts.alert import Alert
 from alerts.book import Episode
+from alerts.buckets import Buckets
 from alerts.discovery import Discovery
 from alerts.engine import AlertEngine
 from alerts.episodes import Theme
+from alerts.judging import Judging
 from alerts.lifecycle import Lifecycle
 from alerts.metrics import AlertsMetrics
+from alerts.series import series_of
 from alerts.settings import AlertsSettings, ThemesSettings
 from alerts.store import AlertStore
 from alerts.surge import Detector
@@ -148,3 +151,21 @@ def test_turned_off_there_are_no_themes_and_open_ones_are_closed(store: redis.Re
     while engine.tick():
         pass
     assert [line.event for line in AlertStore(store).log()] == ["resolved", "firing"]
+
+
+def test_what_a_theme_held_is_watched_no_longer_when_it_is_not_taken_up(store: redis.Redis, alert: Alert) -> None:
+    settings = AlertsSettings(themes=ThemesSettings(on=False))
+    judging = Judging(settings, Buckets(store, "documents", 1), AlertsMetrics(CollectorRegistry()), None)
+    counts = {(series, 28_000_000, "neutral"): 1 for series in series_of("Liquidity", ["SIVB", "KRE"])}
+    judging.detector.update(28_000_000, counts)
+    held = {"theme=Lumen Harbour": ["market", "company=SIVB"], "company=KRE": ["company=KRE"]}
+    for main, members in held.items():
+        about, excess = msgspec.structs.replace(alert, series=main), dict.fromkeys(members, 5.0)
+        judging.lifecycle.episodes.append(Episode(alert=about, minute=28_000_000, excess=excess))
+        for member in members:
+            judging.detector.watch(member)
+    memory = judging.memory()
+    judging.begin()
+    judging.restore(memory)
+    assert [episode.alert.series for episode in judging.lifecycle.episodes] == ["company=KRE"]
+    assert judging.detector.watched == ["company=KRE"]
