@@ -73,16 +73,20 @@ class Book:
     def new_minute(self) -> None:
         """What was worked out of the minute before is worked out anew."""
         self._limit = None
+        self.families.new_minute()
 
     def let_go(self) -> dict[str, int]:
         """Take out of episodes what surged for their items and by now surges without; return whence it came.
 
-        Its windows must show it without the items of any open alert: what has added up may still be those items.
+        Its windows must show it without the items of any open alert: what has added up may still be those items. How
+        many of a series' items are a theme's is not counted: those that a theme holds go when they are calm.
         """
         gone = {}
         mains = [episode.alert.series for episode in self.episodes]
         for number, episode in enumerate(self.episodes):
             main = episode.alert.series
+            if kind(main) == THEME:
+                continue
             for member in [member for member in episode.excess if overlaps(member, main)]:
                 threshold = self.rules.limits(member, self._detector.minute).threshold_z
                 if self.families.shown_without(member, [each for each in mains if overlaps(member, each)]) >= threshold:

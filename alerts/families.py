@@ -12,7 +12,7 @@ part of that topic. A surge of the whole must not raise an alert a part, nor a p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from alerts.judgement import CALM_Z, Judgement
 from alerts.negbin import signed_root
 from alerts.panel import Strengths
 from alerts.rolling import WINDOWS_MIN
-from alerts.series import MARKET, common, kind, label
+from alerts.series import MARKET, common, containers, kind, label
 from alerts.surge import Detector
 
 MOST = 0.5
@@ -38,6 +38,11 @@ class Families:
     def __init__(self, detector: Detector, threshold: float) -> None:
         self._detector = detector
         self._threshold = threshold
+        self._explaining: dict[Judgement, str | None] = {}  # of this minute
+
+    def new_minute(self) -> None:
+        """What was worked out of the minute before is worked out anew."""
+        self._explaining.clear()
 
     def contribution(self, outer: Judgement, inner: str) -> float:
         """Return the share of `outer`'s excess, in its window, that is `inner`'s too; 0 when nothing is known of it."""
@@ -110,8 +115,14 @@ class Families:
     def explaining(self, outer: Judgement) -> str | None:
         """Return the part that surges and explains `outer`, of the market a company before a topic; None without one.
 
-        A company's topics do not explain it: they say what it is about.
+        A company's topics do not explain it: they say what it is about. It is worked out once a minute: what surges in
+        a minute asks each open alert.
         """
+        if outer not in self._explaining:
+            self._explaining[outer] = self._explained_by(outer)
+        return self._explaining[outer]
+
+    def _explained_by(self, outer: Judgement) -> str | None:
         if kind(outer.series) not in ("market", "topic"):
             return None
         parts = self._detector.parts(outer.series)
@@ -139,13 +150,13 @@ class Families:
         parts = {part for each in inner if (part := common(outer, each)) and self._detector.tracks(part)}
         return self._detector.stand([outer, *sorted(parts)])
 
-    def _within(self, series: str) -> list[str]:
-        direct = self._detector.parts(series)
+    def _within(self, series: str) -> Sequence[str]:
+        """Return what `series` contains, of the market all that something contains."""
         if series != MARKET:
-            return direct
-        return direct + [part for name in direct if kind(name) == "company" for part in self._detector.parts(name)]
+            return self._detector.parts(series)
+        return [name for name in self._detector.names if containers(name)]
 
-    def _shares(self, outer: Judgement, parts: list[str]) -> tuple[Strengths, Floats]:
+    def _shares(self, outer: Judgement, parts: Sequence[str]) -> tuple[Strengths, Floats]:
         seen = self._detector.stand(parts)
         at = WINDOWS_MIN.index(outer.window_min)
         above = max(outer.observed - outer.expected, 1e-9)

@@ -71,8 +71,6 @@ class Detector:
         self._settings = settings or SurgeSettings()
         self._sessions = Sessions(self._settings.exchange)
         self.rules: Rules | None = None  # without any the settings hold for every series
-        self._names: list[str] = []
-        self._columns: dict[str, int] = {}
         self._reset(0)
 
     @property
@@ -217,9 +215,9 @@ class Detector:
         columns = np.array([self._columns[name] for name in series], dtype=np.int64)
         return self._panel.assess(columns, *self._limits(columns))
 
-    def parts(self, series: str) -> list[str]:
+    def parts(self, series: str) -> Sequence[str]:
         """Return the series that `series` contains directly: of the market its topics and companies."""
-        return [name for name in self._names if series in containers(name)]
+        return self._parts.get(series, ())
 
     def settle(self, series: Sequence[str]) -> None:
         """What these series hold is told: only windows that begin after the calm before this minute show anew."""
@@ -229,16 +227,8 @@ class Detector:
     def snapshot(self) -> bytes:
         """Return all state, compressed."""
         packed = {name: (a.dtype.str, list(a.shape), a.tobytes()) for name, a in self._panel.state().items()}
-        state = _Snapshot(
-            _SNAPSHOT_VERSION,
-            self._sessions.exchange,
-            self.minute,
-            self._hours,
-            self._last_hour,
-            self._learnt,
-            self._names,
-            packed,
-        )
+        exchange, hours = self._sessions.exchange, (self._hours, self._last_hour)
+        state = _Snapshot(_SNAPSHOT_VERSION, exchange, self.minute, *hours, self._learnt, self._names, packed)
         return zlib.compress(msgspec.msgpack.encode(state), level=1)
 
     def restore(self, snapshot: bytes) -> None:
@@ -261,17 +251,30 @@ class Detector:
             self._panel.restore(state.minute, arrays)
         except (zlib.error, msgspec.MsgspecError, ValueError, TypeError, KeyError) as exc:
             raise exc if isinstance(exc, SnapshotError) else SnapshotError(f"not a snapshot: {exc}") from exc
-        self._names, self._learnt = list(state.names), state.learnt
-        self._hours, self._last_hour = state.hours, state.last_hour
-        self._columns = {name: column for column, name in enumerate(self._names)}
+        self._learnt, self._hours, self._last_hour = state.learnt, state.hours, state.last_hour
+        self._name(state.names)
 
     def _reset(self, minute: int) -> None:
         self._panel = Panel(minute, self._sessions)
         self._tested = _NOTHING_TESTED
-        self._names, self._columns = [], {}
+        self._name([])
         self._hours, self._last_hour = 0, -1  # hours with items: one item with a wrong time is no history
         self._learnt = 0
         self._refused = 0
+
+    def _name(self, names: Sequence[str]) -> None:
+        """The panel's columns are those of these series."""
+        self._names: list[str] = []
+        self._columns: dict[str, int] = {}
+        self._parts: dict[str, list[str]] = {}  # by what contains them directly
+        self._append(names)
+
+    def _append(self, names: Sequence[str]) -> None:
+        for name in names:
+            self._columns[name] = len(self._names)
+            self._names.append(name)
+            for outer in containers(name):
+                self._parts.setdefault(outer, []).append(name)
 
     def _count_learnt(self, totals: Counts | None) -> None:
         if totals is not None:  # the market is the first column, when there is one
@@ -307,9 +310,7 @@ class Detector:
         new = [name for name in wanted if name not in self._columns][: max(0, room)]
         if not new:
             return
-        for name in new:
-            self._columns[name] = len(self._names)
-            self._names.append(name)
+        self._append(new)
         self._panel.append([self._columns[above] if (above := parent(name)) else _ORPHAN for name in new])
 
     def _forget(self) -> None:
@@ -324,8 +325,7 @@ class Detector:
         if len(needed) == self.tracked:
             return
         kept = np.array([column for column, name in enumerate(self._names) if name in needed], dtype=np.int64)
-        self._names = [self._names[column] for column in kept]
-        self._columns = {name: column for column, name in enumerate(self._names)}
+        self._name([self._names[column] for column in kept])
         self._panel.keep(kept)
 
     def _limits(self, columns: NDArray[np.int64]) -> tuple[float | Floats, int | Ints, Bools | None]:

@@ -17,10 +17,11 @@ from alerts.book import Episode
 from alerts.discovery import Discovery
 from alerts.episodes import Theme
 from alerts.evidence import items_of
-from alerts.judgement import Judgement
+from alerts.families import Families
+from alerts.judgement import CALM_Z, Judgement
 from alerts.lifecycle import Change, Lifecycle
 from alerts.metrics import AlertsMetrics
-from alerts.series import company_of, overlaps, series_of
+from alerts.series import MARKET, company_of, containers, overlaps, series_of
 from alerts.settings import AlertsSettings, DiscoverySettings, SurgeSettings
 from alerts.surge import Detector
 from alerts.windows import WindowItem
@@ -306,3 +307,67 @@ def test_an_alert_grows_worse_while_it_is_open_and_never_better(newsroom: Newsro
     worse = [severities for severities in course.values() if severities[0] == "warning"]
     assert any("critical" in severities for severities in worse)
     assert all(severities == sorted(severities, reverse=True) for severities in course.values())
+
+
+def test_what_ends_with_the_markets_alert_is_found_in_one_look_at_each_series(
+    newsroom: Newsroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = Counter[str]()
+
+    def looked_at(series: str) -> tuple[str, ...]:
+        looks[series] += 1
+        return containers(series)
+
+    for _ in range(5):
+        newsroom.pass_minute([*newsroom.usual(40, 6), *(newsroom.news("C4") for _ in range(3))])
+    names = list(newsroom.detector.names)
+    strength = newsroom.detector.stand(names).strength
+    for module in ("alerts.families", "alerts.surge"):
+        monkeypatch.setattr(f"{module}.containers", looked_at)
+    told = Families(newsroom.detector, 3.7).told(MARKET, ["company=C3"])
+    assert told == sorted(
+        name
+        for name, now in zip(names, strength, strict=True)
+        if name == "company=C3" or (name != MARKET and now >= CALM_Z)
+    )
+    assert len(told) > 1
+    assert max(looks.values()) == 1
+
+
+def test_an_open_alert_is_asked_once_a_minute_which_part_explains_it(
+    newsroom: Newsroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, worked_out = list[Judgement](), list[Judgement]()
+    ask, work_out = Families.explaining, Families._explained_by
+
+    def explaining(families: Families, outer: Judgement) -> str | None:
+        asked.append(outer)
+        found = ask(families, outer)
+        assert found == work_out(families, outer)
+        return found
+
+    def explained_by(families: Families, outer: Judgement) -> str | None:
+        worked_out.append(outer)
+        return work_out(families, outer)
+
+    monkeypatch.setattr(Families, "explaining", explaining)
+    monkeypatch.setattr(Families, "_explained_by", explained_by)
+    for _ in range(20):
+        newsroom.pass_minute(newsroom.usual(40, 20, share=0.8))
+    assert len(asked) > 3 * len(worked_out) > 0
+    assert len(worked_out) == len({(outer.series, outer.minute) for outer in worked_out})
+
+
+def test_a_theme_that_holds_the_market_takes_it_up_once(newsroom: Newsroom) -> None:
+    theme = _theme(newsroom, "C3", ["Queues at Lumen Harbour", "Lumen Harbour shuts", "No buyer for Lumen Harbour"])
+    newsroom.note(newsroom.lifecycle.step_themes([theme]))
+    revisions, held = 0, 0
+    for n in range(30):
+        more = (newsroom.news(f"N{n}-{at}", title=f"Lumen Harbour, part {n}-{at}") for at in range(4))
+        revisions += len(newsroom.pass_minute([*newsroom.usual(40, 6), *more]))
+        held += any("market" in episode.excess for episode in newsroom.lifecycle.episodes)
+    (alert,) = newsroom.fired()
+    assert alert.series == "theme=Lumen Harbour"
+    assert held > 10
+    assert [also.series for also in alert.also].count("market") == 1
+    assert revisions == len(alert.also)  # one for each series that joined it

@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from alerts.judgement import Judgement
-from alerts.series import MARKET, series_of
+from alerts.series import MARKET, containers, series_of
 from alerts.settings import SurgeSettings
 from alerts.surge import Detector, SnapshotError
 from alerts.windows import Count
@@ -256,3 +258,27 @@ def test_series_that_surge_in_the_minute_in_which_others_are_forgotten_keep_thei
         assert names == ({"company=NEW", "market"} & names if surges else set())
         if surges:
             assert "company=NEW" in names
+
+
+_NEWS = st.lists(st.tuples(st.sampled_from("TUV"), st.lists(st.sampled_from("ABCDEF"), max_size=2)), max_size=4)
+
+
+@given(steps=st.lists(st.tuples(_NEWS, st.sampled_from(["next", "weeks later", "restart"])), max_size=8))
+@settings(max_examples=60, deadline=None)
+def test_what_a_series_contains_is_known_through_beginnings_gaps_and_restarts(
+    steps: list[tuple[list[tuple[str, list[str]]], str]],
+) -> None:
+    detector = Detector(SurgeSettings(max_series=20))
+    minute = START
+    for news, after in steps:
+        minute += 1
+        series = [name for topic, companies in news for name in series_of(topic, companies)]
+        detector.update(minute, {(name, minute, "neutral"): 1 for name in series})
+        if after == "weeks later":
+            minute += 15 * DAY
+            detector.skip_to(minute)
+        elif after == "restart":
+            snapshot, detector = detector.snapshot(), Detector(SurgeSettings(max_series=20))
+            detector.restore(snapshot)
+        for outer in {*series, *detector.names}:
+            assert list(detector.parts(outer)) == [name for name in detector.names if outer in containers(name)]
