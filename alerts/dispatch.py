@@ -34,7 +34,7 @@ from alerts.outbox import Delivery, delivery_key, delivery_of, due_key
 from alerts.routes import Way
 from alerts.rules import Rules
 from alerts.silences import Silence, Silences, silence_over
-from alerts.store import FENCE, LOG, PREFIX, AlertStore, FencedError, fenced, line_of
+from alerts.store import BOOK, FENCE, LOG, PREFIX, AlertStore, FencedError, fenced, line_of
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 CURSOR = f"{PREFIX}dispatch:cursor"
 """The id of the last entry of the log that was taken note of."""
-ALERTS, GROUPS = f"{PREFIX}dispatch:alerts", f"{PREFIX}dispatch:groups"
+ALERTS, GROUPS = BOOK, f"{PREFIX}dispatch:groups"
 """Hashes: alert → `Known`, key of a group → `Group`, as JSON."""
 _ENTRIES, _MANY = 200, 100_000
 _T = TypeVar("_T")
@@ -83,7 +83,8 @@ class Dispatcher:
         self._book: Groups | None = None
         self._holding: list[Silence] | None = None
         self._cursor, self._behind, self._new = "", False, False
-        self._lost: set[str] = set()
+        self._lost: set[str] = set()  # entries that could not be read
+        self._put_back: set[str] = set()  # alerts that came back from Kafka
         self._alerts: dict[str, Alert | None] = {}
         self.failing = ""
         """Why nobody is told of anything at the moment; "" when all is well."""
@@ -142,7 +143,7 @@ class Dispatcher:
         deliveries: list[Delivery] = []
         if self._new:
             self._relive_all(book, now_s)
-        elif self._lost:
+        elif self._lost or self._put_back:
             self._relive_lost(book, now_s)
             deliveries += self._due(book, now_s, wall_s)  # before the log says that it is over
         views = self._store.views(open=True, limit=_MANY) if self._behind else []
@@ -175,10 +176,11 @@ class Dispatcher:
         self._cursor = raw.decode() if raw is not None else ""
         alerts: Any = self._redis.hgetall(ALERTS)
         groups: Any = self._redis.hgetall(GROUPS)
-        known, self._lost = _decoded("alert", alerts, _known)
+        self._put_back = {key.decode() for key, raw in alerts.items() if not raw}
+        known, self._lost = _decoded("alert", {key: raw for key, raw in alerts.items() if raw}, _known)
         read, lost = _decoded("group", groups, _group)
         book = Groups(known, read)
-        book.changed_alerts |= self._lost
+        book.changed_alerts |= self._lost | self._put_back
         book.changed_groups |= lost
         first: Any = self._redis.xrange(LOG, count=1)
         # The log begins after the cursor, or was never read: it may have lost what alerts have been through.
@@ -232,15 +234,20 @@ class Dispatcher:
                 self._relive(book, view, past, now_s)
         self._new = False
         self._lost.clear()
+        self._put_back.clear()
 
     def _relive_lost(self, book: Groups, now_s: float) -> None:
-        """Take note anew of alerts whose entries could not be read, in doubt about their last transition."""
-        views = [view for id_ in sorted(self._lost) if (view := self._store.view(id_)) is not None]
+        """Take note anew of alerts whose entries could not be read, in doubt about their last transition.
+
+        Those that were put back have been told as they stand.
+        """
+        views = [view for id_ in sorted(self._lost | self._put_back) if (view := self._store.view(id_)) is not None]
         new = self._yet_to_come()
         for view in views:
             past = [step for step in view.transitions if step.key not in new]
-            self._relive(book, view, past, now_s, in_doubt=True)
+            self._relive(book, view, past, now_s, in_doubt=view.alert.id in self._lost)
         self._lost.clear()
+        self._put_back.clear()
 
     def _yet_to_come(self) -> set[str]:
         """Return the keys of the transitions that the log has after the cursor. Views read before have none besides."""

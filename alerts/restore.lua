@@ -1,6 +1,6 @@
 -- Puts back an alert that Redis has lost, or has less of. It is no news: the log does not get it.
 --
--- KEYS  alert, life, history, open, recent.
+-- KEYS  alert, life, history, open, recent, the dispatcher's book, to which an empty entry says that it was put back.
 -- ARGV  alert (JSON), life (JSON), id, status, changed_s, life_s, then each transition (JSON).
 -- Returns 1 when it was put back, 0 when as many transitions stood there.
 
@@ -17,4 +17,5 @@ end
 redis.call('EXPIRE', KEYS[3], life_s)
 redis.call(status == 'firing' and 'SADD' or 'SREM', KEYS[4], id)
 redis.call('ZADD', KEYS[5], changed_s, id)
+redis.call('HSET', KEYS[6], id, '')
 return 1

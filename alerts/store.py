@@ -35,6 +35,8 @@ NOW = f"{PREFIX}now_s"
 """What time it is, in Unix seconds, where alerting goes by its items' time (`clock = "event"`); unset elsewhere."""
 STATE = f"{PREFIX}state"
 """The engine's snapshot."""
+BOOK = f"{PREFIX}dispatch:alerts"
+"""A hash of the dispatcher's: alert → what was told of it, empty for one that was put back."""
 KEEP_S = 90 * 86_400
 _OPEN, _RECENT = f"{PREFIX}open", f"{PREFIX}recent"
 _LOG_LENGTH = 100_000
@@ -108,7 +110,7 @@ class AlertStore:
         changed_s = repr(view.transitions[-1].at.timestamp())
         arguments: list[Any] = [encode(view.alert), msgspec.json.encode(view.life), view.alert.id, view.alert.status]
         arguments += [changed_s, KEEP_S, *map(msgspec.json.encode, view.transitions)]
-        return bool(self._restore(keys=[*_keys(view.alert.id), _OPEN, _RECENT], args=arguments))
+        return bool(self._restore(keys=[*_keys(view.alert.id), _OPEN, _RECENT, BOOK], args=arguments))
 
     def _change(
         self,

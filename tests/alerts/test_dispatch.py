@@ -449,6 +449,35 @@ def test_what_cannot_be_read_of_the_book_is_noted_anew_and_holds_up_no_other(off
     assert office.redis.hgetall(GROUPS) == {}
 
 
+def test_an_old_copy_that_was_made_up_for_tells_nothing_anew_and_each_end(office: Office) -> None:
+    """Redis is restored from a copy; what came since is put back from Kafka before alerting starts."""
+    for name in ("A", "B"):
+        office.put(name)
+    office.step()
+    office.news()
+    copy = {key: office.redis.dump(key) for key in office.redis.scan_iter()}
+    office.put("A", 2, status="resolved")
+    office.put("C")
+    office.actions.acknowledge("B", "ann")
+    office.step()
+    office.news()
+    views = office.store.views(open=False)
+    office.redis.flushall()
+    for key, value in copy.items():
+        office.redis.restore(key, 0, value)
+    assert all(office.store.restore(view) for view in views)
+    office.start()
+    office.got.clear()
+    office.step(100)
+    assert office.news() == []
+    office.step(100_000)
+    assert office.news() == []
+    for name in ("B", "C"):
+        office.put(name, 2, status="resolved")
+        office.step()
+        assert office.news() == [(receiver, "resolved", name) for receiver in NAMES]
+
+
 def test_alerts_that_were_put_back_are_told_of_when_they_end(store: redis.Redis, alert: Alert) -> None:
     office = Office(store, alert)
     for name in ("C", "JPM", "WFC"):

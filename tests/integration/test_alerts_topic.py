@@ -161,6 +161,20 @@ def test_what_redis_knows_better_stays(client: redis.Redis, place: KafkaPlace, a
     assert [view.life.state for view in AlertStore(client).views()] == ["acknowledged"]
 
 
+def test_a_silence_that_was_ended_since_an_old_copy_stays_ended(
+    client: redis.Redis, place: KafkaPlace, alert: Callable[..., Alert]
+) -> None:
+    lived(client, alert)
+    old = Silences(client).all()
+    Actions(client).expire_silence("s1", "ben")
+    publisher(client, place).step()
+    ended = Silences(client).all()
+    Silences(client).put(old[0])
+    assert rebuild(client, place).silences == 1
+    assert Silences(client).all() == ended
+    assert rebuild(client, place).silences == 0
+
+
 def test_rubbish_in_the_topic_is_counted_and_left_out(
     client: redis.Redis, place: KafkaPlace, alert: Callable[..., Alert]
 ) -> None:
