@@ -23,15 +23,17 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from alerts.episodes import Episode, Episodes, Theme
-from alerts.evidence import publishers
+from alerts.episodes import MOST_STORIES, Episode, Episodes, Theme
+from alerts.evidence import published_by, publishers
 from alerts.memory import Memory, MemoryState
 from alerts.negbin import central_interval, signed_root, upper_tail
-from alerts.recent import Entry, Recent, RecentState
+from alerts.recent import Recent, RecentState
 from alerts.rules import Rules
 from alerts.series import theme_series
 from alerts.settings import ThemesSettings
@@ -48,6 +50,8 @@ _EXCESS = 0.05
 _PRIOR_ITEMS, _PRIOR_NEGATIVES = 50.0, 10.0
 _COMMON_WORD = 50.0
 _USUAL_STORIES = 30.0
+_TITLES = 200
+"""Titles that a theme is named by, at most: the latest."""
 _SNAPSHOT_VERSION = 1
 
 
@@ -72,6 +76,16 @@ class _Snapshot(msgspec.Struct, frozen=True):
     recent: RecentState
     occasions: dict[str, list[_Occasion]]
     episodes: list[Episode]
+
+
+class _Shown(NamedTuple):
+    """A term that shows a theme: k stories, m expected, with the size of their distribution."""
+
+    p: float
+    term: str
+    k: int
+    m: float
+    size: float
 
 
 class Emerging:
@@ -212,7 +226,7 @@ class Emerging:
         settings = self._settings
         a_day = self._recent.stories * DAY_MIN / self._recent.window_min
         limit = settings.threshold_p * min(1.0, _USUAL_STORIES / a_day)
-        shown: list[tuple[float, str, int, float, float]] = []
+        shown: list[_Shown] = []
         for term in its:
             k = self._recent.count(term)
             if k < settings.minimum_count:
@@ -228,19 +242,38 @@ class Emerging:
             size = 1 / (1 / (behind + 0.5) + _EXCESS)
             p = upper_tail(k, m, size)
             if p < limit and self._trusted(term, k, p, limit):
-                shown.append((p, term, k, m, size))
+                shown.append(_Shown(p, term, k, m, size))
         if not shown:
             return []
-        shown.sort(key=lambda each: (each[0], " " not in each[1], each[1]))
-        p, term, k, m, size = shown[0]
-        entries = self._recent.having(term)
-        stories = [entry.item.story for entry in entries]
-        names = [each[1] for each in shown]
-        name = phrase(term, [entry.item.title for entry in entries])
+        shown.sort(key=lambda each: (each.p, " " not in each.term, each.term))
+        best, names = shown[0], [each.term for each in shown]
+        stories = [entry.item.story for entry in islice(self._recent.latest(best.term), MOST_STORIES)][::-1]
+        episode = self._episodes.take(self._minute, best.k, names, stories)
+        # Most finds are a further story of an open theme: what only an alert says is not worked out for each.
+        if episode is not None and not episode.grows(best.k):
+            return []
+        find = self._figures(best)
+        if episode is not None and not episode.over:
+            episode.rise(find)
+            return []
+        entries = self._recent.having(best.term)
+        name = phrase(best.term, [entry.item.title for entry in entries[-_TITLES:]])
+        theme = msgspec.structs.replace(find, phrase=name, items=tuple(entry.item for entry in entries))
+        if not self._may_open(theme):
+            return []
+        if episode is not None:
+            episode.rise(theme)
+        else:
+            self._episodes.open(theme, names, stories)
+        return [theme]
+
+    def _figures(self, shown: _Shown) -> Theme:
+        """Return the theme that a term shows, without name and stories."""
+        _, term, k, m, size = shown
         low, high = central_interval(m, size)
-        theme = Theme(
+        return Theme(
             event="opened",
-            phrase=name,
+            phrase="",
             minute=self._minute,
             opened=self._minute,
             window_min=self._recent.window_min,
@@ -248,14 +281,13 @@ class Emerging:
             expected=m,
             low=low,
             high=high,
-            p_value=p,
+            p_value=shown.p,
             z=float(signed_root(np.array([float(k)]), np.array([m]), np.array([size]))[0]),
             share=m / max(1, self._recent.items),
             history=self._memory.count(term),
-            copies=sum(entry.copies for entry in entries),
-            items=tuple(entry.item for entry in entries),
+            copies=sum(entry.copies for entry in self._recent.latest(term)),
+            items=(),
         )
-        return [theme] if self._episodes.take(theme, names, stories, opens=self._may_open(theme)) else []
 
     def _may_open(self, theme: Theme) -> bool:
         """Say whether a theme is news, and the rules let it open an alert now."""
@@ -268,11 +300,10 @@ class Emerging:
         return enough and theme.z >= limits.threshold_z and not limits.muted
 
     def _trusted(self, term: str, k: int, p: float, limit: float) -> bool:
-        entries: list[Entry] = self._recent.having(term)
-        if publishers(entry.item for entry in entries) < self._settings.minimum_publishers:
+        if not published_by((entry.item for entry in self._recent.latest(term)), self._settings.minimum_publishers):
             return False
         common = k <= self._settings.minimum_count or p >= limit / _COMMON_WORD
-        return not common or is_name(term, [entry.item.title for entry in entries])
+        return not common or is_name(term, [entry.item.title for entry in islice(self._recent.latest(term), _TITLES)])
 
     def _season(self, term: str, k: int) -> _Occasion | None:
         """Note how many stories the term has now; return the second highest of earlier occasions."""

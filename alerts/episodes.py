@@ -17,6 +17,8 @@ _SHARED = 0.3
 _ESCALATION = 2
 _NEVER = 2**62
 _STORIES, _TERMS = 500, 64
+MOST_STORIES = int(_STORIES / _SHARED)
+"""Of a find with more stories an episode knows too few to tell by them that it belongs to it."""
 
 
 class Theme(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +56,18 @@ class Episode(msgspec.Struct):
     stories: list[str]
     over: bool = False
 
+    def grows(self, observed: int) -> bool:
+        """Say whether so many stories are more than at its peak; when it is over, enough to open it anew."""
+        most = self.peak.observed
+        return observed >= _ESCALATION * most if self.over else observed > most
+
+    def rise(self, find: Theme) -> None:
+        """Take a find for its peak; what is open keeps its name and the minute it opened, what is over opens anew."""
+        now = self.peak
+        if not self.over:
+            find = msgspec.structs.replace(find, phrase=now.phrase, opened=now.opened)
+        self.peak, self.over = msgspec.structs.replace(find, items=()), False
+
 
 class Episodes:
     """A find belongs to an episode of the last 5 days that has one of its terms or over 30 % of its stories.
@@ -88,28 +102,29 @@ class Episodes:
             default=_NEVER,
         )
 
-    def take(self, find: Theme, terms: Sequence[str], stories: Sequence[str], *, opens: bool = True) -> bool:
-        """Give a find to the episode it belongs to; return whether it opens one, where it may (`opens`)."""
-        peak = msgspec.structs.replace(find, items=())
+    def take(self, minute: int, observed: int, terms: Sequence[str], stories: Sequence[str]) -> Episode | None:
+        """Give a find to the episode it belongs to, and return that; None when it belongs to none.
+
+        `stories` are its `observed` stories, or the latest `MOST_STORIES` of them: of more, no episode knows 30 %.
+        """
+        wanted = set(terms)
         for episode in reversed(self.episodes):
-            known = set(episode.stories)
-            shared = sum(story in known for story in stories)
-            if shared <= _SHARED * len(stories) and not set(terms) & set(episode.terms):
-                continue
-            episode.last = find.minute
+            if wanted.isdisjoint(episode.terms):
+                if len(episode.stories) <= _SHARED * observed:
+                    continue
+                known = set(episode.stories)
+                if sum(story in known for story in stories) <= _SHARED * observed:
+                    continue
+            episode.last = minute
             episode.terms = _latest([*episode.terms, *terms], _TERMS)
             episode.stories = _latest([*episode.stories, *stories], _STORIES)
-            if opens and episode.over and find.observed >= _ESCALATION * episode.peak.observed:
-                episode.peak, episode.over = peak, False
-                return True
-            if find.observed > episode.peak.observed and not episode.over:
-                now = episode.peak
-                episode.peak = msgspec.structs.replace(peak, phrase=now.phrase, opened=now.opened)
-            return False
-        if not opens:
-            return False
+            return episode
+        return None
+
+    def open(self, find: Theme, terms: Sequence[str], stories: Sequence[str]) -> None:
+        """Begin an episode with a find that belongs to none."""
+        peak = msgspec.structs.replace(find, items=())
         self.episodes.append(Episode(peak, find.minute, _latest(terms, _TERMS), _latest(stories, _STORIES)))
-        return True
 
 
 def _latest(values: Sequence[str], most: int) -> list[str]:

@@ -28,7 +28,21 @@ def items_of(judgement: Judgement, listed: Iterable[WindowItem], settings: Windo
 
 def publishers(items: Iterable[WindowItem]) -> int:
     """Return how many publishers stand behind the items; case and outer blanks do not make two of one."""
-    return len({item.publisher.strip().casefold() for item in items})
+    return len({_publisher(item) for item in items})
+
+
+def published_by(items: Iterable[WindowItem], least: int) -> bool:
+    """Say whether at least so many `publishers` stand behind the items, of which it takes no more than tell."""
+    found = set[str]()
+    for item in items:
+        found.add(_publisher(item))
+        if len(found) >= least:
+            return True
+    return False
+
+
+def _publisher(item: WindowItem) -> str:
+    return item.publisher.strip().casefold()
 
 
 def stories(items: Iterable[WindowItem], most: int) -> tuple[Story, ...]:
@@ -36,7 +50,7 @@ def stories(items: Iterable[WindowItem], most: int) -> tuple[Story, ...]:
     rank: dict[str, int] = {}
     ranked: list[tuple[int, float, WindowItem]] = []
     for item in sorted(items, key=lambda item: (-item.negative, item.id)):
-        publisher = item.publisher.strip().casefold()
+        publisher = _publisher(item)
         rank[publisher] = rank.get(publisher, 0) + 1
         ranked.append((rank[publisher], -item.negative, item))
     ranked.sort(key=lambda entry: (entry[0], entry[1], entry[2].id))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -143,8 +143,13 @@ class Recent:
 
     def having(self, term: str) -> list[Entry]:
         """Return the stories of the window that have the term."""
-        numbers = self._numbers.get(term, [])
-        return [self._entries[number] for number in numbers[bisect_left(numbers, self._window_from) :]]
+        return list(self.latest(term))[::-1]
+
+    def latest(self, term: str) -> Iterator[Entry]:
+        """Yield the stories of the window that have the term, the latest first."""
+        numbers = self._numbers.get(term, ())
+        for at in range(len(numbers) - 1, bisect_left(numbers, self._window_from) - 1, -1):
+            yield self._entries[numbers[at]]
 
     def state(self) -> RecentState:
         """Return all that is held."""

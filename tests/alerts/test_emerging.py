@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alerts.emerging import Emerging, ThemesSnapshotError
-from alerts.episodes import Theme
+from alerts.episodes import MOST_STORIES, Episode, Episodes, Theme
+from alerts.evidence import published_by, publishers
 from alerts.memory import Memory
 from alerts.settings import ThemesSettings
 from alerts.terms import MAX_TERMS, is_name, phrase, terms
@@ -76,6 +77,13 @@ def stream(item: Make) -> Stream:
 
 def _feed(emerging: Emerging, steps: Iterable[tuple[int, int, int, list[WindowItem]]]) -> list[Theme]:
     return [theme for step in steps for theme in emerging.update(*step)]
+
+
+def _peak() -> Theme:
+    return Theme(
+        event="opened", phrase="Lumen Harbour", minute=START, opened=START, window_min=DAY, observed=3, expected=0.02,
+        low=0, high=0, p_value=1e-7, z=5.0, share=1e-4, history=0.0, copies=0, items=(),
+    )  # fmt: skip
 
 
 def _run(day: float, titles: Sequence[str] = RUN, publishers: int = 2) -> list[Planted]:
@@ -194,6 +202,60 @@ def test_it_goes_on_to_the_bit_after_a_restart(item: Make) -> None:
     assert emerging.snapshot() == whole.snapshot()
 
 
+@pytest.mark.parametrize("stories", [5, 260])
+def test_a_theme_is_named_once_and_by_its_latest_titles(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch, stories: int
+) -> None:
+    named: list[int] = []
+
+    def counted(term: str, titles: Sequence[str]) -> str:
+        named.append(len(titles))
+        return phrase(term, titles)
+
+    monkeypatch.setattr("alerts.emerging.phrase", counted)
+    rng = random.Random(3)
+    titles = [f"{_word(rng)} {_word(rng)} {_word(rng)} at Lumen Harbour {_word(rng)}" for _ in range(stories)]
+    emerging = Emerging()
+    emerging.is_told = lambda theme: len(theme.items) < stories if stories > 200 else False
+    planted = [(60 * DAY + 60 + n, f"Paper {n % 3}", title) for n, title in enumerate(titles)]
+    opened = [theme for theme in _feed(emerging, stream.days(0, 61, planted)) if theme.event == "opened"]
+    assert [len(theme.items) for theme in opened] == [stories if stories > 200 else 3]
+    assert opened[0].phrase == "Lumen Harbour"
+    assert named == [3] if stories <= 200 else max(named) == 200
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    observed=st.integers(1, 2_600), known=st.integers(1, 700), shared=st.integers(0, 700), late=st.booleans(),
+    term=st.booleans(),
+)  # fmt: skip
+def test_the_latest_stories_of_a_find_tell_its_episode_as_all_do(
+    observed: int, known: int, shared: int, late: bool, term: bool
+) -> None:
+    stories = [f"{n}" for n in range(observed)]
+    both = stories[-shared:] if shared and late else stories[:shared]
+    episode = Episode(_peak(), START, ["lumen"], [*(f"old {n}" for n in range(known)), *both][-500:])
+    terms_found = ["vela", "lumen"] if term else ["vela"]
+    belongs = term or sum(story in set(episode.stories) for story in stories) > 0.3 * observed
+    expected = list(reversed(dict.fromkeys(reversed([*episode.stories, *stories]))))[-500:]
+    episodes = Episodes()
+    episodes.episodes = [episode]
+    assert (episodes.take(START + 5, observed, terms_found, stories[-MOST_STORIES:]) is episode) == belongs
+    if belongs:
+        assert (episode.stories, episode.last) == (expected, START + 5)
+
+
+@given(
+    names=st.lists(st.sampled_from(["Wire", " wire", "Post", "POST ", "Ledger"]), max_size=30), least=st.integers(1, 4)
+)
+def test_as_many_publishers_are_counted_as_are_needed(names: list[str], least: int) -> None:
+    items = [WindowItem(0, "", "", 0.0, 0.0, "negative", 0.9, "T", (), name, "test", "", "") for name in names]
+    rest = iter(items)
+    assert published_by(rest, least) == (publishers(items) >= least)
+    taken = items[: len(items) - len(list(rest))]
+    assert publishers(taken[:-1]) < least
+
+
 def test_a_damaged_snapshot_is_told_apart() -> None:
     with pytest.raises(ThemesSnapshotError):
         Emerging().restore(b"\x00damaged")
@@ -208,8 +270,7 @@ def test_a_minute_is_taken_once(stream: Stream) -> None:
 
 
 def test_a_flood_shortens_the_window_forgets_terms_and_says_so(item: Make) -> None:
-    settings = ThemesSettings(max_stories=500, max_terms=10_000)
-    emerging = Emerging(settings)
+    emerging = Emerging(ThemesSettings(max_stories=500, max_terms=10_000))
     rng = random.Random(2)
     sizes, opened = [], []
     for minute in range(START, START + 450):
