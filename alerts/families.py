@@ -12,7 +12,7 @@ part of that topic. A surge of the whole must not raise an alert a part, nor a p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -150,13 +150,13 @@ class Families:
         parts = {part for each in inner if (part := common(outer, each)) and self._detector.tracks(part)}
         return self._detector.stand([outer, *sorted(parts)])
 
-    def _within(self, series: str) -> Sequence[str]:
+    def _within(self, series: str) -> list[str]:
         """Return what `series` contains, of the market all that something contains."""
         if series != MARKET:
             return self._detector.parts(series)
         return [name for name in self._detector.names if containers(name)]
 
-    def _shares(self, outer: Judgement, parts: Sequence[str]) -> tuple[Strengths, Floats]:
+    def _shares(self, outer: Judgement, parts: list[str]) -> tuple[Strengths, Floats]:
         seen = self._detector.stand(parts)
         at = WINDOWS_MIN.index(outer.window_min)
         above = max(outer.observed - outer.expected, 1e-9)

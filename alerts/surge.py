@@ -215,9 +215,9 @@ class Detector:
         columns = np.array([self._columns[name] for name in series], dtype=np.int64)
         return self._panel.assess(columns, *self._limits(columns))
 
-    def parts(self, series: str) -> Sequence[str]:
+    def parts(self, series: str) -> list[str]:
         """Return the series that `series` contains directly: of the market its topics and companies."""
-        return self._parts.get(series, ())
+        return self._parts.get(series, [])
 
     def settle(self, series: Sequence[str]) -> None:
         """What these series hold is told: only windows that begin after the calm before this minute show anew."""
