@@ -1,11 +1,14 @@
 """A folder of promoted weights: each version in a folder of its own, `current` and `previous` as links to two of them.
 
 A process that loads `current` gets one version or the other, never half of one: links are put in place by a rename.
-`promotions.jsonl` tells what was promoted when, over what, and with which scores.
+`promotions.jsonl` tells what was promoted when, over what, and with which scores. A line stands there before the links
+are moved: where a process is killed between the two, it says what they ought to be. Beside each version lies the path
+of the encoder that it was loaded with.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -16,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from model.checkpoint import BEST, LAST
 from model.errors import ModelError
@@ -27,6 +30,14 @@ _LEFT_BEHIND = {LAST, BEST}  # checkpoints: many times the size of the weights, 
 _UNSAFE = re.compile(r"[^A-Za-z0-9.+_-]+")
 
 
+class Weights(NamedTuple):
+    """A folder of weights; `encoder` is the folder of its encoder, None for where encoders are kept."""
+
+    version: str
+    folder: Path
+    encoder: Path | None = None
+
+
 class Store:
     """The folder; every change is one process's at a time."""
 
@@ -35,18 +46,19 @@ class Store:
         self.current = folder / CURRENT
         self.previous = folder / PREVIOUS
 
-    def promote(self, new: tuple[str, Path], old: tuple[str, Path], at: datetime, about: Mapping[str, Any]) -> Path:
-        """Copy both (version, folder) in, unless they are there; `current` is then the new one, `previous` the old.
+    def promote(self, new: Weights, old: Weights, at: datetime, about: Mapping[str, Any]) -> Path:
+        """Copy both in, unless they are there; `current` is then the new one, `previous` the old.
 
         Returns the new one's folder here. Raises `ModelError`; `current` is then what it was.
         """
         with self._locked():
-            new_name, old_name = (self._bring_in(*each) for each in (new, old))
+            new_name, old_name = (self._bring_in(each) for each in (new, old))
             if new_name == old_name:
-                raise ModelError(f"{new[1]} holds the version {new[0]}, which is in place already")
+                raise ModelError(f"{new.folder} holds the version {new.version}, which is in place already")
+            what = {"what": "promoted", "new": new.version, "old": old.version}
+            self._note(at, what | {CURRENT: new_name, PREVIOUS: old_name, **about})
             self._link(PREVIOUS, old_name)  # first: a process killed between the two leaves a way back
             self._link(CURRENT, new_name)
-            self._note(at, {"what": "promoted", "new": new[0], "old": old[0], **about})
         return self.folder / new_name
 
     def roll_back(self, at: datetime) -> tuple[str, str]:
@@ -55,28 +67,38 @@ class Store:
         Raises `ModelError` when there is nothing to go back to.
         """
         with self._locked():
-            names = [self._target(link) for link in (self.current, self.previous)]
-            now, before = names
-            if now is None or before is None or now == before:
+            now, before = (self._target(link) for link in (self.current, self.previous))
+            if now is not None and now == before:  # killed between the two links
+                before = self._noted_before(now)
+            if now is None or before is None:
                 raise ModelError(f"{self.folder} has no previous weights to go back to")
+            self._note(at, {"what": "rolled back", "new": before, "old": now, CURRENT: before, PREVIOUS: now})
             self._link(CURRENT, before)
             self._link(PREVIOUS, now)
-            self._note(at, {"what": "rolled back", "new": before, "old": now})
         return before, now
 
-    def _bring_in(self, version: str, source: Path) -> str:
-        name = _name_of(version, source)
-        target = self.folder / name
-        if target.is_dir():
-            return name
-        partial = self.folder / f".{name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
+    def encoder(self, name: str) -> str | None:
+        """The path of the encoder of the version in the folder `name`; "": where encoders are kept; None: unknown."""
         try:
-            _copy(source, partial)
-            partial.rename(target)
+            return self._encoder(name).read_text("utf-8").strip()
+        except OSError:
+            return None
+
+    def _encoder(self, name: str) -> Path:
+        return self.folder / f"{name}.encoder"
+
+    def _bring_in(self, weights: Weights) -> str:
+        name = _name_of(weights.version, weights.folder)
+        target, partial = self.folder / name, self.folder / f".{name}.partial"
+        try:
+            if not target.is_dir():
+                shutil.rmtree(partial, ignore_errors=True)
+                _copy(weights.folder, partial)
+                partial.rename(target)
+            self._encoder(name).write_text(f"{weights.encoder.absolute() if weights.encoder else ''}\n", "utf-8")
         except OSError as exc:
             shutil.rmtree(partial, ignore_errors=True)
-            raise ModelError(f"{source} cannot be copied into {self.folder}: {exc}") from exc
+            raise ModelError(f"{weights.folder} cannot be copied into {self.folder}: {exc}") from exc
         return name
 
     def _link(self, name: str, target: str) -> None:
@@ -91,9 +113,26 @@ class Store:
     def _target(self, link: Path) -> str | None:
         return link.readlink().name if link.is_symlink() and link.is_dir() else None
 
+    def _noted_before(self, current: str) -> str | None:
+        """What `previous` was, or ought to be, while `current` was this: by the last line that tells of it."""
+        try:
+            lines = (self.folder / LOG).read_text("utf-8").splitlines()
+            notes = [json.loads(line) for line in lines]
+        except (OSError, ValueError) as exc:
+            raise ModelError(f"{self.folder / LOG} cannot be read: {exc}") from exc
+        names = [note[PREVIOUS] for note in notes if note.get(CURRENT) == current]
+        return names[-1] if names and (self.folder / names[-1]).is_dir() else None
+
     def _note(self, at: datetime, what: Mapping[str, Any]) -> None:
-        with (self.folder / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"at": at.isoformat(), **what}, ensure_ascii=False) + "\n")
+        line = json.dumps({"at": at.isoformat(), **what}, ensure_ascii=False).encode() + b"\n"
+        try:
+            with (self.folder / LOG).open("ab", buffering=0) as file:
+                size = file.tell()
+                if file.write(line) < len(line):  # what fitted on a full disk would spoil the next line
+                    file.truncate(size)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as exc:
+            raise ModelError(f"{self.folder / LOG} cannot be written: {exc}") from exc
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

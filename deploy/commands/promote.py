@@ -79,8 +79,9 @@ def promote(new: Path | None, into: Path | None, rollback: bool, **options: Any)
     """Compare the weights in the folder NEW with the present ones and, unless they are worse, put them in place.
 
     Compared on the test part of newsquake's own events and on the sets given, row by row. The weights then lie in
-    `current` in the folder of --into (by default `weights` in local.state_dir), to which model.weights must point; the
-    weights before stay in `previous`. Processes take them when they are started again.
+    `current` in the folder of --into (by default `weights` in local.state_dir), to which model.weights must point, as
+    model.encoder must to their encoder; the weights before stay in `previous`. Processes take them when they are
+    started again.
 
     Exit code 0: promoted; 1: refused; 2: they could not be compared or put in place.
     """
@@ -97,7 +98,7 @@ def promote(new: Path | None, into: Path | None, rollback: bool, **options: Any)
         if new is None:
             now, before = store.roll_back(datetime.now(UTC))
             click.echo(f"{store.current} is now {now}; before it was {before}")
-            _say_next(config, store)
+            _say_next(config, store, store.encoder(now))
             return
         promoted = _promote(config, store, new, _Options(**options))
     except (ModelError, ValidationError, OSError) as exc:
@@ -111,6 +112,7 @@ def _promote(config: Settings, store: Store, new: Path, options: _Options) -> bo
     from model.promote import Limits, compare
     from model.scorer import Scorer
     from model.settings import EvaluateSettings
+    from model.store import Weights
     from model.test_sets import read_tasks
 
     old = options.over or (store.current if store.current.is_dir() else weights_folder(config.model))
@@ -123,31 +125,38 @@ def _promote(config: Settings, store: Store, new: Path, options: _Options) -> bo
             labels=options.labels,
         )
     )
-    given = {"weights": new} | ({"encoder": options.encoder} if options.encoder else {})
+    encoder = options.encoder or config.model.encoder
     present = Scorer.load(config.model.model_copy(update={"weights": old}))
-    retrained = Scorer.load(config.model.model_copy(update=given))
+    retrained = Scorer.load(config.model.model_copy(update={"weights": new, "encoder": encoder}))
     limits = Limits(options.tolerance, options.calibration_tolerance, options.confidence)
     found = compare(tasks, present, retrained, limits)
     promoted = options.force or not found.refused
     if promoted:
         about = {"forced": bool(found.refused), "refused": found.refused, "sets": _as_json(found)["sets"]}
-        store.promote((retrained.version, new), (present.version, old.resolve()), datetime.now(UTC), about)
+        weights = Weights(retrained.version, new, encoder)
+        store.promote(weights, Weights(present.version, old.resolve(), config.model.encoder), datetime.now(UTC), about)
     if options.as_json:
         head = {"promoted": promoted, "new": retrained.version, "old": present.version, "current": str(store.current)}
+        head["encoder"] = str(encoder.absolute()) if encoder else None
         click.echo(json.dumps(head | _as_json(found), indent=2, ensure_ascii=False))
         return promoted
     _print(found, f"{retrained.version} over {present.version}")
     if promoted:
         click.echo(f"promoted: {store.current} is now {retrained.version}" + (" (forced)" if found.refused else ""))
-        _say_next(config, store)
+        _say_next(config, store, str(encoder.absolute()) if encoder else "")
     else:
         click.echo(f"refused: {present.version} stays; --force promotes all the same")
     return promoted
 
 
-def _say_next(config: Settings, store: Store) -> None:
+def _say_next(config: Settings, store: Store, encoder: str | None) -> None:
+    """`encoder`: of the weights now current, as `Store.encoder` gives it."""
     if config.model.weights is None or config.model.weights.absolute() != store.current.absolute():
         click.echo(f"set model.weights (NEWSQUAKE_MODEL__WEIGHTS) to {store.current.absolute()}")
+    if encoder and (config.model.encoder is None or str(config.model.encoder.absolute()) != encoder):
+        click.echo(f"set model.encoder (NEWSQUAKE_MODEL__ENCODER) to {encoder}")
+    elif encoder == "" and config.model.encoder is not None:
+        click.echo("take model.encoder (NEWSQUAKE_MODEL__ENCODER) out of the settings: these weights need another")
     click.echo("restart what scores: `newsquake stream` (systemctl restart 'newsquake-stream@*') or `newsquake up`")
     click.echo("back again: newsquake promote --rollback")
 

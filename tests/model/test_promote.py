@@ -20,7 +20,7 @@ from model.measures import calibration
 from model.paired import changes
 from model.promote import Limits, compare
 from model.scorer import Scores
-from model.store import Store
+from model.store import Store, Weights
 from model.test_sets import Task
 
 LABELS = ("negative", "neutral", "positive")
@@ -148,12 +148,12 @@ def weights(tmp_path: Path) -> Callable[[str], Path]:
 def test_weights_are_put_in_place_whole_and_come_back(weights: Callable[[str], Path], tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     one, two, three = (weights(name) for name in ("one", "two", "three"))
-    store.promote(("v2+ab", two), ("v1+cd", one), NOW, {})
+    store.promote(Weights("v2+ab", two), Weights("v1+cd", one), NOW, {})
     shutil.rmtree(one)  # what is in place needs no run folder
     assert (store.current / "config.json").read_text() == "two config.json"
     assert (store.previous / "config.json").read_text() == "one config.json"
     assert not (store.current / "checkpoint.pt").exists()
-    store.promote(("v3+ef", three), ("v2+ab", store.current.resolve()), NOW, {})
+    store.promote(Weights("v3+ef", three), Weights("v2+ab", store.current.resolve()), NOW, {})
     assert (store.previous / "config.json").read_text() == "two config.json"
     store.roll_back(NOW)
     assert (store.current / "config.json").read_text() == "two config.json"
@@ -168,7 +168,7 @@ def test_a_kill_between_the_two_links_leaves_the_present_weights(
 ) -> None:
     store = Store(tmp_path / "store")
     one, two, three = (weights(name) for name in ("one", "two", "three"))
-    store.promote(("v2", two), ("v1", one), NOW, {})
+    store.promote(Weights("v2", two), Weights("v1", one), NOW, {})
     link = Store._link
 
     def killed(self: Store, name: str, target: str) -> None:
@@ -178,11 +178,49 @@ def test_a_kill_between_the_two_links_leaves_the_present_weights(
 
     monkeypatch.setattr(Store, "_link", killed)
     with pytest.raises(KeyboardInterrupt):
-        store.promote(("v3", three), ("v2", two), NOW, {})
+        store.promote(Weights("v3", three), Weights("v2", two), NOW, {})
     monkeypatch.undo()
     assert (store.current / "config.json").read_text() == "two config.json"
-    store.promote(("v3", three), ("v2", two), NOW, {})
+    store.promote(Weights("v3", three), Weights("v2", two), NOW, {})
     assert (store.current / "config.json").read_text() == "three config.json"
+
+
+def test_a_rollback_killed_between_the_two_links_is_told_by_the_log(
+    weights: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "store")
+    store.promote(Weights("v2", weights("two")), Weights("v1", weights("one")), NOW, {})
+    link = Store._link
+
+    def killed(self: Store, name: str, target: str) -> None:
+        if name == "previous":
+            raise KeyboardInterrupt
+        link(self, name, target)
+
+    monkeypatch.setattr(Store, "_link", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.roll_back(NOW)
+    monkeypatch.undo()
+    assert store.current.resolve() == store.previous.resolve()
+    now, before = store.roll_back(NOW)
+    assert (store.current / "config.json").read_text() == "two config.json"
+    assert (store.previous / "config.json").read_text() == "one config.json"
+    assert (now.startswith("v2."), before.startswith("v1.")) == (True, True)
+
+
+def test_weights_that_cannot_be_noted_are_not_put_in_place(weights: Callable[[str], Path], tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    one, two, three = (weights(name) for name in ("one", "two", "three"))
+    store.promote(Weights("v2", two), Weights("v1", one), NOW, {})
+    log = store.folder / "promotions.jsonl"
+    log.unlink()
+    log.symlink_to("/dev/full")
+    with pytest.raises(ModelError, match="No space left"):
+        store.promote(Weights("v3", three), Weights("v2", two), NOW, {})
+    with pytest.raises(ModelError, match="No space left"):
+        store.roll_back(NOW)
+    assert (store.current / "config.json").read_text() == "two config.json"
+    assert (store.previous / "config.json").read_text() == "one config.json"
 
 
 def test_what_cannot_be_put_in_place_is_said(weights: Callable[[str], Path], tmp_path: Path) -> None:
@@ -191,9 +229,9 @@ def test_what_cannot_be_put_in_place_is_said(weights: Callable[[str], Path], tmp
         store.roll_back(NOW)
     one = weights("one")
     with pytest.raises(ModelError, match="in place already"):
-        store.promote(("v1", one), ("v1", one), NOW, {})
+        store.promote(Weights("v1", one), Weights("v1", one), NOW, {})
     with pytest.raises(ModelError, match=r"holds no config\.json"):
-        store.promote(("v2", tmp_path), ("v1", one), NOW, {})
+        store.promote(Weights("v2", tmp_path), Weights("v1", one), NOW, {})
     assert not store.current.exists()
 
 
@@ -249,3 +287,25 @@ def test_the_command_refuses_promotes_by_force_and_goes_back(
     assert (code, report["promoted"]) == (1, False)
     assert [change["score"] for change in report["sets"][0]["changes"]] == list(EVERY)
     assert promote()[0] == promote(str(unsure), "--rollback")[0] == 2
+
+
+def test_the_command_says_which_encoder_the_weights_in_place_need(
+    promote: Callable[..., tuple[int, str, str]],
+    tiny_weights: Path,
+    tiny_encoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    new, other = tmp_path / "new", tmp_path / "other"
+    shutil.copytree(tiny_weights, new)
+    shutil.copytree(tiny_encoder, other)
+    config = json.loads((new / "config.json").read_text())
+    (new / "config.json").write_text(json.dumps(config, indent=1))
+    code, out, _ = promote(str(new), "--encoder", "other")
+    assert code == 0, out
+    assert f"set model.encoder (NEWSQUAKE_MODEL__ENCODER) to {other}\n" in out
+    monkeypatch.setenv("NEWSQUAKE_MODEL__ENCODER", str(other))
+    _, out, _ = promote("--rollback")
+    assert f"set model.encoder (NEWSQUAKE_MODEL__ENCODER) to {tiny_encoder}\n" in out
+    _, out, _ = promote("--rollback")
+    assert "NEWSQUAKE_MODEL__ENCODER" not in out, "it is set already"
