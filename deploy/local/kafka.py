@@ -70,6 +70,10 @@ offsets.topic.segment.bytes=16777216
 metadata.log.segment.bytes=16777216
 log.index.size.max.bytes=1048576
 
+# there is no other copy: to the disk within a second (looked every half second at what is half a second old)
+log.flush.interval.ms=500
+log.flush.scheduler.interval.ms=500
+
 # a small machine
 num.network.threads=2
 num.io.threads=4

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from deploy.cli import COMMANDS
+from deploy.local.kafka import _properties
 from deploy.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +95,14 @@ def test_services_start_in_order_on_healthy_servers_and_keep_their_data():
         assert any(mount.split(":")[0] in compose["volumes"] for mount in services[name]["volumes"]), name
     mounts = [mount.split(":")[0] for service in services.values() for mount in service.get("volumes", ())]
     assert all((COMPOSE / mount).exists() for mount in mounts if mount.startswith("."))
+
+
+def test_kafka_without_a_second_copy_is_synced_as_on_a_laptop():
+    # the interval alone does nothing: as Kafka ships it, nobody ever looks whether it is over
+    local = dict(line.split("=", 1) for line in _properties(Path("x"), 1, 2).splitlines() if "=" in line)
+    container = read()["services"]["kafka"]["environment"]
+    for name in ("log.flush.interval.ms", "log.flush.scheduler.interval.ms"):
+        assert int(local[name]) == container["KAFKA_" + name.upper().replace(".", "_")] <= 500
 
 
 def test_nothing_is_open_to_the_network_nothing_runs_with_more_rights_than_it_needs():
