@@ -87,6 +87,13 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
         description="How much the topic of such a row counts beside its sentiment where TFNT is there too: it was not "
         "given by those who gave TFNT's.",
     )
+    events_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of the head that learnt those events in the sentiment that is served; the other heads share "
+        "the rest alike.",
+    )
     labels: tuple[Path, ...] = Field(default=(), description="Files of one's own labels, CSV, JSON Lines or Parquet.")
     unlabelled: tuple[Path, ...] = Field(
         default=(), description="Files of texts without labels, which the teachers label: CSV, JSON Lines or Parquet."
@@ -97,8 +104,8 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
         default=None, description="Folder with an encoder's files; without it the named one, where it is kept."
     )
     encoder_name: str = Field(default=MINILM, min_length=1, description="The encoder's name on the Hugging Face hub.")
-    version: str = Field(default="small-2026.11.5", min_length=1, max_length=64, description="Name of the weights.")
-    epochs: int = Field(default=5, ge=1, description="Passes over the training rows.")
+    version: str = Field(default="small-2026.11.6", min_length=1, max_length=64, description="Name of the weights.")
+    epochs: int = Field(default=4, ge=1, description="Passes over the training rows.")
     patience: int = Field(
         default=2, ge=1, description="Epochs without a better dev score after which training ends early."
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 from model.device import has_bfloat16, pick_device
 from model.encoder import SHA256, encoder_folder, load_encoder, weights_sha256
 from model.errors import ModelError
+from model.label_file import EVENTS_NAME
 from model.network import Network, NetworkConfig
 from model.settings import TrainSettings
 from model.training_sets import TrainingSets
@@ -52,6 +53,7 @@ def _bare_network(settings: TrainSettings, sets: TrainingSets, shape: dict[str, 
         sentiment_labels=sets.sentiment_labels,
         topic_labels=sets.topic_labels,
         conventions=sets.conventions,
+        convention_weights=_shares(sets.conventions, settings.events_share),
         max_tokens=settings.max_tokens,
         dropout=settings.dropout,
         encoder_sha256=sha256,
@@ -70,6 +72,14 @@ def _bare_network(settings: TrainSettings, sets: TrainingSets, shape: dict[str, 
     if positions is not None and settings.max_tokens > positions:
         raise ModelError(f"max_tokens is {settings.max_tokens}, but the encoder reads {positions} tokens at most")
     return network
+
+
+def _shares(conventions: tuple[str, ...], of_events: float) -> tuple[float, ...]:
+    """How much each sentiment head counts in what is served; empty: alike."""
+    if EVENTS_NAME not in conventions:
+        return ()
+    others = (1 - of_events) / (len(conventions) - 1)
+    return tuple(of_events if name == EVENTS_NAME else others for name in conventions)
 
 
 def _positions(network: Network) -> int | None:

@@ -25,6 +25,7 @@ from model.predict import predict
 from model.run_folder import read
 from model.seeds import train_seeds
 from model.settings import TrainSettings
+from model.start import start_network
 from model.train import train
 from model.training_sets import read_training_sets
 from model.weights import unpack
@@ -252,6 +253,16 @@ def test_our_events_have_a_head_beside_published_sets_alone(settings: TrainSetti
         sets = read_training_sets(settings.model_copy(update={**bare, **given}), _quiet)
         assert sets.conventions == heads
         assert next(data for data in sets.train if data.name == "events").topic_weight == 1  # no TFNT beside them
+
+
+def test_the_head_of_our_events_has_the_share_that_was_asked_for(settings: TrainSettings) -> None:
+    heads = settings.model_copy(update={"tfnt": None, "events": True, "epochs": 1, "events_share": 0.6})
+    sets = read_training_sets(heads, _quiet)
+    network, _ = start_network(heads, sets)
+    assert dict(zip(sets.conventions, network.config.convention_weights, strict=True)) == pytest.approx(
+        {"tfns": 0.2, "sentfin": 0.2, "events": 0.6}
+    )
+    assert start_network(settings, read_training_sets(settings, _quiet))[0].config.convention_weights == []  # alike
 
 
 def test_research_is_tested_on_rows_that_no_seed_of_it_trained_on(
