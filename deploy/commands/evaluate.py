@@ -27,6 +27,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--few-shot", is_flag=True, help="Also draw the curve of what 50, 200, 1,000 and all labels add.")
 @click.option("--baselines/--no-baselines", default=True, show_default=True, help="Judge simple methods too.")
 @click.option("--samples", type=click.IntRange(100, 100_000), help="Resamples behind each interval; 2,000 by default.")
+@click.option("--perturbed-texts", type=click.IntRange(1), help="Texts of each set that are changed; 500 by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of a table.")
 def evaluate(weights: tuple[Path, ...], out: Path, as_json: bool, **options: Any) -> None:
     """Judge the model on the sets given and on newsquake's own events, and write a report.
