@@ -83,7 +83,11 @@ def test_nothing_is_left_when_the_supervisor_is_killed(script, gone, eventually)
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_all_in_order(script, gone, signum):
-    parent = script(SUPERVISOR, SLEEP, "10")
+    before = signal.signal(signum, signal.SIG_DFL)  # these tests may themselves run under nohup
+    try:
+        parent = script(SUPERVISOR, SLEEP, "10")
+    finally:
+        signal.signal(signum, before)
     pids = read_pids(parent, 3)
     parent.send_signal(signum)
     rest = parent.stdout.read()
