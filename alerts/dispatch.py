@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 from redis.exceptions import RedisError, ResponseError
 
-from alerts.alert import Alert, AlertError, By
+from alerts.alert import Alert, AlertError
 from alerts.groups import TOLD_WITHIN_S, Group, Groups, Known, Telling
 from alerts.life import AlertView, Transition
 from alerts.matchers import labels_of, matches_all
 from alerts.metrics import AlertsMetrics
-from alerts.notification import Notification
+from alerts.notification import Notification, as_told, by_hand
 from alerts.outbox import Delivery, delivery_key, delivery_of, due_key
 from alerts.routes import Way
 from alerts.rules import Rules
@@ -333,7 +333,7 @@ class Dispatcher:
             group=told.group,
             group_labels=told.labels,
             alerts=tuple(alerts),
-            by=_by(told),
+            by=by_hand(told),
             at=datetime.fromtimestamp(now_s, UTC),
             desk_url=self._desk_url,
             why=f"the route in line {told.line}" if told.line else "",
@@ -361,39 +361,6 @@ class Dispatcher:
             raise MovedError("another process has moved the dispatcher's cursor")
         book.changed_alerts.clear()
         book.changed_groups.clear()
-
-
-def _by(told: Telling) -> dict[str, By]:
-    """Return who did by hand what is told of each alert; what grows or still fires is nobody's doing."""
-    if told.event not in ("alert.firing", "alert.acknowledged", "alert.resolved"):
-        return {}
-    return {
-        known.alert: By(actor=known.actor, at=datetime.fromtimestamp(known.at_s, UTC), reason=known.reason)
-        for known in told.alerts
-        if known.actor
-    }
-
-
-def as_told(alert: Alert, known: Known) -> Alert:
-    """Return an alert as it stood at the transition that is told, where it has gone on since or people ended it."""
-    resolved = known.state == "resolved"
-    if (
-        alert.revision == known.revision
-        and (alert.status == "resolved") == resolved
-        and alert.severity == known.severity
-    ):
-        return alert
-    at = datetime.fromtimestamp(known.at_s, UTC)
-    same = alert.revision == known.revision
-    return msgspec.structs.replace(
-        alert,
-        revision=known.revision,
-        status="resolved" if resolved else "firing",
-        severity=known.severity,
-        summary=alert.summary if same else known.summary,
-        updated_at=alert.updated_at if same else at,
-        resolved_at=(alert.resolved_at or at) if resolved else None,
-    )
 
 
 def _decoded(what: str, raws: Any, decoder: msgspec.json.Decoder[_T]) -> tuple[dict[str, _T], set[str]]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from alerts.alert import Alert, AlertError, By, Event
+
+if TYPE_CHECKING:
+    from alerts.groups import Known, Telling
 
 SCHEMA_VERSION = 1
 
@@ -81,3 +85,36 @@ def decode_notification(raw: bytes | str) -> Notification:
 def notification_id(*parts: str) -> str:
     """Return an id that is the same for the same parts, such as receiver, alert or group, event and log entry."""
     return "msg_" + hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def by_hand(told: Telling) -> dict[str, By]:
+    """Return who did by hand what is told of each alert; what grows or still fires is nobody's doing."""
+    if told.event not in ("alert.firing", "alert.acknowledged", "alert.resolved"):
+        return {}
+    return {
+        known.alert: By(actor=known.actor, at=datetime.fromtimestamp(known.at_s, UTC), reason=known.reason)
+        for known in told.alerts
+        if known.actor
+    }
+
+
+def as_told(alert: Alert, known: Known) -> Alert:
+    """Return an alert as it stood at the transition that is told, where it has gone on since or people ended it."""
+    resolved = known.state == "resolved"
+    if (
+        alert.revision == known.revision
+        and (alert.status == "resolved") == resolved
+        and alert.severity == known.severity
+    ):
+        return alert
+    at = datetime.fromtimestamp(known.at_s, UTC)
+    same = alert.revision == known.revision
+    return msgspec.structs.replace(
+        alert,
+        revision=known.revision,
+        status="resolved" if resolved else "firing",
+        severity=known.severity,
+        summary=alert.summary if same else known.summary,
+        updated_at=alert.updated_at if same else at,
+        resolved_at=(alert.resolved_at or at) if resolved else None,
+    )

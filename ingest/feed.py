@@ -85,34 +85,34 @@ class _Limits:
         if len(tag) > _MAX_NAME_CHARS:
             raise FeedError(f"has a tag of {len(tag)} characters")
         self._look_at_the_clock()
-        super().unknown_starttag(tag, [attr for attr in attrs if _harmless(*attr)])  # type: ignore[misc]
+        super().unknown_starttag(tag, [attr for attr in attrs if _harmless(*attr)])  # type: ignore[misc]  # of the parser that this is mixed into
 
     def unknown_endtag(self, tag: str) -> None:
         self._look_at_the_clock()
-        super().unknown_endtag(tag)  # type: ignore[misc]
+        super().unknown_endtag(tag)  # type: ignore[misc]  # of the parser that this is mixed into
 
     def track_namespace(self, prefix: str | None, uri: str) -> None:
         if len(prefix or "") + len(uri) > _MAX_NAME_CHARS or len(self.namespaces_in_use) >= _MAX_NAMESPACES:
             raise FeedError("has a namespace that is too long, or too many of them")
-        super().track_namespace(prefix, uri)  # type: ignore[misc]
+        super().track_namespace(prefix, uri)  # type: ignore[misc]  # of the parser that this is mixed into
 
     # Nobody here asks for authors and tags, and both take time that grows with the square of what they find.
     def _sync_author_detail(self, key: str = "author") -> None:
         pass
 
     def _add_tag(self, term: object, scheme: object, label: object) -> None:
-        self._get_context().setdefault("tags", [])  # type: ignore[attr-defined]
+        self._get_context().setdefault("tags", [])  # type: ignore[attr-defined]  # of the parser that this is mixed into
 
     def _look_at_the_clock(self) -> None:
         if time.thread_time() > self._until_s:
             raise FeedError(f"takes more than {_MAX_CPU_S:g} s to parse")
 
 
-class _Strict(_Limits, StrictFeedParser):  # type: ignore[misc]
+class _Strict(_Limits, StrictFeedParser):  # type: ignore[misc]  # feedparser is untyped
     pass
 
 
-class _Loose(_Limits, LooseFeedParser):  # type: ignore[misc]
+class _Loose(_Limits, LooseFeedParser):  # type: ignore[misc]  # feedparser is untyped
     pass
 
 

@@ -17,11 +17,11 @@ from prometheus_client import CollectorRegistry
 
 from alerts.actions import Actions
 from alerts.alert import Alert, By
-from alerts.dispatch import ALERTS, CURSOR, GROUPS, Dispatcher, MovedError, as_told
+from alerts.dispatch import ALERTS, CURSOR, GROUPS, Dispatcher, MovedError
 from alerts.groups import Known
 from alerts.matchers import parse
 from alerts.metrics import AlertsMetrics
-from alerts.notification import Notification, decode_notification
+from alerts.notification import Notification, as_told, decode_notification
 from alerts.outbox import Outbox
 from alerts.rules import Rules
 from alerts.rules_file import parse as parse_rules

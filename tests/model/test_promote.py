@@ -163,20 +163,25 @@ def test_weights_are_put_in_place_whole_and_come_back(weights: Callable[[str], P
     assert log == ["promoted", "promoted", "rolled back", "rolled back"]
 
 
+def _killed_before(monkeypatch: pytest.MonkeyPatch, which: str) -> None:
+    """The process ends when this link is about to be moved."""
+    link = Store._link
+
+    def killed(self: Store, name: str, target: str) -> None:
+        if name == which:
+            raise KeyboardInterrupt
+        link(self, name, target)
+
+    monkeypatch.setattr(Store, "_link", killed)
+
+
 def test_a_kill_between_the_two_links_leaves_the_present_weights(
     weights: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(tmp_path / "store")
     one, two, three = (weights(name) for name in ("one", "two", "three"))
     store.promote(Weights("v2", two), Weights("v1", one), NOW, {})
-    link = Store._link
-
-    def killed(self: Store, name: str, target: str) -> None:
-        if name == "current":
-            raise KeyboardInterrupt
-        link(self, name, target)
-
-    monkeypatch.setattr(Store, "_link", killed)
+    _killed_before(monkeypatch, "current")
     with pytest.raises(KeyboardInterrupt):
         store.promote(Weights("v3", three), Weights("v2", two), NOW, {})
     monkeypatch.undo()
@@ -190,14 +195,7 @@ def test_a_rollback_killed_between_the_two_links_is_told_by_the_log(
 ) -> None:
     store = Store(tmp_path / "store")
     store.promote(Weights("v2", weights("two")), Weights("v1", weights("one")), NOW, {})
-    link = Store._link
-
-    def killed(self: Store, name: str, target: str) -> None:
-        if name == "previous":
-            raise KeyboardInterrupt
-        link(self, name, target)
-
-    monkeypatch.setattr(Store, "_link", killed)
+    _killed_before(monkeypatch, "previous")
     with pytest.raises(KeyboardInterrupt):
         store.roll_back(NOW)
     monkeypatch.undo()
