@@ -6,7 +6,7 @@ import time
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from alerts.alert import Alert
@@ -47,7 +47,6 @@ def test_labels_are_those_of_the_series_and_of_the_life(alert: Alert) -> None:
     assert labels_of(theme)["theme"] == "bank run"
 
 
-@settings(deadline=None)  # other work may have the processor
 @given(st.sampled_from(LABELS), st.sampled_from(["=", "!="]), VALUES)
 def test_what_is_printed_is_read_again(name: str, op: str, value: str) -> None:
     made = msgspec.convert({"name": name, "op": op, "value": value}, Matcher)
@@ -87,7 +86,6 @@ def test_one_is_one() -> None:
         parse_one("company=JPM,topic=X")
 
 
-@settings(deadline=None)  # other work may have the processor
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:

@@ -21,7 +21,7 @@ def test_a_token_is_known_until_it_is_revoked_and_redis_does_not_hold_it(store: 
     found = tokens.check(text)
     assert found is not None
     assert (found.name, found.role) == ("Jo Li", "reader")
-    secret = text.rpartition("_")[2].encode()
+    secret = text.split("_", 2)[2].encode()  # which may hold one itself
     assert not any(secret in raw for raw in store.hvals("nq:{desk}:tokens"))
     assert Tokens(store).check(text[:-1] + ("A" if text[-1] != "A" else "B")) is None
     assert tokens.revoke("jo li")
