@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LAST, BEST = "checkpoint.pt", "best.pt"
 
 # What does not change what is trained.
-_ASIDE = {"out", "threads", "version", "checkpoint_s", "accumulate", "tensorboard", "events_share"}
+_ASIDE = {"out", "threads", "version", "checkpoint_s", "accumulate", "tensorboard", "events_share", "start_share"}
 # What these hold is in the fingerprint, wherever it lies.
 _PATHS = {
     *("tfns", "tfnt", "sentfin", "phrasebank", "labels", "unlabelled"),

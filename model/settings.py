@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from model.encoder import MINILM
 
@@ -100,6 +100,13 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
     )
     out: Path = Field(default=Path("runs/small"), description="The run folder: checkpoint, metrics, packed weights.")
     start: Path | None = Field(default=None, description="Folder of weights to go on from; else the bare encoder.")
+    start_share: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the weights gone on from in the result, the mean of both (Wortsman et al., CVPR 2022); "
+        "not with adapters.",
+    )
     encoder: Path | None = Field(
         default=None, description="Folder with an encoder's files; without it the named one, where it is kept."
     )
@@ -156,6 +163,12 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
     tensorboard: bool = Field(default=False, description="Write TensorBoard's files too, where it is installed.")
     seed: int = Field(default=1, ge=0, le=2**31, description="Seed of all random choices.")
     threads: int = Field(default=0, ge=0, description="CPU threads; 0 leaves torch's own choice, all cores.")
+
+    @model_validator(mode="after")
+    def _has_start(self) -> Self:
+        if self.start_share and (self.start is None or self.adapter_rank):
+            raise ValueError("start_share needs start, the weights to go on from, and adapter_rank 0")
+        return self
 
 
 class PretrainSettings(BaseModel, frozen=True, extra="forbid"):

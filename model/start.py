@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -42,6 +43,18 @@ def start_network(settings: TrainSettings, sets: TrainingSets) -> tuple[Network,
         bfloat16 = has_bfloat16(torch.device(pick_device("auto")).type)
         add_adapters(network, encoder, settings.adapter_rank, settings.start, bfloat16=bfloat16)
     return network, encoder
+
+
+@torch.no_grad()
+def mean_with(network: Network, start: Mapping[str, Tensor], share: float) -> None:
+    """Let the network have this share of the tensors that it started with, where these are given.
+
+    Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022: between two such networks lie better ones.
+    """
+    tensors = network.state_dict()
+    for name, before in start.items():
+        if before.is_floating_point():
+            tensors[name].lerp_(before.to(tensors[name].device), share)
 
 
 def _bare_network(settings: TrainSettings, sets: TrainingSets, shape: dict[str, object], sha256: str) -> Network:

@@ -29,7 +29,7 @@ from model.low_rank import Factors, layer_moments, low_rank, rounded_by
 from model.network import SERVED, Network
 from model.predict import dev_scores, held_out_scores, predict
 from model.settings import TrainSettings
-from model.start import start_network
+from model.start import mean_with, start_network
 from model.taught import taught_targets
 from model.trainer import Report, Rows, Trainer
 from model.training_sets import TrainingSets, read_training_sets
@@ -71,6 +71,7 @@ def _train(settings: TrainSettings, report: Report) -> Path:
     sets = read_training_sets(settings, report.say)
     run_folder.describe(settings, sets)
     network, encoder = start_network(settings, sets)
+    start = {name: tensor.clone() for name, tensor in network.state_dict().items()} if settings.start_share else {}
     sizes = len(sets.sentiment_labels), len(sets.topic_labels)
     targets = hard_targets(sets.train, sets.conventions, *sizes)
     dev_texts = [text for data in sets.dev for text in data.texts]
@@ -79,6 +80,7 @@ def _train(settings: TrainSettings, report: Report) -> Path:
     rows = Rows(sets.texts, taught_targets(settings, sets, targets, run, report.say), dev_texts, dev_targets)
     tokenizer = load_tokenizer(encoder_folder(settings.encoder, settings.encoder_name), settings.max_tokens)
     Trainer(settings, network, tokenizer, rows, run, report).fit()
+    mean_with(network, start, settings.start_share)
 
     network, factors = _low_rank(settings, network, encoder, tokenizer, sets, report)
     partial = settings.out / "packing"

@@ -213,6 +213,22 @@ def test_adapters_go_on_with_what_was_learnt(how: dict[str, int], settings: Trai
         assert _dev(start) > 0.45  # a guess has a third
 
 
+def test_the_result_may_be_the_mean_with_the_start(settings: TrainSettings, tmp_path: Path) -> None:
+    start = train(settings.model_copy(update={"out": tmp_path / "start", "epochs": 1}), _quiet)
+    on = settings.model_copy(update={"start": start, "epochs": 2})
+    parts = []
+    for share in (0.0, 0.25):  # the second time nothing is trained
+        network, _ = unpack(train(on.model_copy(update={"start_share": share}), _quiet), settings.encoder)
+        parts.append(network.state_dict())
+    before = unpack(start, settings.encoder)[0].state_dict()
+    for name in ("topic.weight", "sentiment.bias", "encoder.embeddings.LayerNorm.bias"):
+        trained, mean = (part[name] for part in parts)
+        assert not torch.allclose(trained, before[name], atol=1e-3)
+        torch.testing.assert_close(mean, 0.75 * trained + 0.25 * before[name], rtol=0, atol=1e-3)
+    with pytest.raises(ValueError, match="needs start"):
+        TrainSettings(start_share=0.5)
+
+
 def _dev(folder: Path) -> float:
     return float(json.loads((folder / "result.json").read_text())["dev"]["dev"])
 
