@@ -24,7 +24,9 @@ _FORGET_DISPERSION_MIN = 10 * 24 * 60.0
 _START, _FLOOR = 0.02, 0.002
 _START_WEIGHT = 800.0  # the starting value counts as known to within 0.05: 1 / 0.05² and, as below, twice that
 _CLIP_SD, _CLIP_SCALE, _FAR_SD, _FAR_WEIGHT = 2.5, 1.15, 3.0, 0.1
-_HOUR_WINDOW, _PART_WINDOW = WINDOWS_MIN.index(60), WINDOWS_MIN.index(240)
+_HALF_WINDOW, _HOUR_WINDOW, _PART_WINDOW = (WINDOWS_MIN.index(window) for window in (30, 60, 240))
+_LONG = [(at, min(window // 60 + 1, 24)) for at, window in enumerate(WINDOWS_MIN) if window > 60]
+"""Number of each window beyond an hour, and how many clock hours it touches."""
 _HELD_H = 25  # the last 24 hours and the next
 _LATE_H = 6  # what is older when it comes is not counted
 _OBSERVED, _EXPECTED = 0, 1
@@ -90,14 +92,17 @@ class Baseline(Columns):
         now = self.factor(minute, columns)
         factors: Floats = np.empty((len(others), *now.shape))
         factors[:] = now
-        if len(others) > _HOUR_WINDOW:
-            factors[_HOUR_WINDOW] = self.factor(minute - 30, columns)
+        for window, middle in ((_HALF_WINDOW, 15), (_HOUR_WINDOW, 30)):
+            if window < len(others):
+                factors[window] = self.factor(minute - middle, columns)
         table = self._factors[:, columns]
-        for window, length in ((3, 5), (4, 24))[: max(0, len(others) - 3)]:
+        for window, length in _LONG[: max(0, len(others) - _HOUR_WINDOW - 1)]:
             chosen = minute // 60 - np.arange(length)
             items: Counts | Floats = hours[chosen % 24]
-            if window == 3:  # it begins at a quarter of the oldest hour
-                items = items * np.array([1, 1, 1, 1, (3 - minute % 60 // 15) / 4])[:, None]
+            if length < 24:  # it begins at a quarter of the oldest hour
+                part = np.ones((length, 1))
+                part[-1] = (3 - minute % 60 // 15) / 4
+                items = items * part
             weighted = np.einsum("hs,hs->s", table[chosen % _HELD_H], items) + 0.5 * now
             factors[window] = weighted / (items.sum(0) + 0.5)
         mean: Floats = self.odds[columns] * factors * (others + 0.5)

@@ -53,15 +53,15 @@ def course(detector: Detector, series: str, latest: int = 0) -> list[Bin]:
     rolling, baseline, minute = detector.panel.rolling, detector.panel.baseline, detector.minute
     column = detector.names.index(series)
     one = np.array([column])
-    rings: tuple[tuple[NDArray[Any], int, int], ...] = (
-        (rolling.minutes, minute, 5),
-        (rolling.quarters, minute // 15, 1),
-        (rolling.hours, minute // 60, 1),
+    rings: tuple[tuple[int, NDArray[Any], int], ...] = (
+        (5, rolling.minutes, 1),
+        (15, rolling.quarters, 15),
+        (60, rolling.hours, 60),
     )
     found: list[Bin] = []
-    for window, (ring, now, slots) in enumerate(rings):
-        span = WINDOWS_MIN[window]
-        counts = lately(ring, now, one, slots)[:, -latest:, 0]
+    for span, ring, step in rings:
+        window = WINDOWS_MIN.index(span)
+        counts = lately(ring, minute // step, one, span // step)[:, -latest:, 0]
         starts = (minute // span - np.arange(counts.shape[1])[::-1]) * span
         others = counts[OTHERS].astype(np.float64)
         # An hour's season at its middle, as the baseline draws it.

@@ -20,7 +20,7 @@ from alerts.alert import MAX_CHILDREN, Child, Figures
 from alerts.columns import Floats
 from alerts.judgement import CALM_Z, Judgement
 from alerts.negbin import signed_root
-from alerts.panel import Strengths
+from alerts.panel import Strengths, shown
 from alerts.rolling import WINDOWS_MIN
 from alerts.series import MARKET, common, containers, kind, label
 from alerts.surge import Detector
@@ -57,9 +57,9 @@ class Families:
         return _fallen(seen, _rest(seen))
 
     def shown_without(self, outer: str, inner: Iterable[str]) -> float:
-        """Return the largest z of the windows of `outer` when what it has in common with `inner` is left out."""
+        """Return what the windows of `outer` show when what it has in common with `inner` is left out."""
         seen = self._beside(outer, inner)
-        return float(_rest(seen).max(where=seen.usable[:, 0], initial=-np.inf))
+        return float(shown(_rest(seen), seen.adds[:, 0]).max(where=seen.usable[:, 0], initial=-np.inf))
 
     def given(self, series: str, outer: str, peak: Figures, told: Iterable[str] = ()) -> float | None:
         """Return the strength of `series` given the odds of the rest of `outer`; None when `outer` says nothing of it.
@@ -189,5 +189,6 @@ def _rest(seen: Strengths) -> Floats:
 def _fallen(seen: Strengths, z: Floats) -> float:
     """Return the strength of the first column when its windows have `z`; what has added up falls by as much."""
     usable = seen.usable[:, 0] if seen.usable[:, 0].any() else np.ones_like(seen.usable[:, 0])
-    fall = seen.z[usable, 0].max() - z[usable].max()
+    adds = seen.adds[usable, 0]
+    fall = shown(seen.z[usable, 0], adds).max() - shown(z[usable], adds).max()
     return float(seen.strength[0] - max(fall, 0.0))

@@ -18,7 +18,8 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """One series at one minute, in the window that shows the most.
 
     `low` and `high` hold the middle 95 % of what was expected, `p_value` is for this window and minute alone.
-    `strength` is what the threshold is compared with: the largest z, or what has added up over many windows.
+    `strength` is what the threshold is compared with: the largest z, of a long window somewhat more, or
+    what has added up over many windows.
     `recent_z` is the largest z of the windows that tell whether a surge goes on: those up to an hour, and up to the
     window in which the open alert fired. `share` is the baseline's share of negatives at this time, `odds_ratio` how
     many times its odds those of the window are. `history` is the (decayed) number of the series' own items behind the

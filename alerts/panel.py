@@ -18,6 +18,10 @@ from alerts.volume import Volume
 
 _HOUR_WINDOW = WINDOWS_MIN.index(60)
 _LAST = len(WINDOWS_MIN) - 1
+_BY_LENGTH = np.array([0.0, 0.2, 0.45, 0.75, 0.9, 1.0, 1.0])[:, None]
+"""What the z of a window counts for beyond itself: a long one seldom shows anything new, so that its z is rarer ..."""
+_FULL_Z = 2.5  # ... less so the larger z is: the further out, the less the number of looks moves a tail
+_FULL_RATE = 2.0  # ... and the fewer items a minute a series has: short windows then seldom show anything either
 _NEAR_Z = 0.25
 _DUE_ITEMS, _LACKING = 20.0, 1 / 3  # of so many due in a window, less than this part is there: items lack
 _PARTS_DUE = 3.0  # ... and of what it contains, where so many are due in an hour
@@ -28,8 +32,9 @@ _EPISODE_MIN = 1_440  # an episode that lasts longer is on its way to be normal,
 class Strengths(msgspec.Struct, frozen=True):
     """How some series stand; arrays [window, series], or [series].
 
-    `strength` is the larger of the largest z of the `usable` windows and of the sequential statistic, on z's scale;
-    `best` the window that shows most; `recent_z` the largest z of the windows that tell whether a surge goes on.
+    `strength` is the larger of the sequential statistic and of the largest z of the `usable` windows, each with what
+    its length `adds`, on the scale of z; `best` the window that shows most; `recent_z` the largest z of the windows
+    that tell whether a surge goes on.
     """
 
     observed: Counts
@@ -39,9 +44,20 @@ class Strengths(msgspec.Struct, frozen=True):
     size: Floats
     z: Floats
     usable: Bools
+    adds: Floats
     strength: Floats
     best: NDArray[np.intp]
     recent_z: Floats
+
+
+def shown(z: Floats, adds: Floats) -> Floats:
+    """Return what windows with these z, to which their lengths add so much, show on the scale of strength."""
+    return z + adds * (_FULL_Z / np.maximum(z, _FULL_Z))
+
+
+def most_shown(window_min: int, z: float) -> float:
+    """Return the most that a z of this window shows on the scale of strength, whatever the series."""
+    return float(shown(np.array(z), _BY_LENGTH[WINDOWS_MIN.index(window_min), 0]))
 
 
 class Episodes(Columns):
@@ -170,9 +186,11 @@ class Panel:
         if windows is not None:
             usable &= windows
             summed &= windows[_LAST]
-        judged = np.where(usable, z, -np.inf)
+        adds = _BY_LENGTH * np.minimum(self.volume.rate(columns) / _FULL_RATE, 1.0)
+        judged = np.where(usable, shown(z, adds), -np.inf)
         most = judged.max(axis=0)
-        sequential = np.where(summed, self.sequential.z(columns), -np.inf)
+        # Where windows see much, what adds up sees no more, and alarms beside them: it counts for less.
+        sequential = np.where(summed, self.sequential.z(columns) - adds[_LAST], -np.inf)
         strength = np.maximum(most, sequential)
         # Of windows that show about as much, the shortest says best what happened.
         near = judged >= np.maximum(most - _NEAR_Z, np.minimum(most, threshold_z))
@@ -185,6 +203,7 @@ class Panel:
             size=size,
             z=z,
             usable=usable,
+            adds=adds,
             strength=strength,
             best=best,
             recent_z=np.where(self._recent(columns), z, -np.inf).max(axis=0),

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from alerts.columns import Columns, Counts, Ints
 
-WINDOWS_MIN = (5, 15, 60, 240, 1_440)
+WINDOWS_MIN = (5, 15, 30, 60, 120, 240, 1_440)
 NEGATIVES, OTHERS, COPIES = range(3)
 GUARD_H = 4
 """Hours between the newest hour that a baseline has learnt from and now."""
 
-_STEPS_MIN = (1, 1, 1, 15, 60)  # a window ends now and begins at a full step
+_STEPS_MIN = (1, 1, 1, 1, 15, 15, 60)  # a window ends now and begins at a full step
 _SLOTS = {1: 60, 15: 16, 60: 24}
 _RINGS = {1: "minutes", 15: "quarters", 60: "hours"}
 _MOST = np.iinfo(np.uint16).max
@@ -24,9 +24,9 @@ _MOST = np.iinfo(np.uint16).max
 class Rolling(Columns):
     """Counts [kind, slot, series] of the last 60 minutes, 16 quarters and 24 hours. Minutes are Unix time // 60.
 
-    `sums[kind, window, series]` holds what happened in the last `WINDOWS_MIN[window]` minutes, this one included; that
-    of 240 minutes begins at a full quarter and that of a day at a full hour, so that they are up to 14 and 59 minutes
-    shorter. A minute holds 65,535 items of a kind and series at most; what is above is not counted.
+    `sums[kind, window, series]` holds what happened in the last `WINDOWS_MIN[window]` minutes, this one included; those
+    of 120 and 240 minutes begin at a full quarter and that of a day at a full hour, so that they are up to 14 and 59
+    minutes shorter. A minute holds 65,535 items of a kind and series at most; what is above is not counted.
     """
 
     fields: ClassVar = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alerts.columns import Columns, Floats, Ints
 
@@ -34,8 +35,8 @@ class Sequential(Columns):
     True
     """
 
-    fields: ClassVar = {"r": ((len(GAINS),), np.float64)}
-    r: Floats
+    fields: ClassVar = {"r": ((len(GAINS),), np.float32)}
+    r: NDArray[np.float32]
 
     def update(self, negatives: Ints, others: Ints, odds: Floats, spread: Floats, rate: Floats) -> None:
         """Take in a minute's counts, the odds expected, φ and the usual items a minute; all [series]."""
@@ -71,5 +72,5 @@ class Sequential(Columns):
 
     def z(self, columns: Ints | slice = slice(None)) -> Floats:
         """Return ln(mean R) [series] on the scale of a window's z."""
-        z: Floats = np.log(self.r[:, columns].mean(axis=0) + 1e-300) * (Z_SCALE / LOG_SCALE)
+        z: Floats = np.log(self.r[:, columns].mean(axis=0, dtype=np.float64) + 1e-300) * (Z_SCALE / LOG_SCALE)
         return z

@@ -1,10 +1,11 @@
 """The detector: more negative items than the other items of a series let one expect.
 
-In windows of 5, 15, 60, 240 minutes and a day that end now, X negatives stand beside O others (neutral and positive).
+In windows of 5 minutes to 4 hours and of a day that end now, X negatives stand beside O others (neutral and positive).
 Copies of a story count in neither. Given O, X is negative binomial with mean q·(O + ½) and
 1/size = 1/(O + ½) + c + 1/(A + 3/2): q the odds of a negative at this hour of day, learnt from hours that ended at
 least 4 h ago; A the negatives behind q; c what the series scatters beyond that (`alerts.baseline`). The signed root of
-the deviance is the window's z. Beside the windows, which find what is short and strong, a sequential statistic adds up
+the deviance is the window's z; to that of a long one something is added, since it seldom shows anything new and quiet
+series come to it more rarely. Beside the windows, which find what is short and strong, a sequential statistic adds up
 what is slow and weak (`alerts.sequential`). The strength of a surge is the larger of the two, on the scale of z.
 
 Conditioning on the others makes a burst of volume with the usual share no surge. It is a conditional binomial test
@@ -38,7 +39,7 @@ from alerts.settings import SurgeSettings
 from alerts.windows import COPY, NEGATIVE, Count
 
 _FORGET_MIN = 14 * 1_440
-_SNAPSHOT_VERSION = 5
+_SNAPSHOT_VERSION = 6
 _KINDS = {NEGATIVE: NEGATIVES, COPY: COPIES}
 _ORPHAN = -1
 

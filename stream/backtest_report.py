@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from alerts.alert import Alert, at_end_of
+from alerts.panel import most_shown
 from alerts.series import THEME, kind
 from stream.backtest import Result, line_of
 from stream.course import Course
@@ -116,7 +117,9 @@ def _lasted(alert: Alert) -> str:
 
 def _added_up(alert: Alert, threshold_z: float) -> bool:
     """Say whether the sequential statistic opened the alert; under a rule the threshold of its windows is not known."""
-    return not alert.rule and kind(alert.series) != THEME and alert.figures.z < threshold_z
+    if alert.rule or kind(alert.series) == THEME:
+        return False
+    return most_shown(alert.figures.window_min, alert.figures.z) < threshold_z
 
 
 def _few(value: float) -> str:

@@ -194,7 +194,7 @@ def test_all_mistakes_are_told_with_their_places() -> None:
     assert "did you mean threshold_z" in found[13, 5]
     assert "did you mean America/New_York" in found[8, 19]
     assert "did you mean monday" in found[9, 19]
-    assert "5m, 15m, 1h, 4h" in found[14, 19]
+    assert "5m, 15m, 30m, 1h" in found[14, 19]
     assert "name: is missing" in found[15, 5]
 
 
