@@ -112,7 +112,7 @@ def summary(series: str, seen: Figures, publishers: int, about: str = "", unlist
         name += f" (mostly {about})"
     text = (
         f"{name[0].upper()}{name[1:]}: {seen.observed} negative of {seen.observed + seen.others} items in "
-        f"{_duration(seen.window_min)}; {seen.expected:.1f} expected (95 % {seen.low}-{seen.high}), "
+        f"{duration(seen.window_min)}; {seen.expected:.1f} expected (95 % {seen.low}-{seen.high}), "
         f"p = {seen.p_value:.1g}; {publishers} publisher{'s' if publishers != 1 else ''}"
     )
     if unlisted:
@@ -131,8 +131,8 @@ def summary_resolved(series: str, peak: Figures, minutes: int) -> str:
     """
     name = label(series)
     return (
-        f"{name[0].upper()}{name[1:]}: back to normal after {_duration(minutes)}; at its peak {peak.observed} negative "
-        f"of {peak.observed + peak.others} items in {_duration(peak.window_min)}, {peak.expected:.1f} expected"
+        f"{name[0].upper()}{name[1:]}: back to normal after {duration(minutes)}; at its peak {peak.observed} negative "
+        f"of {peak.observed + peak.others} items in {duration(peak.window_min)}, {peak.expected:.1f} expected"
     )
 
 
@@ -163,7 +163,7 @@ def theme_summary(name: str, seen: Figures, publishers: int) -> str:
     """
     before = f"about {seen.history:.0f} in the 60 days before" if seen.history >= 0.5 else "none before"
     text = (
-        f"{name}: {seen.observed} negative stories in {_duration(seen.window_min)}; {seen.expected:.2g} expected "
+        f"{name}: {seen.observed} negative stories in {duration(seen.window_min)}; {seen.expected:.2g} expected "
         f"({before}), p = {seen.p_value:.1g}; {publishers} publisher{'s' if publishers != 1 else ''}"
     )
     return f"{text}; {seen.copies} reprint{'s' if seen.copies != 1 else ''} not counted" if seen.copies else text
@@ -178,8 +178,8 @@ def theme_summary_resolved(name: str, peak: Figures, minutes: int) -> str:
     'Silvergate: quiet again after 25 h; at its peak 4 negative stories in 24 h, 0.012 expected'
     """
     return (
-        f"{name}: quiet again after {_duration(minutes)}; at its peak {peak.observed} negative stories in "
-        f"{_duration(peak.window_min)}, {peak.expected:.2g} expected"
+        f"{name}: quiet again after {duration(minutes)}; at its peak {peak.observed} negative stories in "
+        f"{duration(peak.window_min)}, {peak.expected:.2g} expected"
     )
 
 
@@ -188,7 +188,12 @@ def shared(inner: Sequence[WindowItem], outer: Sequence[WindowItem]) -> int:
     return len({item.story for item in inner} & {item.story for item in outer})
 
 
-def _duration(minutes: int) -> str:
+def duration(minutes: int) -> str:
+    """Return minutes as people say them.
+
+    >>> duration(30), duration(120), duration(158)
+    ('30 min', '2 h', '2 h 38 min')
+    """
     if minutes <= 60:
         return f"{minutes} min"
     hours, rest = divmod(minutes, 60)

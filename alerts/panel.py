@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from alerts.baseline import Baseline
 from alerts.columns import Bools, Columns, Counts, Floats, Ints
+from alerts.judgement import CALM_Z
 from alerts.negbin import signed_root
 from alerts.rolling import COPIES, GUARD_H, NEGATIVES, OTHERS, WINDOWS_MIN, Rolling
 from alerts.sequential import Sequential
@@ -20,7 +21,7 @@ _HOUR_WINDOW = WINDOWS_MIN.index(60)
 _LAST = len(WINDOWS_MIN) - 1
 _BY_LENGTH = np.array([0.0, 0.2, 0.45, 0.75, 0.9, 1.0, 1.0])[:, None]
 """What the z of a window counts for beyond itself: a long one seldom shows anything new, so that its z is rarer ..."""
-_FULL_Z = 2.5  # ... less so the larger z is: the further out, the less the number of looks moves a tail
+_FULL_Z = 2.5  # ... from a z that is not calm, in full at this one; the further out, the less looks move a tail
 _FULL_RATE = 2.0  # ... and the fewer items a minute a series has: short windows then seldom show anything either
 _NEAR_Z = 0.25
 _DUE_ITEMS, _LACKING = 20.0, 1 / 3  # of so many due in a window, less than this part is there: items lack
@@ -52,7 +53,8 @@ class Strengths(msgspec.Struct, frozen=True):
 
 def shown(z: Floats, adds: Floats) -> Floats:
     """Return what windows with these z, to which their lengths add so much, show on the scale of strength."""
-    return z + adds * (_FULL_Z / np.maximum(z, _FULL_Z))
+    part = np.clip((z - CALM_Z) / (_FULL_Z - CALM_Z), 0.0, 1.0)
+    return z + adds * part * (_FULL_Z / np.maximum(z, _FULL_Z))
 
 
 def most_shown(window_min: int, z: float) -> float:

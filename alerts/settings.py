@@ -52,7 +52,7 @@ class SurgeSettings(BaseModel, frozen=True, extra="forbid"):
         "the doubt is with the alert, which says so.",
     )
     calm_min: int = Field(
-        default=60, ge=1, description="Calm minutes (z below 1.75 in the windows of 5, 15 and 60) that end an alert."
+        default=60, ge=1, description="Calm minutes (z below 1.75 in the windows up to an hour) that end an alert."
     )
     warm_up_h: int = Field(default=24, ge=0, description="Hours with items before anything is judged.")
     warm_up_items: int = Field(

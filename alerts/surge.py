@@ -6,7 +6,7 @@ Copies of a story count in neither. Given O, X is negative binomial with mean qÂ
 least 4 h ago; A the negatives behind q; c what the series scatters beyond that (`alerts.baseline`). The signed root of
 the deviance is the window's z; to that of a long one something is added, since it seldom shows anything new and quiet
 series come to it more rarely. Beside the windows, which find what is short and strong, a sequential statistic adds up
-what is slow and weak (`alerts.sequential`). The strength of a surge is the larger of the two, on the scale of z.
+what is slow and weak (`alerts.sequential`), of series that are not busy. The strength is the larger of the two.
 
 Conditioning on the others makes a burst of volume with the usual share no surge. It is a conditional binomial test
 written by odds, with the uncertainty of both the level and the odds in the variance. Where most of the items that were

@@ -111,7 +111,7 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
         default=None, description="Folder with an encoder's files; without it the named one, where it is kept."
     )
     encoder_name: str = Field(default=MINILM, min_length=1, description="The encoder's name on the Hugging Face hub.")
-    version: str = Field(default="small-start", min_length=1, max_length=64, description="Name of the weights.")
+    version: str = Field(default="unnamed", min_length=1, max_length=64, description="Name of the weights.")
     epochs: int = Field(default=4, ge=1, description="Passes over the training rows.")
     patience: int = Field(
         default=2, ge=1, description="Epochs without a better dev score after which training ends early."

@@ -109,6 +109,9 @@ def _start_from(network: Network, settings: TrainSettings, folder: Path) -> None
     given, version = unpack(folder, settings.encoder)
     if given.config.encoder_sha256 != network.config.encoder_sha256:
         raise ModelError(f"the weights in {folder} are of another encoder ({given.config.encoder_name}): name that one")
+    labels_of = "topic_labels", "sentiment_labels"
+    if settings.start_share and any(getattr(given.config, of) != getattr(network.config, of) for of in labels_of):
+        raise ModelError(f"the weights in {folder} have other labels: their mean with new heads means nothing")
     network.encoder.load_state_dict(given.encoder.state_dict())
     if given.config.topic_labels == network.config.topic_labels:
         network.topic.load_state_dict(given.topic.state_dict())

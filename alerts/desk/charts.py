@@ -59,7 +59,7 @@ def choose(bins: Sequence[Bin], alert: Alert) -> list[Bin]:
 
     An alert of a short window is drawn finely, one of a day by the hour.
     """
-    shortest = {5: 5, 15: 5, 60: 15}.get(alert.figures.window_min, 60)
+    shortest = {5: 5, 15: 5, 30: 5, 60: 15, 120: 15}.get(alert.figures.window_min, 60)
     for span in (each for each in _SPANS if each >= shortest):
         found = [each for each in bins if each.span_min == span]
         whole = bool(found) and all(b.start - a.start == span for a, b in pairwise(found))

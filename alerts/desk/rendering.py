@@ -14,9 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from alerts.desk import charts
 from alerts.desk.marking import marked
+from alerts.evidence import duration
 from alerts.series import label
-
-WINDOWS = {5: "5 min", 15: "15 min", 60: "1 h", 240: "4 h", 1_440: "24 h"}
 
 
 @cache
@@ -26,10 +25,10 @@ def environment() -> Environment:
         loader=PackageLoader("alerts.desk"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, auto_reload=False,
     )  # fmt: skip
-    env.globals.update(
-        spark=charts.spark, meter=charts.meter, marked=marked, windows=WINDOWS, label=label, assets=_assets()
+    env.globals.update(spark=charts.spark, meter=charts.meter, marked=marked, label=label, assets=_assets())
+    env.filters.update(
+        when=when, ago=ago, clock=clock, number=number, web=web, moment=moment, query=urlencode, duration=duration
     )
-    env.filters.update(when=when, ago=ago, clock=clock, number=number, web=web, moment=moment, query=urlencode)
     for name in env.list_templates():  # now, and not while the first visitor waits
         env.get_template(name)
     return env

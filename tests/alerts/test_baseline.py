@@ -82,6 +82,7 @@ def test_a_rise_of_each_monday_morning_becomes_usual(opened):
     found = [len(_of(opened, _rows("mondays"), week * WEEK + 480, week * WEEK + 730)) for week in range(WEEKS)]
     assert found[1] >= 2  # of 8: at first it is a surge
     assert sum(found[2:5]) <= 4  # of 24
+    assert sum(found[2:5]) < 3 * found[1]
 
 
 def test_what_goes_beyond_the_usual_rise_of_a_monday_is_found(opened):

@@ -108,9 +108,9 @@ class Newsroom:
         """Return the alerts that somebody was told of, as they are now."""
         return [self.alerts[change.alert.id] for change in self.told if change.event == "alert.firing"]
 
-    def events(self, *series: str) -> list[str]:
-        """Return what was told of these series, in order; another company may surge by chance."""
-        return [change.event for change in self.told if change.alert.series in series]
+    def events(self, company: str) -> list[str]:
+        """Return what was told of it, or of no company, in order; another company may surge by chance."""
+        return [change.event for change in self.told if company_of(change.alert.series) in ("", company)]
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_one_companys_crash_is_one_alert_on_the_company(newsroom: Newsroom) -> N
     assert "market" in {also.series for also in alert.also}
     for _ in range(150):
         newsroom.pass_minute(newsroom.usual(40, 6))
-    assert newsroom.events("company=C3", "market") == ["alert.firing", "alert.resolved"]
+    assert newsroom.events("C3") == ["alert.firing", "alert.resolved"]
 
 
 def test_two_companies_in_trouble_are_two_alerts(newsroom: Newsroom) -> None:
@@ -223,7 +223,7 @@ def test_a_company_that_follows_its_theme_updates_the_themes_alert(newsroom: New
     assert newsroom.lifecycle.step_themes([closed]) == []  # it ends with the company's surge
     for _ in range(150):
         newsroom.pass_minute(newsroom.usual(40, 6))
-    assert newsroom.events("theme=Lumen Harbour", "company=C3", "market") == ["alert.firing", "alert.resolved"]
+    assert newsroom.events("C3") == ["alert.firing", "alert.resolved"]
 
 
 def test_a_company_that_surges_for_something_else_is_not_hidden_by_a_theme(newsroom: Newsroom) -> None:
