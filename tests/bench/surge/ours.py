@@ -6,6 +6,7 @@ import time
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from alerts.discovery import Discovery
@@ -13,7 +14,7 @@ from alerts.judgement import CALM_Z, Judgement
 from alerts.lifecycle import Lifecycle
 from alerts.metrics import AlertsMetrics
 from alerts.panel import Panel
-from alerts.rolling import COPIES, NEGATIVES, OTHERS
+from alerts.rolling import COPIES, NEGATIVES, OTHERS, WINDOWS_MIN
 from alerts.series import MARKET
 from alerts.settings import AlertsSettings, SurgeSettings
 from alerts.surge import Detector
@@ -51,6 +52,23 @@ def alarms(streams: Streams, settings: SurgeSettings | None = None) -> list[tupl
         calm[judged] = np.where(quiet, calm[judged] + 1, np.where(panel.volume.missing()[judged], calm[judged], 0))
         for column in judged[running[judged] & (calm[judged] >= settings.calm_min)]:
             panel.close(np.array([column]), settings.calm_min)
+    return found
+
+
+def by_window(streams: Streams) -> NDArray[np.float64]:
+    """Return z [window, series, minute] of each window by itself, with nothing opened; -9 where it has too few."""
+    panel = Panel(START_MIN - 1)
+    series, length = streams.negatives.shape
+    panel.append([-1] * series)
+    columns, kinds = np.arange(series), np.repeat([NEGATIVES, OTHERS], series)
+    found = np.empty((len(WINDOWS_MIN), series, length))
+    for at in range(length):
+        panel.advance()
+        counts = np.concatenate([streams.negatives[:, at], streams.others[:, at]]).astype(np.int64)
+        some = np.flatnonzero(counts)
+        panel.take_in(kinds[some], np.full(some.size, START_MIN + at), some % series, counts[some])
+        seen = panel.assess(columns, np.inf, SurgeSettings().minimum_count)
+        found[:, :, at] = np.where(seen.usable, seen.z, -9.0)
     return found
 
 
