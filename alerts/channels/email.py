@@ -62,10 +62,13 @@ class EmailChannel:
             tls_context=self._tls if given.security != "none" else None,
             timeout=TIMEOUT_S,
         )
-        async with client:
-            if given.password is not None:
-                await client.login(given.username, given.password.get_secret_value())
-            refused, _ = await client.send_message(mail)
+        try:
+            async with client:
+                if given.password is not None:
+                    await client.login(given.username, given.password.get_secret_value())
+                refused, _ = await client.send_message(mail)
+        finally:
+            client.close()  # what timed out on the way to TLS is open still
         if refused:
             return Result("delivered", f"{len(refused)} of {len(given.to)} addresses were refused by the server")
         return Result("delivered")

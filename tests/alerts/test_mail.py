@@ -52,17 +52,21 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> tuple[trustme.CA, Path]:
 
 @pytest.fixture
 def serve(ca: tuple[trustme.CA, Path]) -> Iterator[Callable[..., tuple[Box, Callable[..., EmailChannel]]]]:
-    """Starts a server; gives its box and what makes a channel to it."""
+    """Starts a server, with TLS from the first byte if asked; gives its box and what makes a channel to it."""
     started: list[Controller] = []
 
-    def start(host: str = "127.0.0.1", **options: Any) -> tuple[Box, Callable[..., EmailChannel]]:
+    def start(
+        host: str = "127.0.0.1", *, first: bool = False, **options: Any
+    ) -> tuple[Box, Callable[..., EmailChannel]]:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         ca[0].issue_cert(host).configure_cert(tls)
         box = Box()
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
             port = sock.getsockname()[1]
-        controller = Controller(box, hostname="127.0.0.1", port=port, tls_context=tls, **options)
+        controller = Controller(
+            box, hostname="127.0.0.1", port=port, **{"ssl_context" if first else "tls_context": tls}, **options
+        )
         controller.start()
         started.append(controller)
 
@@ -104,6 +108,17 @@ async def test_the_certificate_is_checked_by_name(serve: Any, alert: Alert) -> N
     assert result.outcome == "failed"
     assert "CERTIFICATE_VERIFY_FAILED" in result.reason
     assert box.mails == []
+
+
+async def test_tls_may_begin_with_the_first_byte(serve: Any, alert: Alert, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(email, "TIMEOUT_S", 3.0)
+    box, channel = serve(first=True)
+    assert (await channel(security="tls").send(told(alert), NOW)).outcome == "delivered"
+    assert (await channel().send(told(alert), NOW)).outcome == "failed"  # by STARTTLS nothing is said there
+    assert len(box.mails) == 1
+    another, channel = serve("another.example", first=True)
+    assert "CERTIFICATE_VERIFY_FAILED" in (await channel(security="tls").send(told(alert), NOW)).reason
+    assert another.mails == []
 
 
 async def test_the_password_goes_by_tls_and_is_not_told(serve: Any, alert: Alert) -> None:
