@@ -24,8 +24,10 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
     `others` are items that are not negative, `copies` reprints that count in neither; `low` and `high` hold the
     middle 95 % of what was expected; `share` is the usual share of negatives, `history` the (decayed) number of the
-    series' own items behind it. Of a theme, which is counted among negative items only, `others` is 0 and `share` is
-    that of its negatives in all of the market.
+    series' own items behind it. `strength` is what the threshold is compared with: z, of a long window somewhat more,
+    or what has `added_up` over many windows when none of them is past the threshold by itself (0 in alerts of versions
+    that did not tell it). Of a theme, which is counted among negative items only, `others` is 0 and `share` is that of
+    its negatives in all of the market.
     """
 
     window_min: int
@@ -39,6 +41,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     z: float
     share: float
     history: float
+    strength: float = 0.0
+    added_up: bool = False
 
 
 class Story(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,9 +89,9 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """One episode of one series, from firing to resolved. Each change makes a new `revision`.
 
-    `figures` are those of the minute it fired, `peak` those of the largest z since. Times are event times.
-    `publishers` and `stories` are those of the listed items; `unlisted` negative items found the lists full, so that
-    there may be more of both.
+    `figures` are those of the minute it fired or grew critical, and so are `summary`, `publishers` and `stories`;
+    `peak` are those of the largest z since. Times are event times. `publishers` and `stories` are those of the listed
+    items; `unlisted` negative items found the lists full, so that there may be more of both.
 
     `also` are series that surge because of this one's items. `children` are the parts with most of it, the largest
     first; `explains` of its parts surged with it. Alerts that have to do with each other share a `group`, the id of

@@ -6,7 +6,7 @@ Pure decisions on judgements and evidence, a minute at a time; `alerts.lifecycle
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -75,24 +75,42 @@ class Book:
         self._limit = None
         self.families.new_minute()
 
-    def let_go(self) -> dict[str, int]:
+    def let_go(self, now: Mapping[str, Judgement], evidence: Evidence) -> dict[str, int]:
         """Take out of episodes what surged for their items and by now surges without; return whence it came.
 
-        Its windows must show it without the items of any open alert: what has added up may still be those items. How
-        many of a series' items are a theme's is not counted: those that a theme holds go when they are calm.
+        Its windows must show it without the items of any open alert, and of the companies in these: what has added up
+        may still be those items.
+        What shares none by what it is, as another company, goes when its items are no longer the same news. How many of
+        a series' items are a theme's is not counted: those that a theme holds go when they are calm.
         """
         gone = {}
-        mains = [episode.alert.series for episode in self.episodes]
+        told = {episode.alert.series for episode in self.episodes}
+        told |= {series for episode in self.episodes for series in episode.excess if kind(series) == "company"}
         for number, episode in enumerate(self.episodes):
             main = episode.alert.series
             if kind(main) == THEME:
                 continue
-            for member in [member for member in episode.excess if overlaps(member, main)]:
+            for member in [member for member in episode.excess if member != main]:
                 threshold = self.rules.limits(member, self._detector.minute).threshold_z
-                if self.families.shown_without(member, [each for each in mains if overlaps(member, each)]) >= threshold:
+                judgement, same = now[member], False
+                if overlaps(member, main):
+                    others = [each for each in told if each != member and overlaps(member, each)]
+                    alone = self.families.shown_without(member, others)
+                elif (alone := judgement.recent_strength) >= threshold:
+                    same = _same_news(judgement, main, evidence(judgement))
+                if alone >= threshold and not same:
                     del episode.excess[member]
                     gone[member] = number
         return gone
+
+    def goes_on(self, judgement: Judgement, episode: Episode) -> bool:
+        """Say whether what surged for an episode's items still surges, but for items of other open alerts."""
+        series, threshold = judgement.series, self.rules.limits(judgement.series, judgement.minute).threshold_z
+        if judgement.recent_strength < threshold:
+            return False
+        mains = (each.alert.series for each in self.episodes if each.alert.id != episode.alert.id)
+        others = [main for main in mains if overlaps(series, main)]
+        return not others or self.families.goes_on_without(series, others) >= threshold
 
     def take_up(self, judgement: Judgement, now: dict[str, Judgement], evidence: Evidence) -> None:
         """Give a surge to the episode that explains it or is explained by it, or open one."""
@@ -141,7 +159,7 @@ class Book:
             if found is None or self.holds(part) or self._of_company(part) is not None:
                 break
             chain.append(found)
-        while chain and (report := self._report(chain[-1], evidence)) is None:
+        while chain and (report := self.report(chain[-1], evidence)) is None:
             chain.pop()
         if chain and report is not None and not self._belongs(chain[-1], evidence):
             self._open(chain, report, self._discovery.false_share(p, self._detector.parents), group, above)
@@ -189,7 +207,7 @@ class Book:
         self._discovery.opened()
         self._limit = None
 
-    def _report(self, judgement: Judgement, evidence: Evidence) -> dict[str, Any] | None:
+    def report(self, judgement: Judgement, evidence: Evidence) -> dict[str, Any] | None:
         """Return what an alert says of a surge; None when too few publishers stand behind it, or it is muted."""
         limits = self.rules.limits(judgement.series, judgement.minute)
         if limits.muted:
@@ -223,7 +241,7 @@ class Book:
 
     def _move(self, number: int, judgement: Judgement, evidence: Evidence) -> bool:
         """Make an alert that is open the alert of what explains it; nobody is told twice."""
-        report = self._report(judgement, evidence)
+        report = self.report(judgement, evidence)
         if report is None:
             return False
         episode = self.episodes[number]
@@ -260,19 +278,19 @@ class Book:
     def _belongs(self, judgement: Judgement, evidence: Evidence) -> bool:
         """Give a surge to an open episode that has its stories: a theme, or another company in the same news."""
         items = evidence(judgement)
-        above = judgement.observed - judgement.expected
         of_company = judgement.series.startswith("company=")
         for number, episode in enumerate(self.episodes):
             main = episode.alert
             if kind(main.series) == THEME:
                 same = sum(item.story in episode.stories or _names(item.title, main.name) for item in items)
-            elif of_company and main.series.startswith("company="):
-                same = sum(main.series in series_of(item.topic, item.companies) for item in items)
+                if of_company and same > SHARED * len(items):
+                    return self._move(number, judgement, evidence)
+                belongs = _mostly(same, items, judgement)
             else:
-                continue
-            if of_company and kind(main.series) == THEME and same > SHARED * len(items):
-                return self._move(number, judgement, evidence)
-            if items and same / len(items) * judgement.observed > MOST * above:
+                belongs = (
+                    of_company and main.series.startswith("company=") and _same_news(judgement, main.series, items)
+                )
+            if belongs:
                 self._join(number, judgement)
                 return True
         return False
@@ -280,7 +298,17 @@ class Book:
 
 def severity_of(seen: Figures, limits: Limits, before: Severity = "warning") -> Severity:
     """Return how severe an alert with these figures is; it never falls below what it was `before`."""
-    return "critical" if seen.z >= limits.critical_z else before
+    return "critical" if max(seen.z, seen.strength) >= limits.critical_z else before
+
+
+def _same_news(judgement: Judgement, main: str, items: Sequence[WindowItem]) -> bool:
+    """Say whether what a company has above its expectation is mostly items that are also of the series `main`."""
+    return _mostly(sum(main in series_of(item.topic, item.companies) for item in items), items, judgement)
+
+
+def _mostly(same: int, items: Sequence[WindowItem], judgement: Judgement) -> bool:
+    above = judgement.observed - judgement.expected
+    return bool(items) and same / len(items) * judgement.observed > MOST * above
 
 
 def _names(title: str, phrase: str) -> bool:

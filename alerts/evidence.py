@@ -83,6 +83,8 @@ def figures(judgement: Judgement) -> Figures:
         z=round(judgement.z, 2),
         share=round(judgement.share, 4),
         history=round(judgement.history, 1),
+        strength=round(judgement.strength, 2),
+        added_up=judgement.added_up,
     )
 
 
@@ -106,6 +108,9 @@ def summary(series: str, seen: Figures, publishers: int, about: str = "", unlist
     'The market (mostly SIVB): 14 negative of 15 items in 60 min'
     >>> summary("company=SIVB", seen, 1, unlisted=12).split("; ")[2]
     '1 publisher of the 2 items listed (12 are not: too many at once)'
+    >>> from msgspec.structs import replace
+    >>> summary("company=SIVB", replace(seen, added_up=True, copies=0), 6).rpartition("; ")[2]
+    'no window shows it by itself, it added up over many'
     """
     name = label(series)
     if about and f"company={about}" not in series.split(";"):
@@ -118,6 +123,8 @@ def summary(series: str, seen: Figures, publishers: int, about: str = "", unlist
     if unlisted:
         listed = seen.observed - unlisted
         text += f" of the {listed} item{'s' if listed != 1 else ''} listed ({unlisted} are not: too many at once)"
+    if seen.added_up:
+        text += "; no window shows it by itself, it added up over many"
     return f"{text}; {seen.copies} reprint{'s' if seen.copies != 1 else ''} not counted" if seen.copies else text
 
 
@@ -150,6 +157,7 @@ def theme_figures(theme: Theme) -> Figures:
         z=round(theme.z, 2),
         share=float(f"{theme.share:.2g}"),
         history=round(theme.history, 1),
+        strength=round(theme.z, 2),
     )
 
 

@@ -61,6 +61,11 @@ class Families:
         seen = self._beside(outer, inner)
         return float(shown(_rest(seen), seen.adds[:, 0]).max(where=seen.usable[:, 0], initial=-np.inf))
 
+    def goes_on_without(self, outer: str, inner: Iterable[str]) -> float:
+        """Return the same of the windows that tell whether a surge goes on."""
+        seen = self._beside(outer, inner)
+        return float(shown(_rest(seen), seen.adds[:, 0]).max(where=seen.recent[:, 0], initial=-np.inf))
+
     def given(self, series: str, outer: str, peak: Figures, told: Iterable[str] = ()) -> float | None:
         """Return the strength of `series` given the odds of the rest of `outer`; None when `outer` says nothing of it.
 

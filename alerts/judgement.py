@@ -19,12 +19,13 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
     `low` and `high` hold the middle 95 % of what was expected, `p_value` is for this window and minute alone.
     `strength` is what the threshold is compared with: the largest z, of a long window somewhat more, or
-    what has added up over many windows.
+    what has `added_up` over many windows when none of them is past the threshold by itself.
     `recent_z` is the largest z of the windows that tell whether a surge goes on: those up to an hour, and up to the
-    window in which the open alert fired. `share` is the baseline's share of negatives at this time, `odds_ratio` how
-    many times its odds those of the window are. `history` is the (decayed) number of the series' own items behind the
-    baseline; with few, its parent's share stands in. `coverage` is the part of the day's hours of which the series has
-    items of its own. `usual_items` is how many items, negative or not, the series usually has in an hour like this one.
+    window in which the open alert fired; `recent_strength` the same on the scale of strength. `share` is the baseline's
+    share of negatives at this time, `odds_ratio` how many times its odds those of the window are. `history` is the
+    (decayed) number of the series' own items behind the baseline; with few, its parent's share stands in. `coverage` is
+    the part of the day's hours of which the series has items of its own. `usual_items` is how many items, negative or
+    not, the series usually has in an hour like this one.
 
     `state` is the first of these that holds: "warming up", there is too little history to judge by; "no data", so many
     items are lacking that nothing can be said; "firing", an open alert is about the series; "pending", it is past the
@@ -45,7 +46,9 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     p_value: float
     z: float
     strength: float
+    added_up: bool
     recent_z: float
+    recent_strength: float
     odds_ratio: float
     share: float
     history: float

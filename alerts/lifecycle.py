@@ -78,9 +78,9 @@ class Lifecycle:
         now = {judgement.series: judgement for judgement in judgements}
         members = {series for episode in self.episodes for series in episode.excess}
         severity = {episode.alert.id: episode.alert.severity for episode in self.episodes}
-        changes, told = self._go_on(minute, now)
+        changes, told = self._go_on(minute, now, evidence)
         members |= told  # they were judged by what is told
-        let_go = self._book.let_go()
+        let_go = self._book.let_go(now, evidence)
         members -= let_go.keys()
         before = {episode.alert.id: episode for episode in self.episodes}
         grown = {id_ for id_, episode in before.items() if episode.alert.severity != severity[id_]}
@@ -97,7 +97,11 @@ class Lifecycle:
                 else:
                     self._book.take_up(judgement, now, evidence)
         for series, number in let_go.items():
-            if not self._book.holds(series):
+            if self._book.holds(series):
+                continue
+            if any(series in episode.explained for episode in self.episodes):
+                self._detector.release(series)  # another alert tells of it by now
+            else:
                 self.episodes[number].excess[series] = 0.0
         return changes + self._changes(minute, before, grown, now)
 
@@ -144,7 +148,10 @@ class Lifecycle:
                 self.episodes.remove(episode)
                 for member in episode.excess:
                     self._detector.release(member)
-                alert = msgspec.structs.replace(episode.alert, peak=theme_figures(theme))
+                peak = theme_figures(theme)
+                limits = self._book.rules.limits(episode.alert.series, theme.minute)
+                severity = severity_of(peak, limits, episode.alert.severity)
+                alert = msgspec.structs.replace(episode.alert, peak=peak, severity=severity)
                 text = theme_summary_resolved(alert.name, alert.peak, theme.minute - theme.opened)
                 changes.append(Change(self.resolved(alert, theme.minute, text), "alert.resolved"))
         return changes
@@ -186,7 +193,7 @@ class Lifecycle:
         self.episodes.append(Episode(alert=alert, minute=theme.minute, excess={}, stories=told))
         return Change(alert, "alert.firing")
 
-    def _go_on(self, minute: int, now: Mapping[str, Judgement]) -> tuple[list[Change], set[str]]:
+    def _go_on(self, minute: int, now: Mapping[str, Judgement], evidence: Evidence) -> tuple[list[Change], set[str]]:
         """Return the alerts that end in this minute, and the series whose items they have told of."""
         changes, kept, told = [], [], set[str]()
         self.told = remembered(self.told, minute)
@@ -196,16 +203,10 @@ class Lifecycle:
                 continue
             seen = [now[series] for series in episode.excess]
             excess = {j.series: max(episode.excess[j.series], j.observed - j.expected) for j in seen}
-            over = seen[0].recent_z < CALM_Z and all(
-                j.recent_z < self._book.rules.limits(j.series, minute).threshold_z for j in seen
-            )
+            over = seen[0].recent_z < CALM_Z and not any(self._book.goes_on(j, episode) for j in seen[1:])
             # A silent feed is not calm; how calm it was just before is not known either.
             calm = episode.calm + 1 if over and seen[0].state != "no data" else 0
-            alert = episode.alert
-            if seen[0].z > alert.peak.z:
-                peak = figures(seen[0])
-                severity = severity_of(peak, self._book.rules.limits(alert.series, minute), alert.severity)
-                alert = msgspec.structs.replace(alert, peak=peak, severity=severity)
+            alert = self._grown(episode.alert, seen[0], evidence)
             if calm < self._settings.surge.calm_min:
                 kept.append(msgspec.structs.replace(episode, alert=alert, excess=excess, calm=calm))
                 continue
@@ -219,6 +220,24 @@ class Lifecycle:
             changes.append(Change(self.resolved(alert, minute, text), "alert.resolved"))
         self.episodes = kept
         return changes, told
+
+    def _grown(self, alert: Alert, judgement: Judgement, evidence: Evidence) -> Alert:
+        """Return the alert with its new peak; where it has grown critical, with what is to be said of it now.
+
+        It stays as severe as it was when its copies, publishers or a mute would keep it from opening.
+        """
+        seen = figures(judgement)
+        if seen.z > alert.peak.z:
+            alert = msgspec.structs.replace(alert, peak=seen)
+        limits = self._book.rules.limits(alert.series, judgement.minute)
+        if severity_of(seen, limits, alert.severity) == alert.severity:
+            return alert
+        report = self._book.report(judgement, evidence)
+        return (
+            alert
+            if report is None
+            else msgspec.structs.replace(alert, **(report | {"rule": alert.rule, "peak": alert.peak}))
+        )
 
     def _theme_goes_on(self, episode: Episode, now: Mapping[str, Judgement]) -> Episode:
         """Let go of what surged because of a theme when it is calm again: a theme lasts for days."""
@@ -239,7 +258,6 @@ class Lifecycle:
             alert,
             revision=alert.revision + 1,
             status="resolved",
-            severity=severity_of(alert.peak, self._book.rules.limits(alert.series, minute), alert.severity),
             updated_at=at,
             resolved_at=at,
             summary=text,

@@ -33,9 +33,9 @@ _EPISODE_MIN = 1_440  # an episode that lasts longer is on its way to be normal,
 class Strengths(msgspec.Struct, frozen=True):
     """How some series stand; arrays [window, series], or [series].
 
-    `strength` is the larger of the sequential statistic and of the largest z of the `usable` windows, each with what
-    its length `adds`, on the scale of z; `best` the window that shows most; `recent_z` the largest z of the windows
-    that tell whether a surge goes on.
+    `shown` is the largest z of the `usable` windows, each with what its length `adds`; `strength` the larger of that
+    and of the sequential statistic; `best` the window that shows most. `recent` are the windows that tell whether a
+    surge goes on, `recent_z` and `recent_strength` the largest z of theirs, without and with what its length adds.
     """
 
     observed: Counts
@@ -46,20 +46,18 @@ class Strengths(msgspec.Struct, frozen=True):
     z: Floats
     usable: Bools
     adds: Floats
+    shown: Floats
     strength: Floats
     best: NDArray[np.intp]
+    recent: Bools
     recent_z: Floats
+    recent_strength: Floats
 
 
 def shown(z: Floats, adds: Floats) -> Floats:
     """Return what windows with these z, to which their lengths add so much, show on the scale of strength."""
     part = np.clip((z - CALM_Z) / (_FULL_Z - CALM_Z), 0.0, 1.0)
     return z + adds * part * (_FULL_Z / np.maximum(z, _FULL_Z))
-
-
-def most_shown(window_min: int, z: float) -> float:
-    """Return the most that a z of this window shows on the scale of strength, whatever the series."""
-    return float(shown(np.array(z), _BY_LENGTH[WINDOWS_MIN.index(window_min), 0]))
 
 
 class Episodes(Columns):
@@ -197,6 +195,7 @@ class Panel:
         # Of windows that show about as much, the shortest says best what happened.
         near = judged >= np.maximum(most - _NEAR_Z, np.minimum(most, threshold_z))
         best = np.where(np.isfinite(most), near.argmax(axis=0), z.argmax(axis=0))
+        recent = self._recent(columns)
         return Strengths(
             observed=observed,
             others=others,
@@ -206,9 +205,12 @@ class Panel:
             z=z,
             usable=usable,
             adds=adds,
+            shown=most,
             strength=strength,
             best=best,
-            recent_z=np.where(self._recent(columns), z, -np.inf).max(axis=0),
+            recent=recent,
+            recent_z=np.where(recent, z, -np.inf).max(axis=0),
+            recent_strength=np.where(recent, shown(z, adds), -np.inf).max(axis=0),
         )
 
     def _lacking(self) -> Bools:

@@ -150,7 +150,7 @@ class AlertsSettings(BaseModel, frozen=True, extra="forbid", hide_input_in_error
         default=10, gt=0, le=60, description="Seconds that new alerts wait for those words, at most."
     )
     critical_z: float = Field(
-        default=6, ge=2, description="z from which an alert is `critical`, below it is `warning`."
+        default=6, ge=2, description="Strength from which an alert is `critical`, below it is `warning`."
     )
     receivers: tuple[Receiver, ...] = Field(
         default=(), description="Receivers of alerts, each with its `type`; see docs/receivers.md."

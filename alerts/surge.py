@@ -188,9 +188,7 @@ class Detector:
     def watch(self, series: str) -> None:
         """An alert was opened on `series`: judge it each minute from now on, and learn little from it for a day."""
         columns = np.array([self._columns[series]])
-        settings = self._settings
-        seen = self._panel.assess(columns, settings.threshold_z, settings.minimum_count)
-        self._panel.open(columns, seen.best)
+        self._panel.open(columns, self._panel.assess(columns, *self._limits(columns)).best)
 
     def release(self, series: str) -> None:
         """The alert is closed: only windows that begin after the calm before this minute can open another."""
@@ -349,6 +347,7 @@ class Detector:
         if not always:
             self._tested = Tested(columns, seen.strength, seen.observed[-1])
         surges = seen.strength >= threshold
+        added_up = surges & (seen.shown < threshold)
         shown = np.flatnonzero(surges | always)
         if not shown.size:
             return []
@@ -359,7 +358,7 @@ class Detector:
         for at in shown:
             window, column = int(seen.best[at]), int(columns[at])
             m, size, x = float(seen.mean[window, at]), float(seen.size[window, at]), int(seen.observed[window, at])
-            others, strength, recent = int(seen.others[window, at]), float(seen.strength[at]), float(seen.recent_z[at])
+            others = int(seen.others[window, at])
             low, high = central_interval(m, size)
             odds = m / (others + 0.5)
             state: State
@@ -385,8 +384,10 @@ class Detector:
                     high=high,
                     p_value=upper_tail(x, m, size),
                     z=float(seen.z[window, at]),
-                    strength=strength,
-                    recent_z=recent,
+                    strength=float(seen.strength[at]),
+                    added_up=bool(added_up[at]),
+                    recent_z=float(seen.recent_z[at]),
+                    recent_strength=float(seen.recent_strength[at]),
                     odds_ratio=x / m,
                     share=odds / (1 + odds),
                     history=float(history[column]),

@@ -10,8 +10,6 @@ from typing import Any
 import msgspec
 
 from alerts.alert import Alert, at_end_of
-from alerts.panel import most_shown
-from alerts.series import THEME, kind
 from stream.backtest import Result, line_of
 from stream.course import Course
 from stream.events import Estimate, Known, Verdict, rate
@@ -102,7 +100,6 @@ def page(
         timeline=Markup(backtest_charts.timeline(course, result.alerts, events, first, last)),  # noqa: S704 - escaped by matplotlib
         weekly=Markup(backtest_charts.weekly(result.alerts, first, last)),  # noqa: S704
         charts={alert.id: Markup(backtest_charts.episode(course, alert)) for alert in drawn},  # noqa: S704
-        added_up={alert.id for alert in result.alerts if _added_up(alert, about.settings["surge.threshold_z"])},
         lasted=_lasted,
         newsquake=version("newsquake"),
     )
@@ -113,13 +110,6 @@ def _lasted(alert: Alert) -> str:
         return "open at the end"
     minutes = int((alert.resolved_at - alert.started_at).total_seconds() // 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
-
-
-def _added_up(alert: Alert, threshold_z: float) -> bool:
-    """Say whether the sequential statistic opened the alert; under a rule the threshold of its windows is not known."""
-    if alert.rule or kind(alert.series) == THEME:
-        return False
-    return most_shown(alert.figures.window_min, alert.figures.z) < threshold_z
 
 
 def _few(value: float) -> str:

@@ -9,6 +9,7 @@ import msgspec
 
 from alerts.alert import Alert, By, Event, Figures
 from alerts.channels.text import clean, safe_url
+from alerts.evidence import duration
 from alerts.notification import Notification
 
 Mood = Literal["critical", "warning", "resolved", "info"]
@@ -188,12 +189,17 @@ def _done(by: By, event: Event) -> tuple[str, str]:
 def _facts(alert: Alert) -> tuple[tuple[str, str], ...]:
     seen = alert.figures
     facts = [
-        ("Seen", f"{seen.observed} negative of {seen.observed + seen.others} in {seen.window_min} min"),
+        ("Seen", f"{seen.observed} negative of {seen.observed + seen.others} in {duration(seen.window_min)}"),
         ("Expected", f"{seen.expected:.1f} (95 %: {seen.low}-{seen.high})"),
-        ("Severity", f"{alert.severity}, z {seen.z:.1f}"),
+        ("Severity", f"{alert.severity}, strength {seen.strength or seen.z:.1f}"),
         ("Publishers", str(alert.publishers)),
         ("Since", f"{alert.started_at:%d %b %H:%M} UTC"),
     ]
+    if alert.status == "firing" and alert.peak.z > seen.z:
+        most = alert.peak
+        facts.append(
+            ("Peak since", f"{most.observed} negative of {most.observed + most.others} in {duration(most.window_min)}")
+        )
     if alert.resolved_at is not None:
         facts.append(("Until", f"{alert.resolved_at:%d %b %H:%M} UTC"))
     if alert.expected_false_share is not None:

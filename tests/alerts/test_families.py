@@ -162,6 +162,21 @@ def test_two_companies_in_trouble_are_two_alerts(newsroom: Newsroom) -> None:
     assert sorted(about) == ["company=C3", "company=C5"]
 
 
+def test_a_company_that_goes_on_alone_leaves_the_alert_that_it_had_joined(newsroom: Newsroom) -> None:
+    for _ in range(20):
+        both = (msgspec.structs.replace(newsroom.news("C3"), companies=("C3", "C5")) for _ in range(2))
+        newsroom.pass_minute([*newsroom.usual(40, 6), *both])
+    (alert,) = newsroom.fired()
+    about = company_of(alert.series)
+    other = {"C3": "C5", "C5": "C3"}[about]
+    for _ in range(180):
+        newsroom.pass_minute([*newsroom.usual(40, 6), *(newsroom.news(other) for _ in range(2))])
+    assert [(company_of(alert.series), alert.status) for alert in newsroom.fired()] == [
+        (about, "resolved"),
+        (other, "firing"),
+    ]
+
+
 def test_a_part_that_goes_beyond_the_whole_fires_of_itself_in_its_group(newsroom: Newsroom) -> None:
     for _ in range(20):
         newsroom.pass_minute(newsroom.usual(40, 20, share=0.6))
@@ -303,14 +318,20 @@ def test_whatever_surges_no_items_raise_two_open_alerts(newsroom: Newsroom, plan
 def test_an_alert_grows_worse_while_it_is_open_and_never_better(newsroom: Newsroom) -> None:
     for _ in range(26 * 60):
         newsroom.pass_minute(newsroom.usual(8, 2))
-    course: dict[str, list[str]] = {}
+    course: dict[str, list[Alert]] = {}
     for minute in range(90):
         bad = [newsroom.news("C1") for _ in range(1 if minute % 2 or minute > 30 else 0)]
         for change in newsroom.pass_minute([*newsroom.usual(8, 2), *bad]):
-            course.setdefault(change.alert.id, []).append(change.alert.severity)
-    worse = [severities for severities in course.values() if severities[0] == "warning"]
-    assert any("critical" in severities for severities in worse)
-    assert all(severities == sorted(severities, reverse=True) for severities in course.values())
+            course.setdefault(change.alert.id, []).append(change.alert)
+    severities = [[alert.severity for alert in alerts] for alerts in course.values()]
+    assert all(each == sorted(each, reverse=True) for each in severities)
+    mild, *rest = next(alerts for alerts in course.values() if alerts[0].severity == "warning")
+    grown = next(alert for alert in rest if alert.severity == "critical")
+    # It tells what makes it critical, not what had made it fire.
+    assert grown.figures.strength >= 6 > mild.figures.strength
+    assert f"{grown.figures.observed} negative of" in grown.summary != mild.summary
+    assert {story.title for story in grown.stories} != {story.title for story in mild.stories}
+    assert grown.started_at == mild.started_at
 
 
 def test_what_ends_with_the_markets_alert_is_found_in_one_look_at_each_series(

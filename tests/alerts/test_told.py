@@ -107,6 +107,26 @@ def test_alerts_that_close_are_remembered_for_a_day(lifecycle: Lifecycle, alert:
         assert lifecycle.told == []
 
 
+def test_an_alert_goes_on_while_a_long_window_of_what_it_holds_shows_a_surge(
+    lifecycle: Lifecycle, alert: Alert
+) -> None:
+    minute = EVENING
+    lifecycle._detector.update(minute, {("company=LMN", minute, "negative"): 1})
+    for series in ("company=LMN", "market"):
+        lifecycle._detector.watch(series)
+    about, whole = (lifecycle._detector.judge(series) for series in ("company=LMN", "market"))
+    assert about is not None
+    assert whole is not None
+    calm = msgspec.structs.replace(about, state="firing", z=0.0, recent_z=0.0, recent_strength=0.0)
+    other = msgspec.structs.replace(alert, series="company=LMN")
+    excess = {"company=LMN": 5.0, "market": 5.0}
+    for strength, ends in ((3.87, False), (3.6, True)):
+        surging = msgspec.structs.replace(whole, state="firing", z=3.3, recent_z=3.3, recent_strength=strength)
+        lifecycle.episodes = [Episode(alert=other, minute=minute - 60, excess=excess, calm=10_000)]
+        changes = lifecycle.step(minute, [calm, surging], lambda _: [])
+        assert [change.event for change in changes] == ["alert.resolved"] * ends
+
+
 def test_a_restart_forgets_nothing_of_it() -> None:
     told = [Told(frozenset({"LMN"}), EVENING)]
     judging, again = (Judging(AlertsSettings(), Mock(), AlertsMetrics(CollectorRegistry()), None) for _ in range(2))
