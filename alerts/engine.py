@@ -277,8 +277,7 @@ class AlertEngine:
         self._empty = 0 if counts else self._empty + 1
         changes = self._judging.judge(minute, counts, listed)
         if self._quiet_until is None or minute > self._quiet_until:
-            fresh = [each.alert for each in changes if each.event == "alert.firing" or each.moved]  # with new stories
-            explained = self._judging.explain(fresh)
+            explained = self._judging.explain([each.alert for each in changes if each.has_new_stories])
             for change in changes:
                 self._put(explained(change.alert))
             if self._timing and self._judging.lifecycle.episodes:

@@ -36,15 +36,16 @@ _BREADTH = ("market", "topic", "company", "company_topic")
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A new revision of an alert; `event` is None when it neither opens nor ends."""
+    """A new revision of an alert; `event` is None when it neither opens nor ends, `grown` says that it grew worse."""
 
     alert: Alert
     event: Event | None
+    grown: bool = False
 
     @property
-    def moved(self) -> bool:
-        """Whether the alert was found to be about another series just now."""
-        return self.alert.moved_at == self.alert.updated_at
+    def has_new_stories(self) -> bool:
+        """Whether the alert opened, grew worse or was found to be about another series just now."""
+        return self.event == "alert.firing" or self.grown or self.alert.moved_at == self.alert.updated_at
 
 
 class Lifecycle:
@@ -123,7 +124,7 @@ class Lifecycle:
                 explains=len(explained),
             )
             self.episodes[number] = msgspec.structs.replace(episode, alert=alert)
-            changes.append(Change(alert, None if old else "alert.firing"))
+            changes.append(Change(alert, None if old else "alert.firing", grown=alert.id in grown))
         return changes
 
     def is_told(self, theme: Theme) -> bool:
