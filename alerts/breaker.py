@@ -76,6 +76,6 @@ class Pace:
             self._sent.popleft()
         return self._per_minute - len(self._sent)
 
-    def sent(self, now_s: float) -> None:
-        """Take note of a message."""
-        self._sent.append(now_s)
+    def sent(self, now_s: float, count: int = 1) -> None:
+        """Take note of messages."""
+        self._sent.extend([now_s] * count)

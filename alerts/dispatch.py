@@ -15,7 +15,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from itertools import zip_longest
@@ -69,13 +69,17 @@ class Dispatcher:
         token: Callable[[], str] = str,
         *,
         desk_url: str = "",
+        singly: Collection[str] = (),
     ) -> None:
-        """`rules` returns those in force. Messages link to the desk at `desk_url`."""
+        """`rules` returns those in force. Messages link to the desk at `desk_url`.
+
+        Receivers that take alerts `singly` get a message for each.
+        """
         self._redis = redis
         self._rules_now = rules
         self._metrics = metrics
         self._token = token
-        self._desk_url = desk_url
+        self._desk_url, self._singly = desk_url, singly
         self._store = AlertStore(redis)
         self._silences = Silences(redis)
         self._script = redis.register_script(files("alerts").joinpath("dispatch.lua").read_text("utf-8"))
@@ -179,7 +183,7 @@ class Dispatcher:
         self._put_back = {key.decode() for key, raw in alerts.items() if not raw}
         known, self._lost = _decoded("alert", {key: raw for key, raw in alerts.items() if raw}, _known)
         read, lost = _decoded("group", groups, _group)
-        book = Groups(known, read)
+        book = Groups(known, read, self._singly)
         book.changed_alerts |= self._lost | self._put_back
         book.changed_groups |= lost
         first: Any = self._redis.xrange(LOG, count=1)

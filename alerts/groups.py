@@ -11,7 +11,7 @@ Pure: time and silences are given; `alerts.dispatch` keeps the state and makes d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Literal
 
 import msgspec
@@ -100,8 +100,12 @@ class Telling(msgspec.Struct, frozen=True, kw_only=True):
 class Groups:
     """The book of who was told what. `changed_alerts` and `changed_groups` are what a caller has yet to store."""
 
-    def __init__(self, known: Mapping[str, Known], groups: Mapping[str, Group]) -> None:
-        """Take up what was stored. Until they are led anew (`lead`), alerts are where no route leads to."""
+    def __init__(self, known: Mapping[str, Known], groups: Mapping[str, Group], singly: Collection[str] = ()) -> None:
+        """Take up what was stored. Until they are led anew (`lead`), alerts are where no route leads to.
+
+        Receivers that take alerts `singly` are told of each in a notification of its own, in groups too.
+        """
+        self._singly = singly
         self.known, self.groups = dict(known), dict(groups)
         self._within: dict[str, set[str]] = {}
         self._ways: dict[str, Way] = {}
@@ -229,10 +233,11 @@ class Groups:
         by_event: dict[Event, list[tuple[Known, Member]]] = {}
         for known, member, event in wanted_now:
             by_event.setdefault(event, []).append((known, member))
+        most = 1 if group.receiver in self._singly else MAX_ALERTS
         for event in (*_ORDER, "alert.repeated"):
             of = by_event.get(event, [])
-            for at in range(0, len(of), MAX_ALERTS):
-                found.append(self._telling(key, group, way, event, of[at : at + MAX_ALERTS], now_s))
+            for at in range(0, len(of), most):
+                found.append(self._telling(key, group, way, event, of[at : at + most], now_s))
         if found:
             group.told_s = now_s
             self.changed_groups.add(key)

@@ -162,7 +162,7 @@ class Sender:
         except AlertError as exc:
             self._dead(delivery, str(exc), now_s)
             return
-        self._pace.sent(now_s)
+        self._pace.sent(now_s, 1 if self._channel.digests else len(told.alerts))
         try:
             result = asyncio.run(self._channel.send(told, datetime.fromtimestamp(now_s, UTC)))
         except Exception as exc:  # a mistake of ours in one message must not hold up all those behind it

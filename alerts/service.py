@@ -196,6 +196,7 @@ class Alerting:
             self._metrics,
             self._leader.token,
             desk_url=self._desk_url,
+            singly={channel.name for channel in self._channels if not channel.digests},
         )
 
         def dispatch(stop: threading.Event) -> None:

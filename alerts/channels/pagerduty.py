@@ -19,7 +19,10 @@ from alerts.series import kind
 
 
 class PagerDutyChannel(HttpChannel):
-    """Posts one event for each alert. A digest cannot stand for events: beyond the limit they wait."""
+    """Posts one event for each alert. A digest cannot stand for events: beyond the limit they wait.
+
+    The dispatcher makes a notification for each alert, so that one that is refused takes no other with it.
+    """
 
     digests = 0
 
