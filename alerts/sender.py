@@ -190,18 +190,18 @@ class Sender:
         elif result.outcome == "failed" and queued.due_s > now_s:  # made only to find out whether the receiver is back
             self._outbox.retry(msgspec.structs.replace(queued.delivery, reason=result.reason), queued.due_s, now_s)
             self._failed(where, result.reason, queued.due_s - now_s)
-            self._is_down(result.reason, now_s)
+            self._is_up_or_down(result, now_s)
         elif result.outcome == "failed" and attempts < len(self._waits_s):
             wait_s = max(self._waits_s[attempts] * random.uniform(1, 1.2), result.retry_after_s)  # noqa: S311
             self._outbox.retry(delivery, now_s + wait_s, now_s)
             self._failed(where, result.reason, wait_s)
-            self._is_down(result.reason, now_s)
+            self._is_up_or_down(result, now_s)
         else:
             if result.outcome == "gone":
                 self._outbox.disable(self._name, result.reason)
                 log.error("%s is disabled until `newsquake deliveries enable`: %s", self._name, result.reason)
             elif result.outcome == "failed":
-                self._is_down(result.reason, now_s)
+                self._is_up_or_down(result, now_s)
             self._dead(delivery, result.reason, now_s)
 
     def _failed(self, where: str, reason: str, wait_s: float) -> None:
@@ -212,6 +212,12 @@ class Sender:
         self._outbox.give_up(msgspec.structs.replace(delivery, reason=reason), now_s)
         log.error("%s %s to %s given up: %s", delivery.event, delivery.id, self._name, reason)
         self._metrics.deliveries.labels(receiver=self._name, outcome="dead").inc()
+
+    def _is_up_or_down(self, failed: Result, now_s: float) -> None:
+        if failed.part:
+            self._is_up()
+        else:
+            self._is_down(failed.reason, now_s)
 
     def _is_up(self) -> None:
         if self._breaker is not None and self._breaker.succeeded():

@@ -29,12 +29,13 @@ class Result(msgspec.Struct, frozen=True):
     """What came of an attempt.
 
     `failed` is tried again; `limited` too, as soon as the receiver wants it, and so is all else for it; `gone` disables
-    the receiver; `refused` will never be sent.
+    the receiver; `refused` will never be sent. Of what failed in `part` the rest was taken: the receiver is not down.
     """
 
     outcome: Literal["delivered", "failed", "limited", "gone", "refused"]
     reason: str = ""
     retry_after_s: float = 0.0
+    part: bool = False
 
 
 class Channel(Protocol):

@@ -6,6 +6,7 @@ After RFC 5321 (SMTP), RFC 5322 (messages, their ids and `References`) and RFC 3
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Sequence
 from datetime import datetime
@@ -24,10 +25,15 @@ from alerts.notification import Notification
 from alerts.receivers import EmailReceiver
 
 TIMEOUT_S = 30.0
+_GOODBYE_S = 2.0
+_LEFT = 1_000
 
 
 class EmailChannel:
-    """Sends one mail a notification; its `Message-ID` is the same whenever it is sent again."""
+    """Sends one mail a notification; its `Message-ID` is the same whenever it is sent again.
+
+    Addresses that the server refuses for now (greylisting, a full box) are tried again, without those that have it.
+    """
 
     digests = 500
 
@@ -36,25 +42,60 @@ class EmailChannel:
         self.shown = f"{settings.host}:{settings.port}"
         self._settings = settings
         self._tls = tls_of(settings.ca_file)
+        self._left: dict[str, tuple[str, ...]] = {}  # notification → addresses that do not have it yet
 
     async def send(self, told: Notification, now: datetime) -> Result:
         """Hand the mail to the server, within `TIMEOUT_S`."""
+        to = self._left.pop(told.id, self._settings.to)
+        try:
+            refused = await self._send(self.mail(told, now), to)
+        except RefusedError as exc:
+            result = Result("failed", str(exc))
+        except TimeoutError:
+            result = Result("failed", f"no answer within {TIMEOUT_S:.0f} s")
+        except aiosmtplib.SMTPAuthenticationError:
+            result = Result("failed", "the mail server does not take the user and password")
+        except (aiosmtplib.SMTPException, OSError, ValueError) as exc:
+            result = Result("failed", f"{type(exc).__name__}: {exc}"[:200])
+        else:
+            to = tuple(address for address, code in refused.items() if 400 <= code < 500)
+            said = f"{len(refused)} of {len(self._settings.to)} addresses were refused by the server"
+            if not to:
+                return Result("delivered", said if refused else "")
+            result = Result("failed", f"{said}, {len(to)} for now", part=True)
+        if to != self._settings.to:
+            self._left[told.id] = to
+            if len(self._left) > _LEFT:
+                del self._left[next(iter(self._left))]
+        return result
+
+    async def _send(self, mail: EmailMessage, to: Sequence[str]) -> dict[str, int]:
+        """Send the mail; return which addresses were refused, with the server's code. One at least has it by now."""
+        client: aiosmtplib.SMTP | None = None
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                return await self._send(self.mail(told, now))
-        except RefusedError as exc:
-            return Result("failed", str(exc))
-        except TimeoutError:
-            return Result("failed", f"no answer within {TIMEOUT_S:.0f} s")
-        except aiosmtplib.SMTPAuthenticationError:
-            return Result("failed", "the mail server does not take the user and password")
-        except (aiosmtplib.SMTPException, OSError, ValueError) as exc:
-            return Result("failed", f"{type(exc).__name__}: {exc}"[:200])
+                client = await self._client()
+                await client.connect()
+                if self._settings.password is not None:
+                    await client.login(self._settings.username, self._settings.password.get_secret_value())
+                try:
+                    found, _ = await client.send_message(mail, recipients=list(to))
+                    refused = {address: response.code for address, response in found.items()}
+                except aiosmtplib.SMTPRecipientsRefused as exc:
+                    if tuple(to) == self._settings.to:
+                        raise
+                    refused = {each.recipient: each.code for each in exc.recipients}
+            with contextlib.suppress(aiosmtplib.SMTPException, OSError):
+                await client.quit(timeout=_GOODBYE_S)  # whatever comes of it: the server has the mail
+        finally:
+            if client is not None:
+                client.close()
+        return refused
 
-    async def _send(self, mail: EmailMessage) -> Result:
+    async def _client(self) -> aiosmtplib.SMTP:
         given = self._settings
         addresses = await checked_addresses(given.host, given.port, given.allow_networks)
-        client = aiosmtplib.SMTP(
+        return aiosmtplib.SMTP(
             hostname=given.host,  # by which the certificate is checked; the connection is made here
             sock=await _connected(addresses, given.port),
             use_tls=given.security == "tls",
@@ -62,16 +103,6 @@ class EmailChannel:
             tls_context=self._tls if given.security != "none" else None,
             timeout=TIMEOUT_S,
         )
-        try:
-            async with client:
-                if given.password is not None:
-                    await client.login(given.username, given.password.get_secret_value())
-                refused, _ = await client.send_message(mail)
-        finally:
-            client.close()  # what timed out on the way to TLS is open still
-        if refused:
-            return Result("delivered", f"{len(refused)} of {len(given.to)} addresses were refused by the server")
-        return Result("delivered")
 
     def mail(self, told: Notification, now: datetime) -> EmailMessage:
         """Return the mail, dated `now` (UTC)."""

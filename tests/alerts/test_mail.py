@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -10,16 +11,23 @@ from email import message_from_bytes, policy
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+import redis
 import trustme
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
+from prometheus_client import CollectorRegistry
 
 from alerts.alert import Alert
 from alerts.channels import email
 from alerts.channels.email import EmailChannel
+from alerts.metrics import AlertsMetrics
 from alerts.notification import Notification, notification_id
+from alerts.outbox import Outbox, delivery_of
 from alerts.receivers import EmailReceiver
+from alerts.sender import Sender
+from tests.alerts.rig import queue
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 
@@ -30,6 +38,8 @@ class Box:
     def __init__(self) -> None:
         self.mails: list[Any] = []
         self.answers: list[str] = []
+        self.busy: set[str] = set()
+        self.slow_goodbye_s = 0.0
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
         self.mails.append((envelope.rcpt_tos, message_from_bytes(envelope.content, policy=policy.default)))
@@ -38,8 +48,15 @@ class Box:
     async def handle_RCPT(self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any) -> str:
         if address.startswith("gone@"):
             return "550 no such user"
+        if address in self.busy:
+            self.busy.remove(address)
+            return "450 greylisted, come again"
         envelope.rcpt_tos.append(address)
         return "250 fine"
+
+    async def handle_QUIT(self, *_: Any) -> str:
+        await asyncio.sleep(self.slow_goodbye_s)
+        return "221 bye"
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +157,51 @@ async def test_one_address_of_several_may_be_gone(serve: Any, alert: Alert) -> N
     assert (result.outcome, result.reason[:6]) == ("delivered", "1 of 2")
     assert box.mails[0][0] == ["desk@bank.example"]
     assert (await channel(to=["gone@bank.example"]).send(told(alert), NOW)).outcome == "failed"
+
+
+async def test_an_address_that_is_refused_for_now_gets_its_mail_later_and_the_others_theirs_once(
+    serve: Any, alert: Alert, store: redis.Redis
+) -> None:
+    box, channel = serve()
+    to = ["desk@bank.example", "late@bank.example", "later@bank.example", "gone@bank.example"]
+    mail = channel(to=to, security="none")
+    outbox, now_s = Outbox(store), NOW.timestamp()
+    sender = Sender(mail, outbox, AlertsMetrics(CollectorRegistry()), lambda: now_s)
+    queue(store, [delivery_of(told(alert), now_s)], now_s)
+    for busy in ({"late@bank.example", "later@bank.example"}, {"later@bank.example"}, set()):
+        box.busy = busy
+        await asyncio.to_thread(sender.step)
+        now_s = outbox.waiting("mail")[1] or now_s
+    assert [to for to, _ in box.mails] == [["desk@bank.example"], ["late@bank.example"], ["later@bank.example"]]
+    assert len({sent["Message-ID"] for _, sent in box.mails}) == 1
+    (line,) = outbox.told(alert.id)
+    assert (line.status, line.attempts) == ("delivered", 3)
+
+
+async def test_one_full_box_does_not_hold_up_the_others(serve: Any, alert: Alert, store: redis.Redis) -> None:
+    box, channel = serve()
+    outbox, now_s = Outbox(store), NOW.timestamp()
+    mail = channel(to=["desk@bank.example", "full@bank.example"], security="none")
+    sender = Sender(mail, outbox, AlertsMetrics(CollectorRegistry()), lambda: now_s)
+    for number in range(6):
+        one = told(msgspec.structs.replace(alert, id=f"{number:032x}"))
+        queue(store, [delivery_of(one, now_s)], now_s)
+        box.busy = {"full@bank.example"}
+        await asyncio.to_thread(sender.step)
+        now_s += 0.1
+    assert len(box.mails) == 6
+    assert outbox.down("mail") is None
+
+
+async def test_what_was_taken_is_taken_however_the_goodbye_ends(
+    serve: Any, alert: Alert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(email, "TIMEOUT_S", 1.0)
+    monkeypatch.setattr(email, "_GOODBYE_S", 1.5)
+    box, channel = serve()
+    box.slow_goodbye_s = 2.0
+    assert (await channel(security="none").send(told(alert), NOW)).outcome == "delivered"
+    assert len(box.mails) == 1
 
 
 async def test_a_server_inside_is_not_connected_to_unless_its_network_is_named(serve: Any, alert: Alert) -> None:
