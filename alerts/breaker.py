@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Iterable
 
 import msgspec
 
@@ -60,11 +61,11 @@ class Breaker:
 
 
 class Pace:
-    """Messages a minute, at most."""
+    """Messages a minute, at most. `sent` are the times of those that went out before, in order (Unix seconds)."""
 
-    def __init__(self, per_minute: int) -> None:
+    def __init__(self, per_minute: int, sent: Iterable[float] = ()) -> None:
         self._per_minute = per_minute
-        self._sent: deque[float] = deque()
+        self._sent = deque(sent)
 
     def room(self, now_s: float) -> int:
         """Return how many messages may go out now."""

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _PREFIX = "nq:{alerts}:"
 _DEAD, _DISABLED, _DOWN = f"{_PREFIX}dead", f"{_PREFIX}disabled", f"{_PREFIX}down"
+_SENT = f"{_PREFIX}sent:"
 _DEAD_LENGTH = 10_000
 KEPT_S = 90 * 86_400
 """How long the history of an alert's deliveries is kept after its last line."""
@@ -191,6 +192,21 @@ class Outbox:
         ids = set(before) | {raw.decode() for raw in digests if raw is not None}
         scores: Any = self._redis.zmscore(due_key(receiver), [delivery_key(other) for other in ids - set(ready)])
         return max((float(score) for score in scores if score is not None), default=None)
+
+    def begin(self, delivery: Delivery, now_s: float, per_minute: int) -> bool:
+        """Write down that a message goes out now; return False when its delivery is queued no more."""
+        key = f"{_SENT}{delivery.receiver}"
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.zscore(due_key(delivery.receiver), delivery_key(delivery.id))
+            pipe.lpush(key, repr(now_s))
+            pipe.ltrim(key, 0, per_minute - 1)
+            pipe.expire(key, 60)
+            return pipe.execute()[0] is not None
+
+    def sent(self, receiver: str) -> list[float]:
+        """Return when messages went out to a receiver in the last minute (Unix), by whichever process, in order."""
+        found: Any = self._redis.lrange(f"{_SENT}{receiver}", 0, -1)
+        return sorted(float(at_s) for at_s in found)
 
     def done(self, delivery: Delivery, now_s: float) -> bool:
         """The receiver has it. Returns False when it was queued no more, here as in `retry` and `give_up`."""

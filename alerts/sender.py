@@ -58,12 +58,13 @@ class Sender:
         self._pace = Pace(channel.per_minute)
         self._breaker: Breaker | None = None  # as Redis knows it, once it answers
         self._quiet_until_s = 0.0
+        self._stop = threading.Event()
         self._probed: set[str] = set()
         metrics.receiver(self._name)
 
     def run(self, stop: threading.Event) -> None:
         """Send until `stop` is set. While Redis cannot answer, wait and try again."""
-        wait_s = self._poll_s
+        wait_s, self._stop = self._poll_s, stop
         while not stop.is_set():
             try:
                 if self.step():
@@ -83,6 +84,7 @@ class Sender:
         now_s = self._clock()
         if self._breaker is None:
             self._breaker = Breaker(self._outbox.down(self._name))
+            self._pace = Pace(self._channel.per_minute, self._outbox.sent(self._name))
             self._metrics.receiver_up.labels(receiver=self._name).set(self._breaker.down is None)
         disabled = self._outbox.disabled(self._name)
         if disabled is not None:
@@ -162,6 +164,8 @@ class Sender:
         except AlertError as exc:
             self._dead(delivery, str(exc), now_s)
             return
+        if self._stop.is_set() or not self._outbox.begin(delivery, now_s, self._channel.per_minute):
+            return  # another process leads by now, and may have sent it
         self._pace.sent(now_s, 1 if self._channel.digests else len(told.alerts))
         try:
             result = asyncio.run(self._channel.send(told, datetime.fromtimestamp(now_s, UTC)))

@@ -223,6 +223,34 @@ def test_what_a_process_without_the_lead_says_changes_nothing(rig: Rig, alert: A
     assert [line.status for line in rig.outbox.told(alert.id)] == ["delivered"]
 
 
+def test_what_is_settled_or_stopped_between_the_look_and_the_attempt_is_not_sent(
+    rig: Rig, hooks: Any, alert: Alert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.fire(alert)
+    (delivery,) = rig.outbox.due("desk", rig.now)
+    real: Callable[..., Any] = Outbox.due
+
+    def settled_since(self: Outbox, *args: Any) -> Any:
+        found = real(self, *args)
+        assert self.done(delivery, rig.now)  # by another process
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Outbox, "due", settled_since)
+        rig.sender.step()
+    assert (hooks.requests, rig.count("delivered")) == ([], 0)
+    rig.fire(alert)
+    stop = threading.Event()
+
+    def stopped_since(self: Outbox, *args: Any) -> Any:
+        stop.set()
+        return real(self, *args)
+
+    monkeypatch.setattr(Outbox, "due", stopped_since)
+    rig.sender.run(stop)
+    assert (hooks.requests, rig.outbox.waiting("desk")[0]) == ([], 1)
+
+
 def test_a_delivery_of_another_version_holds_up_no_other(
     rig: Rig, hooks: Any, alert: Alert, store: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -92,6 +92,20 @@ def test_beyond_the_limit_a_minute_one_digest_lists_the_rest(
     assert [line.event for line in rig.outbox.told(later.id)] == ["alert.digest", "alert.resolved"]
 
 
+def test_the_limit_a_minute_holds_across_a_takeover(store: redis.Redis, hooks: Any, secret: str, alert: Alert) -> None:
+    for number, (event, one) in enumerate(changes(alert, 30)):
+        rig = Rig(store, hooks.url, secret, per_minute=5)  # another process each time
+        rig.now += number
+        put(rig, event, one)
+        rig.sender.step()
+    assert len(hooks.requests) == 5
+    rig.now = NOW + 60
+    for _ in range(10):
+        rig.sender.step()
+        rig.now += 1
+    assert in_order(taken(hooks)) == in_order([(one.id, event) for event, one in changes(alert, 30)])
+
+
 def test_a_receiver_that_asks_for_time_gets_it_for_all_it_is_sent(rig: Rig, hooks: Any, alert: Alert) -> None:
     hooks.answers = [(429, {"Retry-After": "90"}), 429]
     for event, one in changes(alert, 3):
