@@ -7,6 +7,7 @@ at any moment repeats it at most: with the same id, by which receivers know it a
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
@@ -164,9 +165,9 @@ class Outbox:
         """Say whether nothing that must be gone before a delivery still waits."""
         return self._blocked_until(delivery.receiver, delivery, {}) is None
 
-    def _read(self, receiver: str, upto_s: float, count: int) -> list[Queued]:
+    def _read(self, receiver: str, upto_s: float, count: int, from_s: float = -math.inf) -> list[Queued]:
         found: Any = self._redis.zrange(
-            due_key(receiver), "-inf", repr(upto_s), byscore=True, offset=0, num=count, withscores=True
+            due_key(receiver), repr(from_s), repr(upto_s), byscore=True, offset=0, num=count, withscores=True
         )
         if not found:
             return []
@@ -254,6 +255,20 @@ class Outbox:
             self._redis.zadd(due_key(receiver), scores, xx=True)
         return len(waiting)
 
+    def set_back(self, receiver: str, now_s: float) -> int:
+        """Make what was made later than now, by a clock that has stepped back since, made and due now, in its order.
+
+        Returns how many deliveries that were.
+        """
+        later = [queued.delivery for queued in self._read(receiver, math.inf, _DEAD_LENGTH, now_s)]
+        later = sorted((each for each in later if each.created_s > now_s), key=lambda each: each.created_s)
+        for number, delivery in enumerate(later, 1 - len(later)):
+            made = msgspec.structs.replace(delivery, created_s=now_s + number * 1e-6)
+            keys = [due_key(receiver), delivery_key(made.id), _DEAD, _held_key(receiver)]
+            args = ["retry", made.id, msgspec.json.encode(made), repr(made.created_s), _DEAD_LENGTH, "", KEPT_S]
+            self._settle(keys=keys, args=args)
+        return len(later)
+
     def drop_unknown(self, receivers: Sequence[str], now_s: float) -> int:
         """Give up what waits for receivers that are configured no more; return how many deliveries that were."""
         dropped = 0
@@ -306,7 +321,9 @@ class Outbox:
         """
         fresh = msgspec.structs.replace(delivery, attempts=0, reason="", revived_s=now_s)
         keys = [_DEAD, due_key(delivery.receiver), delivery_key(delivery.id)]
-        return bool(self._revive(keys=keys, args=[raw, repr(delivery.created_s), msgspec.json.encode(fresh)]))
+        return bool(
+            self._revive(keys=keys, args=[raw, repr(min(delivery.created_s, now_s)), msgspec.json.encode(fresh)])
+        )
 
     def supersede_dead(self, raw: bytes, delivery: Delivery, now_s: float) -> bool:
         """Take a delivery out of the dead list; the histories of its alerts say that it is told no more, and why."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import threading
 from collections.abc import Callable
@@ -58,6 +59,7 @@ class Sender:
         self._pace = Pace(channel.per_minute)
         self._breaker: Breaker | None = None  # as Redis knows it, once it answers
         self._quiet_until_s = 0.0
+        self._now_s = math.inf  # when it looked last
         self._stop = threading.Event()
         self._probed: set[str] = set()
         metrics.receiver(self._name)
@@ -86,6 +88,9 @@ class Sender:
             self._breaker = Breaker(self._outbox.down(self._name))
             self._pace = Pace(self._channel.per_minute, self._outbox.sent(self._name))
             self._metrics.receiver_up.labels(receiver=self._name).set(self._breaker.down is None)
+        if now_s < self._now_s:
+            self._set_back(now_s)
+        self._now_s = now_s
         disabled = self._outbox.disabled(self._name)
         if disabled is not None:
             due = self._outbox.due(self._name, now_s)
@@ -109,6 +114,12 @@ class Sender:
             delivery = folded
         self._attempt(Queued(now_s, delivery), now_s)
         return True
+
+    def _set_back(self, now_s: float) -> None:
+        """Go by the clock where it, or that of the process that led before, has stepped back."""
+        self._quiet_until_s -= self._now_s - now_s
+        if count := self._outbox.set_back(self._name, now_s):
+            log.warning("%s: %d deliveries were made by a clock that was ahead; they are due now", self._name, count)
 
     def _folded(self, due: list[Delivery], now_s: float) -> Delivery | None:
         """Put one digest in the place of what is due, None when somebody moved them meanwhile."""

@@ -251,6 +251,39 @@ def test_what_is_settled_or_stopped_between_the_look_and_the_attempt_is_not_sent
     assert (hooks.requests, rig.outbox.waiting("desk")[0]) == ([], 1)
 
 
+@pytest.mark.parametrize("another_process", [False, True])
+def test_what_was_made_by_a_clock_that_was_ahead_does_not_wait_for_it(
+    rig: Rig, hooks: Any, alert: Alert, secret: str, another_process: bool
+) -> None:
+    rig.now = NOW + 3_600
+    assert not rig.sender.step()
+    rig.fire(alert)
+    rig.now += 1
+    rig.resolve(alert)
+    (firing,) = rig.outbox.due("desk", rig.now)
+    rig.outbox.retry(firing, rig.now + 300, rig.now)
+    if another_process:
+        rig = Rig(rig.redis, hooks.url, secret)
+    rig.now = NOW
+    while rig.sender.step():
+        pass
+    assert [json.loads(body)["type"] for _, body in hooks.requests] == ["alert.firing", "alert.resolved"]
+    assert all(line.created_s <= NOW for line in rig.outbox.told(alert.id))
+
+
+def test_a_receiver_that_asked_for_time_is_not_silent_longer_when_the_clock_steps_back(
+    rig: Rig, hooks: Any, alert: Alert
+) -> None:
+    hooks.answers = [(429, {"Retry-After": "60"})]
+    rig.now = NOW + 3_600
+    rig.fire(alert)
+    rig.sender.step()
+    for second in range(62):
+        rig.now = NOW + second
+        rig.sender.step()
+        assert len(hooks.requests) == (1 if second < 60 else 2)
+
+
 def test_a_delivery_of_another_version_holds_up_no_other(
     rig: Rig, hooks: Any, alert: Alert, store: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
