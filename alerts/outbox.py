@@ -21,6 +21,8 @@ from alerts.notification import Notification, decode_notification, encode_notifi
 if TYPE_CHECKING:
     from redis import Redis
 
+    from alerts.metrics import AlertsMetrics
+
 log = logging.getLogger(__name__)
 
 _PREFIX = "nq:{alerts}:"
@@ -88,12 +90,11 @@ _told = msgspec.json.Decoder(Told)
 _down = msgspec.json.Decoder(Down)
 
 
-def _decoded(raw: bytes, where: str) -> Delivery | None:
+def _decoded(raw: bytes) -> Delivery | None:
     """Return a delivery, None when it cannot be read (written by another version): it must not hold up the others."""
     try:
         return _delivery.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-        log.error("a delivery at %s cannot be read and is left out (%s): %.500r", where, exc, raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
 
 
@@ -132,8 +133,9 @@ def delivery_of(notification: Notification, now_s: float, *, after: Iterable[str
 class Outbox:
     """Reads and moves deliveries. Every method raises `redis.RedisError` when the server cannot answer."""
 
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+    def __init__(self, redis: Redis, metrics: AlertsMetrics | None = None) -> None:
+        """`metrics` count what cannot be read."""
+        self._redis, self._metrics = redis, metrics
         self._settle = redis.register_script(files("alerts").joinpath("outbox.lua").read_text("utf-8"))
         self._fold = redis.register_script(files("alerts").joinpath("fold.lua").read_text("utf-8"))
         self._revive = redis.register_script(files("alerts").joinpath("revive.lua").read_text("utf-8"))
@@ -172,17 +174,23 @@ class Outbox:
         if not found:
             return []
         bodies: Any = self._redis.mget([key for key, _ in found])
-        read, gone = list[Queued](), list[bytes]()
+        read = list[Queued]()
         for (key, due_s), raw in zip(found, bodies, strict=True):
-            delivery = _decoded(raw, key.decode()) if raw is not None else None  # None: removed by hand
-            if delivery is None:
-                gone.append(key)
-            else:
+            if raw is not None and (delivery := _decoded(raw)) is not None:
                 read.append(Queued(float(due_s), delivery))
-        if gone:
-            self._redis.zrem(due_key(receiver), *gone)
-            self._redis.delete(*gone)
+            else:
+                self._leave_out(receiver, key, raw)
         return read
+
+    def _leave_out(self, receiver: str, key: bytes, raw: bytes | None) -> None:
+        """Move a delivery that cannot be read to the dead list as it is; None was removed by hand."""
+        keys = [due_key(receiver), key, _DEAD, _held_key(receiver)]
+        if raw is None:
+            self._redis.zrem(due_key(receiver), key)
+        elif self._settle(keys=keys, args=["dead", "", raw, "", _DEAD_LENGTH, "", KEPT_S]):
+            log.error("%r for %s cannot be read, and is in the dead list as it is: %.500r", key, receiver, raw)
+            if self._metrics is not None:
+                self._metrics.deliveries.labels(receiver=receiver, outcome="dead").inc()
 
     def _blocked_until(self, receiver: str, delivery: Delivery, ready: dict[str, Delivery]) -> float | None:
         """When the last of what must go before is due, None when nothing waits but what is `ready` to go before."""
@@ -290,7 +298,7 @@ class Outbox:
     def get(self, delivery_id: str) -> Delivery | None:
         """Return a delivery that waits or is dead, None when there is none."""
         raw: Any = self._redis.get(delivery_key(delivery_id))
-        if raw is not None and (found := _decoded(raw, delivery_id)) is not None:
+        if raw is not None and (found := _decoded(raw)) is not None:
             return found
         return next((dead for dead in self.dead(_DEAD_LENGTH) if dead.id == delivery_id), None)
 
@@ -302,7 +310,7 @@ class Outbox:
     def dead(self, count: int = 100) -> list[Delivery]:
         """Return the last `count` deliveries given up, the newest first."""
         found: Any = self._redis.lrange(_DEAD, 0, count - 1)
-        return [dead for raw in found if (dead := _decoded(raw, _DEAD)) is not None]
+        return [dead for raw in found if (dead := _decoded(raw)) is not None]
 
     def dead_count(self) -> int:
         """Return the length of the dead list."""
@@ -312,7 +320,7 @@ class Outbox:
     def given_up(self) -> list[tuple[bytes, Delivery]]:
         """Return the whole dead list, each as it stands there and as what it is."""
         raws: Any = self._redis.lrange(_DEAD, 0, -1)
-        return [(raw, dead) for raw in raws if (dead := _decoded(raw, _DEAD)) is not None]
+        return [(raw, dead) for raw in raws if (dead := _decoded(raw)) is not None]
 
     def revive(self, raw: bytes, delivery: Delivery, now_s: float) -> bool:
         """Queue a delivery again, with all its attempts before it, that stands in the dead list as `raw`.

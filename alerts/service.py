@@ -80,7 +80,7 @@ class Alerting:
         self._redis = self._engine.redis
         self._metrics = self._engine.metrics
         self._leader, self._lead_s = Leader(redis_url, self._metrics, ttl_s=lead_s), lead_s
-        self._outbox, self._store = Outbox(self._redis), AlertStore(self._redis)
+        self._outbox, self._store = Outbox(self._redis, self._metrics), AlertStore(self._redis)
         self._channels = [channel_of(receiver) for receiver in settings.receivers]
         self._last_look = time.monotonic()
         self._last_error = ""

@@ -51,11 +51,12 @@ class Rig:
     ) -> None:
         given = {"name": "desk", "url": url, "secrets": [secret], "allow_networks": allowed, **more}
         self.settings = WebhookReceiver.model_validate(given)
-        self.outbox = Outbox(store)
         self.redis = store
         self.now = NOW
         self.registry = CollectorRegistry()
-        self.sender = Sender(channel_of(self.settings), self.outbox, AlertsMetrics(self.registry), lambda: self.now)
+        metrics = AlertsMetrics(self.registry)
+        self.outbox = Outbox(store, metrics)
+        self.sender = Sender(channel_of(self.settings), self.outbox, metrics, lambda: self.now)
 
     def fire(self, alert: Alert) -> None:
         queue(self.redis, deliveries("alert.firing", alert, ["desk"], self.now), self.now)

@@ -15,6 +15,7 @@ import pytest
 import redis
 from standardwebhooks.webhooks import Webhook
 
+from alerts import outbox as outbox_module
 from alerts.alert import Alert
 from alerts.channels import channel
 from alerts.channels.channel import HttpChannel
@@ -289,15 +290,29 @@ def test_a_delivery_of_another_version_holds_up_no_other(
 ) -> None:
     store.set(delivery_key("msg_other"), b'{"id": "msg_other"}')
     store.zadd(due_key("desk"), {delivery_key("msg_other"): 0})
-    store.lpush("nq:{alerts}:dead", b"[]")
     rig.fire(alert)
     for _ in range(2):
         rig.sender.step()
-    assert rig.count("delivered") == 1
+    assert (rig.count("delivered"), rig.count("dead")) == (1, 1)
     assert rig.outbox.waiting("desk") == (0, None)
     assert rig.outbox.dead() == []
     assert rig.outbox.get("msg_other") is None
-    assert "cannot be read and is left out" in caplog.text
+    assert "cannot be read, and is in the dead list as it is" in caplog.text
+    assert (rig.outbox.dead_count(), store.lrange("nq:{alerts}:dead", 0, -1)) == (1, [b'{"id": "msg_other"}'])
+
+
+def test_what_could_not_be_read_is_sent_by_a_version_that_can(
+    rig: Rig, hooks: Any, alert: Alert, store: redis.Redis
+) -> None:
+    (delivery,) = deliveries("alert.firing", alert, ["desk"], NOW)
+    queue(store, [delivery], NOW)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outbox_module, "_delivery", msgspec.json.Decoder(int))
+        rig.sender.step()
+    assert rig.outbox.waiting("desk") == (0, None)
+    assert replay(rig.outbox, lambda _: True, rig.now).due == 1
+    rig.sender.step()
+    assert len(hooks.requests) == 1
 
 
 def test_a_message_that_a_channel_fails_on_holds_up_no_other(
