@@ -73,10 +73,11 @@ class Leader:
         """Renew the lead until `stop` is set or it is lost; then give it up."""
         until = self._clock() + self._ttl_s
         why = ""
-        while not why and not stop.wait(self._ttl_s / 5):
+        while not why and not stop.wait(min(self._ttl_s / 5, max(0.0, until - self._clock()))):
             asked = self._clock()
             try:
-                token = self._call(self._ttl_s)
+                # One that is over is not to be renewed: who knows how long a call hangs.
+                token = self._call(self._ttl_s) if asked < until else ""
             except RedisError as exc:
                 if self._clock() >= until:
                     why = f"it could not be renewed in time ({exc})"

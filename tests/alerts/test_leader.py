@@ -166,6 +166,29 @@ def test_a_leader_whose_server_is_away_for_too_long_leads_no_more(
     assert only.lost.is_set()
 
 
+def test_a_leader_whose_server_hangs_knows_when_its_lead_is_over(
+    leader: Callable[..., Leader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s, calls = [0.0], []
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            now_s[0] += timeout or 0.0
+            return False
+
+    def hang(_: object, _ttl_s: float) -> str:
+        calls.append(now_s[0])
+        now_s[0] += 1.25
+        raise redis.TimeoutError("no answer")
+
+    only = leader(ttl_s=5.0, clock=lambda: now_s[0])
+    assert only.stand()
+    monkeypatch.setattr(Leader, "_call", hang)
+    only.keep(Stop())
+    assert only.lost.is_set()
+    assert (calls, now_s) == ([1.0, 3.25], [5.0])
+
+
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSTOP])
 def test_another_takes_over_and_a_leader_that_wakes_writes_nothing(
     store: redis.Redis, start: Callable[..., tuple[subprocess.Popen[bytes], Path]], alert: Alert, signum: int
