@@ -12,7 +12,8 @@ from alerts.windows import WindowItem
 _DAY_MIN = 1_440
 _CALM_MIN = _DAY_MIN
 _REMEMBERED_MIN = 5 * _DAY_MIN
-_LONGEST_MIN = 30 * _DAY_MIN
+LONGEST_MIN = 30 * _DAY_MIN
+"""How long a theme is open at most."""
 _SHARED = 0.3
 _ESCALATION = 2
 _NEVER = 2**62
@@ -83,7 +84,7 @@ class Episodes:
         """Let time pass up to `minute`; return the peaks of the episodes that this ends."""
         ended, kept = [], []
         for episode in self.episodes:
-            too_long = minute - episode.peak.opened >= _LONGEST_MIN
+            too_long = minute - episode.peak.opened >= LONGEST_MIN
             if not episode.over and (too_long or minute - episode.last >= _CALM_MIN):
                 episode.over = True
                 ended.append(episode.peak)
@@ -96,7 +97,7 @@ class Episodes:
         """Return the last minute up to which `advance` changes nothing."""
         return min(
             (
-                min(each.peak.opened + _LONGEST_MIN, each.last + (_REMEMBERED_MIN if each.over else _CALM_MIN)) - 1
+                min(each.peak.opened + LONGEST_MIN, each.last + (_REMEMBERED_MIN if each.over else _CALM_MIN)) - 1
                 for each in self.episodes
             ),
             default=_NEVER,

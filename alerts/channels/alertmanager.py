@@ -19,11 +19,12 @@ from alerts.alert import Alert
 from alerts.channels.channel import Answer, HttpChannel, Request, Result, as_json, meaning_of_status
 from alerts.channels.content import content_of
 from alerts.channels.text import clean
+from alerts.episodes import LONGEST_MIN
 from alerts.matchers import labels_of
 from alerts.notification import Notification
 from alerts.receivers import AlertmanagerReceiver
 
-_HOLDS = timedelta(days=7)
+_HOLDS = timedelta(minutes=LONGEST_MIN, days=1)
 """How long Alertmanager takes an alert to fire when it hears no more of it. Its own five minutes would resolve it."""
 _STABLE = ("series", "kind", "topic", "company", "theme")
 
