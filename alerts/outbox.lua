@@ -3,10 +3,10 @@
 --
 -- KEYS  due, delivery, dead, held, then the history of each of its alerts. All carry one hash tag.
 -- ARGV  "done", "retry", "dead" or "superseded"; id, delivery (JSON), due_s, longest dead list, line of the history (JSON, empty for
---       none), life_s, then the ids that it, a digest, stands for.
+--       none), life_s, where it stands there, then the ids that it, a digest, stands for.
 -- Returns 1 when it was settled, 0 when it was not queued.
 
-local what, id, delivery, due_s, longest, line, life_s = unpack(ARGV, 1, 7)
+local what, id, delivery, due_s, longest, line, life_s, field = unpack(ARGV, 1, 8)
 if not redis.call('ZSCORE', KEYS[1], KEYS[2]) then
   return 0
 end
@@ -16,7 +16,7 @@ if what == 'retry' then
 else
   redis.call('ZREM', KEYS[1], KEYS[2])
   redis.call('DEL', KEYS[2])
-  for n = 8, #ARGV do
+  for n = 9, #ARGV do
     redis.call('HDEL', KEYS[4], ARGV[n])
   end
   if what == 'dead' then
@@ -26,7 +26,8 @@ else
 end
 if line ~= '' then
   for n = 5, #KEYS do
-    redis.call('HSET', KEYS[n], id, line)
+    redis.call('HDEL', KEYS[n], id)
+    redis.call('HSET', KEYS[n], field, line)
     redis.call('EXPIRE', KEYS[n], life_s)
   end
 end

@@ -184,10 +184,10 @@ class Outbox:
 
     def _leave_out(self, receiver: str, key: bytes, raw: bytes | None) -> None:
         """Move a delivery that cannot be read to the dead list as it is; None was removed by hand."""
-        keys = [due_key(receiver), key, _DEAD, _held_key(receiver)]
+        keys: list[Any] = [due_key(receiver), key, _DEAD, _held_key(receiver)]
         if raw is None:
             self._redis.zrem(due_key(receiver), key)
-        elif self._settle(keys=keys, args=["dead", "", raw, "", _DEAD_LENGTH, "", KEPT_S]):
+        elif self._settle(keys=keys, args=["dead", "", raw, "", _DEAD_LENGTH, "", KEPT_S, ""]):
             log.error("%r for %s cannot be read, and is in the dead list as it is: %.500r", key, receiver, raw)
             if self._metrics is not None:
                 self._metrics.deliveries.labels(receiver=receiver, outcome="dead").inc()
@@ -229,20 +229,13 @@ class Outbox:
         """Move the delivery, with its reason, to the dead list (the last 10,000 are kept)."""
         return self._move("dead", delivery, "dead", now_s)
 
-    def _move(
-        self,
-        what: str,
-        delivery: Delivery,
-        status: _Status,
-        now_s: float,
-        due_s: float = 0.0,
-    ) -> bool:
+    def _move(self, what: str, delivery: Delivery, status: _Status, now_s: float, due_s: float = 0.0) -> bool:
         alerts, members = _about(delivery)
         keys = [due_key(delivery.receiver), delivery_key(delivery.id), _DEAD, _held_key(delivery.receiver)]
         keys += [_told_key(alert) for alert in alerts]
-        args: list[Any] = [what, delivery.id, msgspec.json.encode(delivery), repr(due_s), _DEAD_LENGTH]
-        line = msgspec.json.encode(_line(delivery, status, now_s))
-        return bool(self._settle(keys=keys, args=[*args, line, KEPT_S, *members]))
+        body, line = msgspec.json.encode(delivery), msgspec.json.encode(_line(delivery, status, now_s))
+        args: list[Any] = [what, delivery.id, body, repr(due_s), _DEAD_LENGTH, line, KEPT_S, _field(delivery, status)]
+        return bool(self._settle(keys=keys, args=[*args, *members]))
 
     def supersede(self, delivery: Delivery, now_s: float) -> bool:
         """Leave out, for its reason, a delivery that was to be sent again."""
@@ -264,17 +257,14 @@ class Outbox:
         return len(waiting)
 
     def set_back(self, receiver: str, now_s: float) -> int:
-        """Make what was made later than now, by a clock that has stepped back since, made and due now, in its order.
-
-        Returns how many deliveries that were.
-        """
+        """Make due in their order, as made now, what a clock that has stepped back since made; return how many."""
         later = [queued.delivery for queued in self._read(receiver, math.inf, _DEAD_LENGTH, now_s)]
         later = sorted((each for each in later if each.created_s > now_s), key=lambda each: each.created_s)
         for number, delivery in enumerate(later, 1 - len(later)):
             made = msgspec.structs.replace(delivery, created_s=now_s + number * 1e-6)
             keys = [due_key(receiver), delivery_key(made.id), _DEAD, _held_key(receiver)]
-            args = ["retry", made.id, msgspec.json.encode(made), repr(made.created_s), _DEAD_LENGTH, "", KEPT_S]
-            self._settle(keys=keys, args=args)
+            body, due_s = msgspec.json.encode(made), repr(made.created_s)
+            self._settle(keys=keys, args=["retry", made.id, body, due_s, _DEAD_LENGTH, "", KEPT_S, ""])
         return len(later)
 
     def drop_unknown(self, receivers: Sequence[str], now_s: float) -> int:
@@ -303,9 +293,13 @@ class Outbox:
         return next((dead for dead in self.dead(_DEAD_LENGTH) if dead.id == delivery_id), None)
 
     def told(self, alert: str) -> list[Told]:
-        """Return what was tried of an alert's deliveries in the last 90 days, the oldest first."""
-        lines: Any = self._redis.hvals(_told_key(alert))
-        return sorted((_told.decode(raw) for raw in lines), key=lambda line: line.at_s)
+        """Return what was tried of an alert's deliveries in the last 90 days, the oldest first.
+
+        Of repeats those that wait are among it, and the last to each receiver that was delivered, dead or superseded.
+        """
+        raws: Any = self._redis.hvals(_told_key(alert))
+        lines = sorted((_told.decode(raw) for raw in raws), key=lambda line: line.at_s)
+        return sorted({line.id: line for line in lines}.values(), key=lambda line: line.at_s)
 
     def dead(self, count: int = 100) -> list[Delivery]:
         """Return the last `count` deliveries given up, the newest first."""
@@ -340,7 +334,7 @@ class Outbox:
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.lrem(_DEAD, 1, raw)  # type: ignore[arg-type]  # the types of redis-py know text alone
             for alert in alerts:
-                pipe.hset(_told_key(alert), delivery.id, msgspec.json.encode(line))
+                pipe.hset(_told_key(alert), _field(delivery, "superseded"), msgspec.json.encode(line))
                 pipe.expire(_told_key(alert), KEPT_S)
             return bool(pipe.execute()[0])
 
@@ -384,6 +378,12 @@ def _about(delivery: Delivery) -> tuple[list[str], list[str]]:
     except AlertError:
         return [delivery.alert], []
     return [alert.id for alert in told.alerts], [held.id for held in told.held]
+
+
+def _field(delivery: Delivery, status: _Status) -> str:
+    """Where a delivery's line stands in a history: repeats, of which there is no end, share one for each outcome."""
+    shared = delivery.event == "alert.repeated" and status != "failed"
+    return f"{delivery.event}:{delivery.receiver}:{status}" if shared else delivery.id
 
 
 def _line(delivery: Delivery, status: _Status, at_s: float) -> Told:

@@ -285,6 +285,29 @@ def test_a_receiver_that_asked_for_time_is_not_silent_longer_when_the_clock_step
         assert len(hooks.requests) == (1 if second < 60 else 2)
 
 
+def test_repeats_do_not_fill_an_alert_s_history(rig: Rig, hooks: Any, alert: Alert, store: redis.Redis) -> None:
+    rig.fire(alert)
+    (first,) = rig.outbox.due("desk", rig.now)
+    assert rig.outbox.done(first, rig.now)
+    for number in range(300):
+        rig.now += 300
+        (repeat,) = deliveries("alert.repeated", alert, ["desk"], rig.now)
+        repeat = msgspec.structs.replace(repeat, id=f"msg_{number}")
+        queue(store, [repeat], rig.now)
+        assert rig.outbox.retry(repeat, rig.now, rig.now)
+        assert [line.status for line in rig.outbox.told(alert.id)][-1] == "failed"
+        assert (rig.outbox.give_up if number == 150 else rig.outbox.done)(repeat, rig.now + 1)
+    lines = [(line.event, line.status, line.id) for line in rig.outbox.told(alert.id)]
+    assert lines == [
+        ("alert.firing", "delivered", first.id),
+        ("alert.repeated", "dead", "msg_150"),
+        ("alert.repeated", "delivered", "msg_299"),
+    ]
+    assert store.hlen(f"nq:{{alerts}}:told:{alert.id}") == 3
+    assert replay(rig.outbox, lambda _: True, rig.now).superseded == 1  # it knows better
+    assert [line.status for line in rig.outbox.told(alert.id)] == ["delivered", "superseded", "delivered"]
+
+
 def test_a_delivery_of_another_version_holds_up_no_other(
     rig: Rig, hooks: Any, alert: Alert, store: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
