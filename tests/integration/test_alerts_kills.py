@@ -208,7 +208,8 @@ def test_each_transition_once_and_told_whatever_dies(
         if entry not in told[body["data"]["id"]]:
             told[body["data"]["id"]].append(entry)
     assert told.keys() == by_alert.keys()
-    for entries in told.values():
+    for alert, entries in told.items():
         events = [event for event, _ in entries]
         assert (events[0], events[-1]) == ("alert.firing", "alert.resolved")
         assert len(set(events)) == len(events)
+        assert set(events) == {f"alert.{step.event}" for step in by_alert[alert] if step.event != "moved"}
