@@ -229,13 +229,17 @@ class Dispatcher:
         self._behind = False
 
     def _relive_all(self, book: Groups, now_s: float) -> None:
-        """Take note of what alerts had been through when they were put back (`alerts.rebuild`), which no log tells."""
+        """Take note of what alerts had been through when they were put back (`alerts.rebuild`), which no log tells.
+
+        Of what fires still people are told once more: deliveries that waited are lost.
+        """
         views = self._store.views(open=False, limit=_MANY)
         new = self._yet_to_come()
         for view in views:
             if view.alert.id not in book.known:
                 past = [step for step in view.transitions if step.key not in new]
                 self._relive(book, view, past, now_s)
+        book.remind()
         self._new = False
         self._lost.clear()
         self._put_back.clear()

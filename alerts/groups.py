@@ -37,6 +37,7 @@ class Member(msgspec.Struct):
 
     `state`, `severity` and `calls` (escalations it was called for) are those told last, at `told_s`.
     `routed` says that the routes still lead there, `called` that an escalation does; `delivery` is the last one.
+    `again` says that it is to be told once more that the alert fires.
     """
 
     group: str = ""
@@ -47,6 +48,7 @@ class Member(msgspec.Struct):
     calls: int = 0
     told_s: float = 0.0
     delivery: str = ""
+    again: bool = False
 
 
 class Known(msgspec.Struct):
@@ -189,6 +191,15 @@ class Groups:
             member.told_s = now_s
             self._reckon(key)
 
+    def remind(self) -> None:
+        """Have all who were told that an alert fires told so once more: the message may have been lost on its way."""
+        for known in self.known.values():
+            for member in known.members.values():
+                if _repeats(known, member):
+                    member.again = True
+                    self.changed_alerts.add(known.alert)
+                    self._reckon(member.group)
+
     def lead_anew(self) -> list[str]:
         """Forget all ways, which other rules have changed; return the alerts, each to be led by new ones.
 
@@ -275,7 +286,7 @@ class Groups:
             self.changed_alerts.add(known.alert)
             member.state = "" if known.state == "resolved" else known.state
             member.severity, member.calls = known.severity, known.escalations
-            member.told_s, member.delivery = now_s, telling.id
+            member.told_s, member.delivery, member.again = now_s, telling.id, False
         return telling
 
     def drop(self, alert: str) -> None:
@@ -352,7 +363,9 @@ def _news(known: Known, member: Member) -> Event | None:
         return "alert.escalated" if member.called else "alert.firing"
     if _RANK[known.severity] > _RANK[member.severity] or (member.called and member.calls < known.escalations):
         return "alert.escalated"
-    return "alert.firing" if member.state == "acknowledged" else None
+    if member.state == "acknowledged":
+        return "alert.firing"
+    return "alert.repeated" if member.again else None
 
 
 def _repeats(known: Known, member: Member) -> bool:

@@ -496,7 +496,7 @@ def test_alerts_that_were_put_back_are_told_of_when_they_end(store: redis.Redis,
     Silences(store).put(silence)
     office.start()
     office.step()
-    assert office.news() == []
+    assert office.news() == [("desk", "repeated", "C"), ("risk", "repeated", "C")]
     office.step(3_630)  # nobody may have been told of what was silenced at once
     assert office.news() == [("desk", "firing", "WFC"), ("risk", "firing", "WFC")]
     office.put("C", 2, severity="critical")
