@@ -196,7 +196,7 @@ def alert(request: Request, who: Visitor, alert_id: str) -> Response:
         "chart": charts.course(found.alert, bins, line),
         "bin_min": charts.bin_min(found.alert, bins),
         "has_price": len(line) > 1,
-        "groups": views.grouped(found),
+        "groups": views.grouped(found, who.name),
         "verdicts": [word for word in found.said if word.about == "alert"],
         "related": views.related(desk, found.alert),
         "now": now,

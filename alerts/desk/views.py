@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -63,6 +64,15 @@ class Full(msgspec.Struct, frozen=True, kw_only=True):
     course: list[Bin]
     said: list[Said]
     told: list[Told]
+
+
+class Headline(NamedTuple):
+    """A story of an alert with its place, what who looks said of it, by what it is about, and what others said."""
+
+    number: int
+    story: Story
+    own: Mapping[str, Said]
+    others: list[Said]
 
 
 class Alerts(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,12 +169,14 @@ def related(desk: Desk, alert: Alert) -> list[Brief]:
     return [brief(view) for view in views if view.alert.group == alert.group and view.alert.id != alert.id]
 
 
-def grouped(found: Full) -> list[tuple[str, list[tuple[int, Story, dict[str, Said]]]]]:
+def grouped(found: Full, who: str) -> list[tuple[str, list[Headline]]]:
     """Return the stories by publisher, the one with most first, each with its place and the last words on it."""
-    groups: dict[str, list[tuple[int, Story, dict[str, Said]]]] = {}
+    groups: dict[str, list[Headline]] = {}
     for number, story in enumerate(found.alert.stories):
-        words: dict[str, Said] = {word.about: word for word in found.said if word.title == story.title}
-        groups.setdefault(story.publisher, []).append((number, story, words))
+        words = [word for word in found.said if word.title == story.title]
+        own: dict[str, Said] = {word.about: word for word in words if word.by == who}
+        others = [word for word in words if word.by != who]
+        groups.setdefault(story.publisher, []).append(Headline(number, story, own, others))
     return sorted(groups.items(), key=lambda group: -len(group[1]))
 
 

@@ -114,6 +114,26 @@ def test_verdicts_and_corrections_are_kept_shown_and_taken_back(
     assert store.xlen("nq:{desk}:feedback") == 3
 
 
+def test_two_analysts_correct_one_headline_each_for_themselves(served: Any, put: Callable[..., Alert]) -> None:
+    alert = put()
+    path, button = f"/api/v1/alerts/{alert.id}", '<summary class="small">Wrong sentiment</summary>'
+    body = {"story": 0, "about": "sentiment"}
+    served.client.post(f"{path}/correction", json=body | {"label": "neutral"})
+    with served.as_(served.desk.tokens.add("bob", "analyst")) as bob:
+        page = bob.get(f"/alerts/{alert.id}").text
+        assert button in page
+        assert "jo: sentiment neutral" in page
+        assert "sentiment: neutral ✕" not in page
+        bob.post(f"{path}/correction", json=body | {"label": "positive"})
+        said = [(word["by"], word["value"]) for word in bob.get(path).json()["said"]]
+        assert said == [("jo", "neutral"), ("bob", "positive")]
+        page = bob.get(f"/alerts/{alert.id}").text
+        assert "sentiment: positive ✕" in page
+        assert "jo: sentiment neutral" in page
+        assert bob.post(f"{path}/correction", json=body | {"taken_back": True}).json()["taken_back"] is True
+        assert [word["by"] for word in bob.get(path).json()["said"]] == ["jo"]
+
+
 def test_an_alert_page_shows_the_course_and_marks_words(served: Any, put: Callable[..., Alert], store: Redis) -> None:
     alert = put()
     start = int(alert.started_at.timestamp() // 60 // 60 - 5) * 60
