@@ -18,8 +18,9 @@ from alerts.store import AlertStore, BusyError
 if TYPE_CHECKING:
     from redis import Redis
 
-MAX_TRANSITIONS = 200
-"""All of an alert must fit into one record of Kafka, 1 MiB: these bounds keep it below half of that."""
+MAX_STEPS = 200
+"""Steps that people may take with one alert, silences aside: its history must stay readable, and bounded."""
+_BY_HAND = ("acknowledged", "unacknowledged", "resolved")
 _MAX_TEXT, _MAX_ID = 500, 200
 MAX_SILENCES, MAX_SILENCE = 1_000, timedelta(days=366)
 """Silences that hold or lie ahead, and how far ahead one may end: each is asked about every open alert, each second."""
@@ -146,8 +147,8 @@ class Actions:
                 return None
             if why := problem(view.life):
                 raise ActionError(f"{view.alert.name}: the alert {why}")
-            if view.life.transitions >= MAX_TRANSITIONS:
-                raise ActionError(f"{view.alert.name}: the alert has changed {MAX_TRANSITIONS} times; no more by hand")
+            if sum(step.event in _BY_HAND and step.actor != SYSTEM for step in view.transitions) >= MAX_STEPS:
+                raise ActionError(f"{view.alert.name}: people changed the alert {MAX_STEPS} times; no more by hand")
             return changed(view.life, view.alert, event, state, at=self.now(), actor=actor, reason=reason, key=key)
 
         try:

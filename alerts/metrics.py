@@ -23,7 +23,9 @@ class AlertsMetrics:
             f"{name}published", "Records of alerts and silences that Kafka has acknowledged.", registry=registry
         )
         self.publish_errors = Counter(
-            f"{name}publish_errors", "Failed attempts to publish alerts to Kafka, tried again.", registry=registry
+            f"{name}publish_errors",
+            "Failed attempts to publish alerts to Kafka, tried again, and records too large for it, left out.",
+            registry=registry,
         )
         self.series = Gauge(f"{name}series", "Series tracked by the detector.", registry=registry)
         self.refused = Counter(

@@ -1,8 +1,10 @@
 """Follows the log and keeps Kafka's compacted topic `alerts` in step: all that is known of an alert in one record.
 
-The key is the alert's id, the value an `AlertView` as JSON: the alert, its life, all its transitions. Silences are
-there too, under `silence:<id>`. At least once: the cursor moves after all in-sync replicas have the records. Revisions
-that bring no transition are published with the next one. `alerts.rebuild` reads it all back.
+The key is the alert's id, the value an `AlertView` as JSON: the alert, its life, its transitions. Of more than 320
+these are the first 20 and the last 300, so that a record stays below the broker's 1 MB; one that is larger all the
+same is left out, and no other waits for it. Silences are there too, under `silence:<id>`. At least once: the cursor
+moves after all in-sync replicas have the records. Revisions that bring no transition are published with the next one.
+`alerts.rebuild` reads it all back.
 
 Nothing is sent without the lead. Kafka knows no tokens: what a leader sends as it loses the lead may still come after
 what the next one sends, until the alert changes again.
@@ -17,9 +19,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from kafka import KafkaProducer
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, MessageSizeTooLargeError
 from redis.exceptions import RedisError
 
+from alerts.life import AlertView
 from alerts.metrics import AlertsMetrics
 from alerts.silences import KEY as SILENCES
 from alerts.store import LOG, PREFIX, AlertStore, FencedError, line_of
@@ -34,6 +37,7 @@ CURSOR = f"{PREFIX}published"
 SILENCE_PREFIX = "silence:"
 _SILENCE = SILENCE_PREFIX.encode()
 _ENTRIES, _ALL = 500, 1_000_000
+_FIRST, _LAST = 20, 300
 _FLUSH_S = 30.0
 
 
@@ -98,8 +102,7 @@ class Publisher:
             records |= {view.alert.id.encode(): _encode(view) for view in self._views(cursor, entries)}
         if records:
             self._store.check_lead()  # who slept since they read would write what is old by now
-            self._send(records)
-            self._metrics.published.inc(len(records))
+            self._metrics.published.inc(self._send(records))
         self._silences = silences
         if entries:
             self._store.set(CURSOR, entries[-1][0])
@@ -124,7 +127,8 @@ class Publisher:
         }
         return changed | dict.fromkeys((_SILENCE + id_ for id_ in self._silences.keys() - silences.keys()), None)
 
-    def _send(self, records: Mapping[bytes, bytes | None]) -> None:
+    def _send(self, records: Mapping[bytes, bytes | None]) -> int:
+        """Return how many Kafka has: all but those that are too large for it."""
         if self._producer is None:
             self._producer = KafkaProducer(
                 **{
@@ -144,10 +148,17 @@ class Publisher:
                     "allow_auto_create_topics": False,
                 }
             )
-        sent = [self._producer.send(self._place.topic, key=key, value=value) for key, value in records.items()]
+        sent = []
+        for key, value in records.items():
+            try:
+                sent.append(self._producer.send(self._place.topic, key=key, value=value))
+            except MessageSizeTooLargeError as exc:
+                self._metrics.publish_errors.inc()
+                log.error("%s is too large for topic %s and is left out (%s)", key.decode(), self._place.topic, exc)
         self._producer.flush(timeout=_FLUSH_S)
         for future in sent:
             future.get(timeout=_FLUSH_S)
+        return len(sent)
 
     def _close(self) -> None:
         if self._producer is not None:
@@ -155,7 +166,11 @@ class Publisher:
         self._producer, self._silences = None, {}
 
 
-_encode = msgspec.json.Encoder().encode
+def _encode(view: AlertView) -> bytes:
+    steps = view.transitions
+    if len(steps) > _FIRST + _LAST:
+        view = msgspec.structs.replace(view, transitions=steps[:_FIRST] + steps[-_LAST:])
+    return msgspec.json.encode(view)
 
 
 def _number(entry: bytes) -> tuple[int, ...]:

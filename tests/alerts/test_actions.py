@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from alerts import actions, silences
-from alerts.actions import MAX_TRANSITIONS, ActionError, Actions
+from alerts.actions import MAX_STEPS, ActionError, Actions
 from alerts.alert import Alert
 from alerts.life import AlertView
 from alerts.matchers import parse
@@ -217,14 +217,20 @@ def test_an_id_stands_for_one_silence(desk: Desk, silence: Callable[..., Silence
 
 
 def test_an_alert_takes_a_bounded_number_of_steps_by_hand(desk: Desk, warning: Alert) -> None:
-    for _ in range(MAX_TRANSITIONS // 2):
+    for _ in range(MAX_STEPS // 2):
         desk.actions.acknowledge(warning.id, "anna")
-        if desk.view(warning).life.transitions >= MAX_TRANSITIONS:
-            break
         desk.actions.unacknowledge(warning.id, "anna")
     with pytest.raises(ActionError, match="no more by hand"):
-        desk.actions.unacknowledge(warning.id, "anna")
-    assert desk.view(warning).life.transitions == MAX_TRANSITIONS
+        desk.actions.acknowledge(warning.id, "anna")
+    assert desk.view(warning).life.transitions == 1 + MAX_STEPS
+
+
+def test_silences_take_nobodys_steps(desk: Desk, warning: Alert, silence: Callable[..., Silence]) -> None:
+    for number in range(150):
+        desk.actions.silence(silence(id=f"s{number}"), "ben")
+        desk.actions.expire_silence(f"s{number}", "ben")
+    assert desk.view(warning).life.transitions == 301
+    assert desk.actions.acknowledge(warning.id, "anna").state == "acknowledged"
 
 
 def test_people_at_the_same_moment_lose_no_step(desk: Desk, warning: Alert, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,12 +20,12 @@ from alerts.feedback import OUTBOX, Feedback, said
 from alerts.feedback_rebuild import FeedbackRebuild, RebuiltFeedback
 from alerts.matchers import parse
 from alerts.metrics import AlertsMetrics
-from alerts.publish import KafkaPlace, Publisher
+from alerts.publish import CURSOR, KafkaPlace, Publisher
 from alerts.rebuild import RebuildError, Rebuilt, lost_all, rebuild
 from alerts.service import Alerting
 from alerts.settings import AlertsSettings
 from alerts.silences import Silence, Silences
-from alerts.store import AlertStore
+from alerts.store import LOG, AlertStore
 from deploy.settings import KafkaSettings
 from deploy.topics import ensure_topics
 
@@ -151,6 +151,35 @@ def test_what_analysts_said_and_their_rankings_come_back(
     client.flushall()
     rebuild(client, place)
     assert again._replace(ranking=False).run(client) == RebuiltFeedback(words=4, acts=0, unreadable=1)
+
+
+def test_an_alert_of_thousands_of_steps_and_one_too_large_hold_up_no_other(
+    client: redis.Redis, place: KafkaPlace, alert: Callable[..., Alert], caplog: pytest.LogCaptureFixture
+) -> None:
+    store, actions = AlertStore(client), Actions(client)
+    for number in range(3):
+        store.put(alert(number))
+    long = store.view(alert(0).id)
+    assert long is not None
+    steps = tuple(
+        msgspec.structs.replace(long.transitions[0], key=str(n), reason="known, and said at length" * 8)
+        for n in range(3_000)
+    )
+    life = msgspec.structs.replace(long.life, transitions=len(steps))
+    assert store.restore(msgspec.structs.replace(long, life=life, transitions=steps))
+    actions.acknowledge(alert(0).id, "anna")
+    store.put(alert(2, revision=2, severity="critical", summary="x" * 1_100_000))
+    published = publisher(client, place)
+    while published.step():
+        pass
+    assert client.get(CURSOR) == client.xrevrange(LOG, count=1)[0][0]
+    assert f"{alert(2).id} is too large" in caplog.text
+    client.flushall()
+    assert rebuild(client, place) == Rebuilt(2, 0, 0)
+    view = store.view(alert(0).id)
+    assert view is not None
+    assert (view.life.state, view.life.transitions) == ("acknowledged", 3_001)
+    assert [step.key for step in view.transitions[:-1]] == [*map(str, range(20)), *map(str, range(2_701, 3_000))]
 
 
 def test_what_redis_knows_better_stays(client: redis.Redis, place: KafkaPlace, alert: Callable[..., Alert]) -> None:
