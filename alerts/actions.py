@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from alerts.audit import Entry
-from alerts.life import SYSTEM, AlertView, Event, Life, State, Transition, changed
+from alerts.life import SYSTEM, SYSTEM_REFUSED, AlertView, Event, Life, State, Transition, changed, is_system
 from alerts.silences import Silence, Silences, silence_over
 from alerts.store import AlertStore, BusyError
 
@@ -98,6 +98,7 @@ class Actions:
             ActionError: it has no matcher, reason or author, ends before it begins or in the past, is too long in any
                 way, its id is taken, or there are too many.
         """
+        _check_name(actor)
         now = self.now()
         known = self._silences.get(silence.id)
         if known is not None and known != silence:
@@ -115,6 +116,7 @@ class Actions:
         Raises:
             ActionError: there is no such silence, or it has ended.
         """
+        _check_name(actor)
         now = self.now()
         silence = self._silences.get(silence_id)
         if silence is None:
@@ -138,6 +140,7 @@ class Actions:
     ) -> Transition:
         if not actor.strip() or len(actor) > _MAX_ID or len(reason) > _MAX_TEXT or (key and len(key) > _MAX_ID):
             raise ActionError(f"needs who it is (up to {_MAX_ID} characters) and at most {_MAX_TEXT:,} of a reason")
+        _check_name(actor)
         key = key or uuid.uuid4().hex
         before: list[Transition] = []
 
@@ -196,6 +199,11 @@ def _if_resolved(life: Life) -> str:
     return f"was resolved by {life.actor} at {_shown(life.since)}" if life.state == "resolved" else ""
 
 
+def _check_name(actor: str) -> None:
+    if is_system(actor):
+        raise ActionError(SYSTEM_REFUSED)
+
+
 def _check(silence: Silence, now: datetime) -> None:
     if not silence.matchers:
         raise ActionError("a silence needs a matcher; without one it would lie over every alert")
@@ -203,6 +211,7 @@ def _check(silence: Silence, now: datetime) -> None:
         raise ActionError(f"at most {_MAX_MATCHERS} matchers with {_MAX_MATCHED:,} characters")
     if not silence.id or len(silence.id) > _MAX_ID:
         raise ActionError(f"a silence needs an id of at most {_MAX_ID} characters")
+    _check_name(silence.author)
     if not silence.author.strip() or not silence.reason.strip():
         raise ActionError("a silence needs an author and a reason")
     if len(silence.author) > _MAX_ID or len(silence.reason) > _MAX_TEXT:

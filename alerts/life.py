@@ -23,6 +23,7 @@ from alerts.alert import Alert
 SCHEMA_VERSION = 1
 SYSTEM = "newsquake"
 """The actor of what nobody did by hand."""
+SYSTEM_REFUSED = f"{SYSTEM} is the name of what nobody does by hand; people need another (commands take it by --as)"
 
 Event = Literal[
     "firing",
@@ -88,6 +89,11 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
     transitions: int = 0
     schema: int = SCHEMA_VERSION
+
+
+def is_system(name: str) -> bool:
+    """Say whether a name is that of what nobody did by hand, which no person may bear."""
+    return name.strip().casefold() == SYSTEM
 
 
 class AlertView(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from alerts.life import SYSTEM_REFUSED, is_system
+
 if TYPE_CHECKING:
     from redis import Redis
 
@@ -87,6 +89,8 @@ class Tokens:
         """
         if not _NAME.match(name) or name != name.strip():
             raise AuthError("a name is 1 to 64 letters, digits, blanks or . @ + - _")
+        if is_system(name):
+            raise AuthError(SYSTEM_REFUSED)
         if any(token.name.casefold() == name.casefold() for token in self.list()):
             raise AuthError(f"{name} has a token; revoke it first")
         id_, secret = secrets.token_hex(6), secrets.token_urlsafe(32)

@@ -13,6 +13,7 @@ from alerts.audit import entry
 from alerts.desk.auth import Identity, Role, Token
 from alerts.desk.problems import ProblemError
 from alerts.desk.state import Desk
+from alerts.life import SYSTEM_REFUSED, is_system
 
 COOKIE, CSRF_HEADER, CSRF_FIELD = "nq_session", "x-csrf-token", "csrf"
 EVENTS = "/api/v1/events"
@@ -140,12 +141,18 @@ def _of_session(request: Request) -> Identity | None:
 
 
 def _named(request: Request) -> tuple[str, Role] | None:
-    """Return whom a trusted proxy names."""
+    """Return whom a trusted proxy names.
+
+    Raises:
+        ProblemError: it names who is no person.
+    """
     settings = desk_of(request).settings
     names = request.headers.getlist(settings.proxy_header) if settings.proxy_header else []
     name = names[0].strip()[:64] if len(names) == 1 else ""  # of two one may be the visitor's own
     if not name or not from_proxy(request):
         return None
+    if is_system(name):
+        raise ProblemError(403, SYSTEM_REFUSED)
     may_act = name in settings.proxy_analysts or "*" in settings.proxy_analysts
     return name, "analyst" if may_act else "reader"
 

@@ -225,6 +225,20 @@ def test_an_alert_takes_a_bounded_number_of_steps_by_hand(desk: Desk, warning: A
     assert desk.view(warning).life.transitions == 1 + MAX_STEPS
 
 
+def test_nobody_acts_under_the_name_of_what_nobody_did(
+    desk: Desk, warning: Alert, silence: Callable[..., Silence]
+) -> None:
+    desk.actions.silence(silence(), "anna")
+    for act in (
+        lambda: desk.actions.acknowledge(warning.id, "Newsquake"),
+        lambda: desk.actions.silence(silence(id="s2", author="newsquake "), "anna"),
+        lambda: desk.actions.expire_silence("s1", "NEWSQUAKE"),
+    ):
+        with pytest.raises(ActionError, match="by hand"):
+            act()
+    assert desk.events(warning) == ["firing", "silenced"]
+
+
 def test_silences_take_nobodys_steps(desk: Desk, warning: Alert, silence: Callable[..., Silence]) -> None:
     for number in range(150):
         desk.actions.silence(silence(id=f"s{number}"), "ben")

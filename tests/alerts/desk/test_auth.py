@@ -38,7 +38,7 @@ def test_rubbish_is_no_token(store: Redis, text: str) -> None:
 def test_names_are_plain_and_have_one_token(store: Redis) -> None:
     tokens = Tokens(store)
     tokens.add("jo", "reader")
-    for name in ("Jo", "", " jo2", "a<b>", "x" * 65, "a\nb"):
+    for name in ("Jo", "", " jo2", "a<b>", "x" * 65, "a\nb", "newsquake", "NewsQuake"):
         with pytest.raises(AuthError):
             tokens.add(name, "reader")
 
@@ -182,6 +182,8 @@ def test_a_proxy_is_believed_from_its_address_alone(serve: Callable[..., Any]) -
         assert "Secure" in answer.headers["set-cookie"]
         other = client.get("/api/v1/me", headers={"x-user": "bo"})
         assert (other.json()["name"], other.json()["role"]) == ("bo", "reader")
+        nobody = client.get("/api/v1/me", headers={"x-user": "Newsquake"})
+        assert (nobody.status_code, "by hand" in nobody.json()["detail"]) == (403, True)
 
 
 def test_every_answer_forbids_what_a_page_of_ours_does_not_do(served: Any) -> None:
