@@ -158,7 +158,10 @@ class Hub:
             self._last, self._error = time.monotonic(), ""
             for entry, line in entries:
                 last = entry
-                self.tell(Message("transition", line))
+                if line:
+                    self.tell(Message("transition", line))
+                else:
+                    log.error("entry %s of the log is no transition and is passed over", entry)
             if standing is not None and standing != minute:
                 minute = standing
                 self.tell(Message("now", _json.encode({"minute": minute})))
@@ -174,7 +177,7 @@ class Hub:
 
     def _look(self, last: str) -> tuple[list[tuple[str, bytes]], int | None]:
         found: Any = self._redis.xread({LOG: last}, count=200, block=_BLOCK_MS)
-        entries = [(entry.decode(), bytes(fields[b"line"])) for _, each in found or () for entry, fields in each]
+        entries = [(entry.decode(), fields.get(b"line", b"")) for _, each in found or () for entry, fields in each]
         return entries, self._now.minute()
 
 

@@ -202,6 +202,7 @@ def test_events_tell_of_transitions_and_of_a_new_table(served: Any, put: Callabl
         assert answer.headers["content-type"].startswith("text/event-stream")
         lines = answer.iter_lines()
         assert next(lines).startswith("retry")
+        store.xadd(LOG, {"x": "y"})  # of another version, or by another hand
         alert = put()
         event = next(line for line in lines if line.startswith("event"))
         data = json.loads(next(lines).removeprefix("data: "))
