@@ -51,12 +51,12 @@ class Clockwork:
 
 @pytest.fixture
 def clockwork(store: redis.Redis, alert: Alert, tmp_path: Path) -> Callable[..., Clockwork]:
-    def make(route: str = "") -> Clockwork:
+    def make(route: str = "", more: str = "") -> Clockwork:
         settings = AlertsSettings()
         rules = Rules(settings)
         if route:
             file = tmp_path / "rules.yaml"
-            file.write_text(f"route: {route}\n")
+            file.write_text(f"route: {route}\n{more}\n")
             rules = Rules(settings, parse_rules(file.read_bytes(), file, receivers=["boss"]))
         return Clockwork(store, alert, rules)
 
@@ -136,6 +136,43 @@ def test_the_clock_stands_under_a_silence(clockwork: Callable[..., Clockwork], a
     assert time.at(60) == [("unsilenced", "", "firing")]
     assert time.at(64.9) == []
     assert time.at(65) == [("escalated", "time", "firing")]
+
+
+OFFICE = """
+time_intervals:
+  - {name: office, time_intervals: [{times: [{start_time: "07:00", end_time: "17:00"}]}]}
+"""
+
+
+@pytest.mark.parametrize("hours", ["active_time_intervals: [office]", "mute_time_intervals: [night]"])
+def test_the_clock_stands_while_the_route_tells_nobody(
+    clockwork: Callable[..., Clockwork], alert: Alert, hours: str
+) -> None:
+    night = 'times: [{start_time: "00:00", end_time: "07:00"}, {start_time: "17:00", end_time: "24:00"}]'
+    more = f"{OFFICE}  - {{name: night, time_intervals: [{{{night}}}]}}"
+    route = f"{{escalate_to: [boss], routes: [{{matchers: ['company=SIVB'], escalate_after: 30m, {hours}}}]}}"
+    time = clockwork(route, more)
+    early = alert.updated_at.replace(hour=2, minute=0)
+    time.began = early
+    time.alerts.put(msgspec.structs.replace(alert, started_at=early, updated_at=early))
+    assert time.at(30) == time.at(300) == time.at(329.9) == []
+    assert time.at(330) == [("escalated", "time", "firing")]
+
+
+def test_what_came_before_the_evening_goes_on_counting_in_the_morning(
+    clockwork: Callable[..., Clockwork], alert: Alert
+) -> None:
+    held = "escalate_after: 12h, active_time_intervals: [office]"
+    route = f"{{escalate_to: [boss], routes: [{{matchers: ['company=SIVB'], {held}}}]}}"
+    time = clockwork(route, OFFICE)
+    late = alert.updated_at.replace(hour=16, minute=30)
+    time.began = late
+    time.alerts.put(msgspec.structs.replace(alert, started_at=late, updated_at=late))
+    day = 24 * 60
+    assert time.at(day + 29) == []  # 10 h of the next day and half an hour of the first
+    assert time.at(day + 31) == []  # 17:01
+    assert time.at(2 * day - 9.5 * 60 + 89) == []  # 8:29 of the third
+    assert time.at(2 * day - 9.5 * 60 + 90) == [("escalated", "time", "firing")]
 
 
 def test_without_routes_nothing_escalates(clockwork: Callable[..., Clockwork], alert: Alert) -> None:
