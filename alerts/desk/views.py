@@ -24,7 +24,7 @@ Listed = Literal["open", "firing", "acknowledged", "silenced", "resolved", "all"
 Kind = Literal["", "market", "topic", "company", "company_topic"]
 ListOrder = Literal["newest", "mine"]
 Order = Literal["unusual", "share", "volume", "name"]
-_MOST = 1_000
+_MOST, _TOLD = 1_000, 100
 
 
 class Brief(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +56,7 @@ class Brief(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Full(msgspec.Struct, frozen=True, kw_only=True):
-    """An alert with everything that is known of it."""
+    """An alert with everything that is known of it; of its deliveries the last 100, after `told_before` others."""
 
     alert: Alert
     life: Life
@@ -64,6 +64,7 @@ class Full(msgspec.Struct, frozen=True, kw_only=True):
     course: list[Bin]
     said: list[Said]
     told: list[Told]
+    told_before: int
 
 
 class Headline(NamedTuple):
@@ -185,13 +186,15 @@ def full(desk: Desk, alert_id: str) -> Full | None:
     view = desk.store.view(alert_id)
     if view is None:
         return None
+    told = desk.outbox.told(alert_id)
     return Full(
         alert=view.alert,
         life=view.life,
         transitions=view.transitions,
         course=desk.now.course(alert_id),
         said=desk.feedback.of(alert_id),
-        told=desk.outbox.told(alert_id),
+        told=told[-_TOLD:],
+        told_before=max(0, len(told) - _TOLD),
     )
 
 

@@ -271,6 +271,17 @@ def test_deliveries_stand_with_their_alert_and_receivers_in_trouble_on_the_healt
     (told,) = served.client.get(f"/api/v1/alerts/{alert.id}").json()["told"]
     assert (told["receiver"], told["status"], told["attempts"]) == ("risk-desk", "failed", 2)
     assert "status 500" in served.client.get(f"/alerts/{alert.id}").text
+    line = outbox.told(alert.id)[0]
+    for number in range(1_200):
+        later = msgspec.structs.replace(line, id=f"msg_{number}", reason=f"try {number}", at_s=line.at_s + number)
+        store.hset(f"nq:{{alerts}}:told:{alert.id}", later.id, msgspec.json.encode(later))
+    found = served.client.get(f"/api/v1/alerts/{alert.id}").json()
+    assert ([each["reason"] for each in found["told"]][-2:], len(found["told"])) == (["try 1198", "try 1199"], 100)
+    assert found["told_before"] == 1_100
+    page = served.client.get(f"/alerts/{alert.id}").text
+    assert "1,100 more before these" in page
+    assert "try 1100" in page
+    assert "try 1099" not in page
     outbox.disable("risk-desk", "410 Gone")
     assert served.client.get("/api/v1/health").json()["receivers"] == {"risk-desk": "disabled: 410 Gone"}
     assert "410 Gone" in served.client.get("/health").text
