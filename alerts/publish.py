@@ -161,9 +161,12 @@ class Publisher:
         return len(sent)
 
     def _close(self) -> None:
-        if self._producer is not None:
-            self._producer.close(timeout=1)
-        self._producer, self._silences = None, {}
+        producer, self._producer, self._silences = self._producer, None, {}
+        try:
+            if producer is not None:
+                producer.close(timeout=1)
+        except KafkaError as exc:  # it still holds something, which it gives up in time
+            log.warning("a producer of %s did not close in time: %r", self._place.topic, exc)
 
 
 def _encode(view: AlertView) -> bytes:
