@@ -1,13 +1,16 @@
 """Brings what analysts say from the outbox in Redis to Kafka, at least once: what Kafka acknowledged leaves the outbox.
 
-Words carry an id and their key says of what and by whom they are, so that a repeat changes nothing.
+Words carry an id and their key says of what and by whom they are, so that a repeat changes nothing. Their order counts:
+of several desks on one Redis one sends at a time, which holds a lease.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _AT_ONCE, _LOOK_S, _WATCH_S, _LONGEST_S = 100, 0.5, 10.0, 30.0
-_TIMEOUT_S = 20.0
+LEASE = f"{OUTBOX}:sender"
+"""Which desk sends; it runs out by itself, later than a batch can take."""
+_LEASE_S, _TIMEOUT_S = 30.0, 10.0
 
 
 class Kafka(NamedTuple):
@@ -40,6 +45,7 @@ class FeedbackTopic:
     def __init__(self, redis: Redis, kafka: Kafka, metrics: DeskMetrics) -> None:
         self._redis, self._kafka, self._metrics = redis, kafka, metrics
         self._feedback = Feedback(redis)
+        self._name = uuid.uuid4().hex.encode()
         self._shown: set[tuple[str, str]] = set()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -64,7 +70,8 @@ class FeedbackTopic:
                 if time.monotonic() - watched > _WATCH_S:
                     self._watch()
                     watched = time.monotonic()
-                entries: Any = self._redis.xrange(OUTBOX, count=_AT_ONCE) if self._kafka.bootstrap_servers else []
+                sends = self._kafka.bootstrap_servers and self._leads()
+                entries: Any = self._redis.xrange(OUTBOX, count=_AT_ONCE) if sends else []
                 if entries:
                     producer = producer or self._producer()
                     self._send(producer, entries)
@@ -74,22 +81,39 @@ class FeedbackTopic:
             except RedisError as exc:
                 wait_s = self._failed("Redis", exc, wait_s)
             except (KafkaError, OSError, ValueError) as exc:
-                wait_s = self._failed("Kafka", exc, wait_s)  # the producer connects again by itself
+                wait_s = self._failed("Kafka", exc, wait_s)
             except Exception as exc:  # a thread that ends silently would keep all that is said here
                 log.exception("what analysts said: unexpected failure")
                 wait_s = self._failed("unexpected", exc, wait_s)
+            if wait_s > _LOOK_S:
+                _close(producer)  # what it still holds must not come after what another sends
+                producer = None
             self._stop.wait(wait_s)
-        if producer is not None:
-            producer.close(timeout=2)
+        _close(producer)
+        with contextlib.suppress(RedisError):
+            if self._redis.get(LEASE) == self._name:
+                self._redis.delete(LEASE)
+
+    def _leads(self) -> bool:
+        """Take or renew the lease; return whether this desk has it."""
+        if self._redis.set(LEASE, self._name, nx=True, ex=int(_LEASE_S)):
+            return True
+        return self._redis.get(LEASE) == self._name and bool(self._redis.expire(LEASE, int(_LEASE_S)))
 
     def _producer(self) -> Any:
         from kafka import KafkaProducer
 
         return KafkaProducer(
-            bootstrap_servers=self._kafka.bootstrap_servers,
-            acks="all",
-            max_block_ms=int(_TIMEOUT_S * 1000),
-            **self._kafka.options,
+            **{
+                "max_block_ms": int(_TIMEOUT_S * 1000),
+                "delivery_timeout_ms": int(_TIMEOUT_S * 1000),  # what is not delivered by then never is
+                "request_timeout_ms": int(_TIMEOUT_S * 500),
+                "bootstrap_timeout_ms": int(_TIMEOUT_S * 1000),
+                "reconnect_backoff_max_ms": 2_000,
+                **self._kafka.options,
+                "bootstrap_servers": self._kafka.bootstrap_servers,
+                "acks": "all",
+            }
         )
 
     def _send(self, producer: Any, entries: list[Any]) -> None:
@@ -97,8 +121,9 @@ class FeedbackTopic:
         if len(whole) < len(entries):
             log.error("%d entries of %s are nothing that anybody said: left out", len(entries) - len(whole), OUTBOX)
         sent = [producer.send(self._kafka.topic, key=fields[b"key"], value=fields[b"said"]) for fields in whole]
+        end = time.monotonic() + 1.5 * _TIMEOUT_S
         for each in sent:
-            each.get(timeout=_TIMEOUT_S)
+            each.get(timeout=max(0.0, end - time.monotonic()))
         self._redis.xdel(OUTBOX, *(entry for entry, _ in entries))
         self._metrics.feedback_sent.inc(len(whole))
 
@@ -126,3 +151,14 @@ class FeedbackTopic:
             for verdict in ("useful", "false_alarm"):
                 metrics.verdicts.remove(by, name, verdict)
         self._shown = shown
+
+
+def _close(producer: Any) -> None:
+    if producer is None:
+        return
+    from kafka.errors import KafkaError
+
+    try:
+        producer.close(timeout=1)
+    except KafkaError as exc:  # it raises when it still holds something, which it gives up in time
+        log.warning("a producer did not close in time: %r", exc)
