@@ -4,7 +4,8 @@ The key is the alert's id, the value an `AlertView` as JSON: the alert, its life
 these are the first 20 and the last 300, so that a record stays below the broker's 1 MB; one that is larger all the
 same is left out, and no other waits for it. Silences are there too, under `silence:<id>`. At least once: the cursor
 moves after all in-sync replicas have the records. Revisions that bring no transition are published with the next one.
-`alerts.rebuild` reads it all back.
+What Redis has forgotten (alerts after 90 days, silences) is deleted there, at a start and once an hour, so that the
+topic does not grow for ever. `alerts.rebuild` reads it all back.
 
 Nothing is sent without the lead. Kafka knows no tokens: what a leader sends as it loses the lead may still come after
 what the next one sends, until the alert changes again.
@@ -13,7 +14,9 @@ what the next one sends, until the alert changes again.
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +28,7 @@ from redis.exceptions import RedisError
 from alerts.life import AlertView
 from alerts.metrics import AlertsMetrics
 from alerts.silences import KEY as SILENCES
-from alerts.store import LOG, PREFIX, AlertStore, FencedError, line_of
+from alerts.store import KEEP_S, LOG, PREFIX, AlertStore, FencedError, line_of
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -34,11 +37,13 @@ log = logging.getLogger(__name__)
 
 CURSOR = f"{PREFIX}published"
 """The id of the last entry of the log whose alert is in Kafka as it was then, or later."""
+SENT = f"{PREFIX}published:keys"
+"""A sorted set: the keys that the topic has, by when they were last sent, Unix seconds."""
 SILENCE_PREFIX = "silence:"
 _SILENCE = SILENCE_PREFIX.encode()
 _ENTRIES, _ALL = 500, 1_000_000
 _FIRST, _LAST = 20, 300
-_FLUSH_S = 30.0
+_FLUSH_S, _SWEEP_S = 30.0, 3_600.0
 
 
 class KafkaPlace(NamedTuple):
@@ -59,6 +64,7 @@ class Publisher:
         self._store = AlertStore(redis, token)
         self._producer: KafkaProducer | None = None
         self._silences: dict[bytes, bytes] = {}  # as they are in Kafka
+        self._swept_s = -math.inf
 
     def run(self, stop: threading.Event, *, poll_s: float = 0.5) -> None:
         """Publish until `stop` is set or another process leads. Nothing else waits for it: Kafka may be away."""
@@ -97,13 +103,16 @@ class Publisher:
         cursor = raw.decode() if raw is not None else ""
         entries: Any = self._redis.xrange(LOG, min=f"({cursor}" if cursor else "-", count=_ENTRIES)
         silences: Any = self._redis.hgetall(SILENCES)
-        records = self._changed(silences)
+        sweeps = time.monotonic() - self._swept_s > _SWEEP_S
+        records = (self._forgotten(silences) if sweeps else {}) | self._changed(silences)
         if entries:
             records |= {view.alert.id.encode(): _encode(view) for view in self._views(cursor, entries)}
         if records:
             self._store.check_lead()  # who slept since they read would write what is old by now
             self._metrics.published.inc(self._send(records))
+            self._note(records)
         self._silences = silences
+        self._swept_s = time.monotonic() if sweeps else self._swept_s
         if entries:
             self._store.set(CURSOR, entries[-1][0])
         return len(entries) == _ENTRIES
@@ -126,6 +135,27 @@ class Publisher:
             _SILENCE + id_: value for id_, value in silences.items() if self._silences.get(id_) != value
         }
         return changed | dict.fromkeys((_SILENCE + id_ for id_ in self._silences.keys() - silences.keys()), None)
+
+    def _forgotten(self, silences: Mapping[bytes, bytes]) -> dict[bytes, bytes | None]:
+        """What the topic has and Redis no longer, to be deleted there."""
+        sent: Any = self._redis.zrange(SENT, 0, -1, withscores=True)
+        oldest_s = time.time() - KEEP_S
+        silenced = [key for key, _ in sent if key.startswith(_SILENCE)]
+        old = [key for key, at_s in sent if at_s < oldest_s and not key.startswith(_SILENCE)]
+        gone = [key for key in silenced if key.removeprefix(_SILENCE) not in silences]
+        gone += [key for key in old if not self._redis.exists(f"{PREFIX}alert:{key.decode()}")]
+        return dict.fromkeys(gone)
+
+    def _note(self, records: Mapping[bytes, bytes | None]) -> None:
+        """Note which keys the topic has."""
+        now_s = time.time()
+        with self._redis.pipeline(transaction=True) as pipe:
+            for key, value in records.items():
+                if value is None:
+                    pipe.zrem(SENT, key)
+                else:
+                    pipe.zadd(SENT, {key: now_s})
+            pipe.execute()
 
     def _send(self, records: Mapping[bytes, bytes | None]) -> int:
         """Return how many Kafka has: all but those that are too large for it."""

@@ -20,8 +20,8 @@ from alerts.feedback import OUTBOX, Feedback, said
 from alerts.feedback_rebuild import FeedbackRebuild, RebuiltFeedback
 from alerts.matchers import parse
 from alerts.metrics import AlertsMetrics
-from alerts.publish import CURSOR, KafkaPlace, Publisher
-from alerts.rebuild import RebuildError, Rebuilt, lost_all, rebuild
+from alerts.publish import CURSOR, SENT, KafkaPlace, Publisher
+from alerts.rebuild import RebuildError, Rebuilt, last_values, lost_all, rebuild
 from alerts.service import Alerting
 from alerts.settings import AlertsSettings
 from alerts.silences import Silence, Silences
@@ -180,6 +180,24 @@ def test_an_alert_of_thousands_of_steps_and_one_too_large_hold_up_no_other(
     assert view is not None
     assert (view.life.state, view.life.transitions) == ("acknowledged", 3_001)
     assert [step.key for step in view.transitions[:-1]] == [*map(str, range(20)), *map(str, range(2_701, 3_000))]
+
+
+def test_what_redis_has_forgotten_leaves_the_topic(
+    client: redis.Redis, place: KafkaPlace, alert: Callable[..., Alert]
+) -> None:
+    lived(client, alert)
+    publisher(client, place).step()
+    assert set(last_values(place)) == {*(alert(number).id for number in range(3)), "silence:s1"}
+    long_ago = (NOW - timedelta(days=91)).timestamp()
+    client.zadd(SENT, {alert(0).id: long_ago, alert(2).id: long_ago})
+    for kind in ("alert", "life", "history"):  # as after 90 days
+        client.delete(f"nq:{{alerts}}:{kind}:{alert(0).id}")
+    Silences(client).drop(["s1"])
+    again = publisher(client, place)  # one that has not seen the silence
+    again.step()
+    assert set(last_values(place)) == {alert(1).id, alert(2).id}
+    assert client.zcard(SENT) == 2
+    assert again.step() is False
 
 
 def test_what_redis_knows_better_stays(client: redis.Redis, place: KafkaPlace, alert: Callable[..., Alert]) -> None:
