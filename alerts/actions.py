@@ -209,6 +209,11 @@ def _check(silence: Silence, now: datetime) -> None:
         raise ActionError("a silence needs a matcher; without one it would lie over every alert")
     if len(silence.matchers) > _MAX_MATCHERS or sum(len(str(each)) for each in silence.matchers) > _MAX_MATCHED:
         raise ActionError(f"at most {_MAX_MATCHERS} matchers with {_MAX_MATCHED:,} characters")
+    if all(matcher.matches({}) for matcher in silence.matchers):  # as Alertmanager refuses
+        raise ActionError(
+            "a silence needs a matcher that an empty label does not match, as company=JPM; "
+            f"{', '.join(map(str, silence.matchers))[:200]} would lie over nearly every alert"
+        )
     if not silence.id or len(silence.id) > _MAX_ID:
         raise ActionError(f"a silence needs an id of at most {_MAX_ID} characters")
     _check_name(silence.author)

@@ -97,8 +97,8 @@ def labels_of(alert: Alert, *, state: str = "") -> dict[str, str]:
 def parse(text: str) -> tuple[Matcher, ...]:
     r"""Return the matchers in a text: `name op value`, with commas between; braces around all may stand or not.
 
-    A value that has a comma, a quote, a brace or blanks at its ends stands in double quotes, `\"` and `\\` in it for
-    those characters.
+    A value that has a comma, a quote, a brace, an operator or blanks at its ends stands in double quotes, `\"` and `\\`
+    in it for those characters.
 
     >>> [str(each) for each in parse('{company=~"JPM|C", topic = Credit risk}')]
     ['company=~"JPM|C"', 'topic="Credit risk"']
@@ -150,6 +150,11 @@ def _one(text: str, at: int) -> tuple[Matcher, int]:
     else:
         after = next((n for n in range(begin, len(text)) if text[n] in _SPECIAL), len(text))
         value = text[begin:after].strip()
+        if "=" in value or "!~" in value:  # `company=JPM severity=warning` means two and would match nothing
+            raise MatcherError(
+                f"{_short(text[at:])}: matchers are separated by commas; if {_short(value)} is one value, "
+                f'put the value in double quotes, as {name[:60]}{op}"..."'
+            )
     rest = text[after:].lstrip()
     if rest and not rest.startswith(","):
         raise MatcherError(f'{_short(text[at:])}: put the value in double quotes, as {name[:60]}{op}"..."')

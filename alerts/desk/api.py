@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from alerts.audit import Entry
 from alerts.desk import views
-from alerts.desk.deeds import MAX_REASON, MAX_SILENCE_MIN, Deeds, matchers_of
+from alerts.desk.deeds import MAX_REASON, MAX_SILENCE_MIN, Deeds, Laid, matchers_of
 from alerts.desk.live import FullError, Hub, Viewer
 from alerts.desk.problems import ProblemError, documented
 from alerts.desk.processes import Report
@@ -122,7 +122,7 @@ class CorrectionBody(BaseModel, extra="forbid"):
 
 TYPES: tuple[Any, ...] = (
     Me, views.NowTable, views.Alerts, views.Full, views.PrecisionTable,
-    Transition, Silence, SilenceList, Said, Items, Standing, AuditList,
+    Transition, Silence, SilenceList, Laid, Said, Items, Standing, AuditList,
 )  # fmt: skip
 
 
@@ -203,7 +203,7 @@ def _change(request: Request, who: Any, verb: str, alert_id: str, body: ChangeBo
     return _json(_deeds(request, who).change(verb, alert_id, body.reason))
 
 
-@router.post("/alerts/{alert_id}/silence", responses=answers(Silence, 404, 409), tags=["silences"])
+@router.post("/alerts/{alert_id}/silence", responses=answers(Laid, 404, 409), tags=["silences"])
 def silence_alert(request: Request, who: Analyst, alert_id: AlertId, body: SilenceAlertBody) -> Response:
     """Lay a silence over the alert's series."""
     return _json(_deeds(request, who).silence_alert(alert_id, body.minutes, body.reason))
@@ -247,7 +247,7 @@ def silences(request: Request, who: Visitor) -> Response:
     return _json(SilenceList(silences=desk_of(request).silences.all()))
 
 
-@router.post("/silences", responses=answers(Silence, 409), tags=["silences"])
+@router.post("/silences", responses=answers(Laid, 409), tags=["silences"])
 def silence(request: Request, who: Analyst, body: SilenceBody) -> Response:
     """Lay a silence over what all matchers match."""
     return _json(_deeds(request, who).silence(matchers_of(body.matchers), body.minutes, body.reason, body.starts_at))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from datetime import datetime, timedelta
 
+import msgspec
+
 from alerts.actions import ActionError
 from alerts.alert import Alert
 from alerts.audit import Entry, entry
@@ -19,6 +21,12 @@ from alerts.silences import Silence
 
 MAX_REASON = 500
 MAX_SILENCE_MIN = 30 * 1_440
+
+
+class Laid(Silence, frozen=True, kw_only=True):
+    """A silence that was laid just now, and how many open alerts it `covers`."""
+
+    covers: int
 
 
 class Deeds:
@@ -47,7 +55,7 @@ class Deeds:
             self._learn("acknowledged", alert)
         return step
 
-    def silence(self, matchers: tuple[Matcher, ...], minutes: int, reason: str, starts_at: datetime | None) -> Silence:
+    def silence(self, matchers: tuple[Matcher, ...], minutes: int, reason: str, starts_at: datetime | None) -> Laid:
         """Lay a silence over what all matchers match, for so many minutes, from now or a later time on."""
         now = self._desk.actions.now()
         start = starts_at or now
@@ -66,9 +74,10 @@ class Deeds:
         except (ActionError, OverflowError) as exc:
             raise ProblemError(409, str(exc)) from exc
         self._count("silence")
-        return silence
+        covered = sum(silence.covers(view.alert, now) for view in self._desk.store.views(open=True))
+        return Laid(**msgspec.structs.asdict(silence), covers=covered)
 
-    def silence_alert(self, alert_id: str, minutes: int, reason: str) -> Silence:
+    def silence_alert(self, alert_id: str, minutes: int, reason: str) -> Laid:
         """Lay a silence over an alert's series."""
         alert = self._view(alert_id).alert
         silence = self.silence((Matcher("series", "=", alert.series),), minutes, reason, None)

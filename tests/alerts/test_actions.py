@@ -193,6 +193,8 @@ def test_an_alert_born_under_a_silence_is_silenced_from_its_first_line(desk: Des
     ("fields", "problem"),
     [
         ({"matchers": ()}, "needs a matcher"),
+        ({"matchers": parse('company=~".*"')}, "that an empty label does not match"),
+        ({"matchers": parse("company=, severity!=critical")}, 'company="", severity!="critical" would lie over'),
         ({"reason": " "}, "author and a reason"),
         ({"author": ""}, "author and a reason"),
         ({"ends_at": AT}, "end after it begins"),

@@ -79,6 +79,7 @@ def test_what_is_done_is_found_in_the_api_in_redis_and_in_the_audit_log(
     assert again.status_code == 409
     assert "jo" in again.json()["detail"]
     silence = served.client.post(f"{path}/silence", json={"minutes": 60, "reason": "known"}).json()
+    assert silence["covers"] == 1
     assert served.client.get("/api/v1/alerts?state=silenced").json()["alerts"][0]["silenced"] is True
     assert served.client.delete(f"/api/v1/silences/{silence['id']}").status_code == 204
     assert served.client.delete(f"/api/v1/silences/{silence['id']}").status_code == 409
@@ -182,6 +183,7 @@ def test_rubbish_is_refused_as_a_problem_not_an_error(served: Any, put: Callable
         client.post(f"{path}/silence", json={"minutes": 5, "reason": "  "}),
         client.post("/api/v1/silences", json=silence | {"matchers": "(("}),
         client.post("/api/v1/silences", json=silence | {"matchers": 'company=~"("'}),
+        client.post("/api/v1/silences", json=silence | {"matchers": 'company=~".*"'}),
         client.post("/api/v1/silences", json=silence | {"starts_at": "9999-12-31T23:59:59-12:00"}),
         client.post("/api/v1/silences", json=silence | {"starts_at": "9999-12-31T23:59:59Z"}),
         client.post("/api/v1/silences", json=silence | {"starts_at": "0001-01-01T00:00:00+12:00"}),
