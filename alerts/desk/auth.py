@@ -73,6 +73,11 @@ _token = msgspec.json.Decoder(Token)
 _session = msgspec.json.Decoder(_Session)
 
 
+def is_name(text: str) -> bool:
+    """Say whether people may be called so: here, and in the audit log."""
+    return bool(_NAME.match(text)) and text == text.strip()
+
+
 class Tokens:
     """Makes, lists, revokes and checks tokens. Every method raises `redis.RedisError` when the server fails."""
 
@@ -87,7 +92,7 @@ class Tokens:
         Raises:
             AuthError: the name cannot be used or has a token.
         """
-        if not _NAME.match(name) or name != name.strip():
+        if not is_name(name):
             raise AuthError("a name is 1 to 64 letters, digits, blanks or . @ + - _")
         if is_system(name):
             raise AuthError(SYSTEM_REFUSED)

@@ -40,7 +40,11 @@ def acting() -> Iterator[Redis]:
 
 def actor_of(given: str | None) -> str:
     """Return who acts."""
+    from alerts.desk.auth import is_name
+
     if given is not None:
+        if not is_name(given):
+            raise click.BadParameter("is 1 to 64 letters, digits, blanks or . @ + - _", param_hint="--as")
         return given
     try:
         return getpass.getuser()

@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from deploy.commands._alerts import AS, JSON, acting, actor_of, json_of, note_of, time_of
+from deploy.commands._options import fail
 
 _SPAN = re.compile(r"(\d+)([mhdw])")
+_ID = 12
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -111,7 +113,7 @@ def add(
 def list_(everything: bool, as_json: bool) -> None:
     """Show the silences that hold or lie ahead, those that end last first."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from alerts.actions import Actions
     from alerts.listen import plain
@@ -126,12 +128,12 @@ def list_(everything: bool, as_json: bool) -> None:
     if not found:
         click.echo("there is no silence")
         return
-    table = Table("id", "state", "matchers", "from", "until", "by", "why")
+    table = Table(Column("id", min_width=_ID), "state", "matchers", "from", "until", "by", "why")
     for each in found:
         state = "holds" if each.holds(now) else "ended" if each.ends_at <= now else "lies ahead"
         matchers = ", ".join(map(str, each.matchers))
         times = time_of(each.starts_at), time_of(each.ends_at)
-        table.add_row(each.id, state, plain(matchers), *times, plain(each.author), plain(each.reason))
+        table.add_row(each.id[:_ID], state, plain(matchers), *times, plain(each.author), plain(each.reason))
     Console(markup=False, highlight=False).print(table)
 
 
@@ -139,10 +141,17 @@ def list_(everything: bool, as_json: bool) -> None:
 @click.argument("silence_id", metavar="ID")
 @AS
 def expire(silence_id: str, actor: str | None) -> None:
-    """End a silence now; alerts that still fire are told."""
+    """End a silence now; alerts that still fire are told. ID may be the beginning of its id, if no other begins so."""
     from alerts.actions import Actions
+    from alerts.silences import Silences
 
     with acting() as redis:
-        who = actor_of(actor)
-        steps = Actions(redis).expire_silence(silence_id, who, note_of("expire_silence", who=who, target=silence_id))
+        who, actions = actor_of(actor), Actions(redis)
+        known = {each.id for each in Silences(redis).all()}
+        found = [id_ for id_ in known if silence_id and id_.startswith(silence_id)]
+        if silence_id in known:
+            found = [silence_id]
+        if len(found) != 1:
+            fail(f"{len(found)} silences' ids begin with {silence_id!r}; `newsquake silence list --all` shows them")
+        steps = actions.expire_silence(found[0], who, note_of("expire_silence", who=who, target=found[0]))
     click.echo(f"ended; {len(steps)} open alerts are no longer silenced")

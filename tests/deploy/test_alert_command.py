@@ -38,7 +38,8 @@ def test_an_alert_is_acknowledged_taken_back_and_resolved(fired: str) -> None:
     assert "firing" in said("alert", "list")
     assert "acknowledged by anna" in said("alert", "ack", fired[:8], "--as", "anna", "--reason", "on it")
     assert "acknowledged by anna" in said("alert", "list")
-    assert newsquake("alert", "ack", fired[:8], "--as", "ben").exit_code == 2
+    for who in ("ben", "an\nna", ""):
+        assert newsquake("alert", "ack", fired[:8], "--as", who).exit_code == 2
     said("alert", "unack", fired, "--as", "anna")
     said("alert", "resolve", fired, "--as", "ben", "--reason", "old news")
     assert "no alert is open" in said("alert", "list")
@@ -96,7 +97,10 @@ def test_a_silence_is_laid_listed_and_ended(store: redis.Redis, fired: str) -> N
     assert "silenced" in said("alert", "list")
     assert "holds" in said("silence", "list")
     (found,) = json.loads(said("silence", "list", "--json"))
-    assert "1 open alerts are no longer silenced" in said("silence", "expire", found["id"], "--as", "ben")
+    assert found["id"][:12] in said("silence", "list")
+    for start in ("nothing", ""):
+        assert "0 silences' ids begin with" in newsquake("silence", "expire", start).output
+    assert "1 open alerts are no longer silenced" in said("silence", "expire", found["id"][:5], "--as", "ben")
     assert "there is no silence" in said("silence", "list")
     assert "ended" in said("silence", "list", "--all")
 
