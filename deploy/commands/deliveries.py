@@ -39,6 +39,8 @@ def list_(receiver: str | None, state: str, alert: str | None, limit: int, as_js
     from rich.table import Table
 
     rows = list(_rows(receiver, state, alert, limit))
+    if receiver and not rows:
+        _check(receiver)
     if as_json:
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
@@ -72,6 +74,13 @@ def _rows(receiver: str | None, state: str, alert: str | None, limit: int) -> It
         for one in outbox.dead(limit if receiver is None else 10_000) if state != "waiting" else ():
             if receiver in (None, one.receiver):
                 yield _row(one, "dead", one.created_s)
+
+
+def _check(receiver: str) -> None:
+    """End with a message when the settings name receivers, and not this one."""
+    names = [each.name for each in settings.load().alerts.receivers]
+    if names and receiver not in names:
+        fail(f"there is no receiver {receiver}; there are: {', '.join(names)}")
 
 
 def _row(one: Delivery | Told, state: str, at_s: float, next_attempt: str = "") -> dict[str, Any]:
@@ -142,6 +151,7 @@ def enable(receiver: str, again: bool) -> None:
 
     with redis_of(settings.load()) as redis:
         if not Outbox(redis).enable(receiver):
+            _check(receiver)
             click.echo(f"{receiver} was not disabled")
         else:
             Audit(redis).write(note_of("enable", target=receiver))

@@ -74,6 +74,9 @@ def test_what_was_given_up_is_shown_and_sent_again(store: redis.Redis, monkeypat
     assert "t0ken" not in newsquake("receivers", "list").output
     assert "risk is enabled" in newsquake("deliveries", "enable", "risk").output
     assert outbox.disabled("risk") is None
+    for words in (("list", "--receiver", "nobody"), ("enable", "nobody")):
+        refused = newsquake("deliveries", *words)
+        assert (refused.exit_code, "there is no receiver nobody; there are: risk" in refused.output) == (2, True)
 
 
 def test_a_receiver_can_be_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
