@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -37,7 +38,9 @@ def doctor(feeds: bool, as_json: bool) -> None:
     """
     try:
         settings = settings_module.load()
-        lines = [Line("settings", "ok", os.environ.get(settings_module.FILE_VARIABLE, settings_module.DEFAULT_FILE))]
+        file = os.environ.get(settings_module.FILE_VARIABLE, settings_module.DEFAULT_FILE)
+        there = file if Path(file).is_file() else f"no {file} here: the defaults, and NEWSQUAKE_* variables"
+        lines = [Line("settings", "ok", there)]
         lines += _all(settings, feeds)
     except SettingsError as exc:
         lines = [Line("settings", "wrong", str(exc), "see docs/settings.md"), *guarded("python", checks.check_python)]

@@ -243,21 +243,23 @@ def check_redis(url: str) -> list[Line]:
 
 
 def check_processes(settings: Settings, *, expected: bool) -> list[Line]:
-    """Each process's `/healthz`; one that does not answer is only wrong when it should run."""
+    """Each process's `/healthz`; one that does not answer is only wrong when it should run, which `listen` need not."""
     http = settings.http
     host = loopback_of(http.host)
     workers = settings.local.stream_workers
-    ports = {"ingest": http.ingest_port, "alerts": http.alerts_port}
+    ports = {"ingest": http.ingest_port, "alerts": http.alerts_port, "desk": http.desk_port}
     ports |= {f"stream-{n + 1}" if workers > 1 else "stream": http.stream_port + n for n in range(workers)}
+    ports["listen"] = http.listen_port
     lines = []
     for name, port in ports.items():
         answer = health.ask(f"http://{host}:{port}")
         if not answer.reasons:
-            lines.append(Line(name, "ok", f"live and ready, port {port}"))
+            said = "listens for alerts" if name == "listen" else "live and ready"
+            lines.append(Line(name, "ok", f"{said}, port {port}"))
         elif answer.reachable:
             lines.append(Line(name, "wrong", "; ".join(answer.reasons), "see its log"))
         else:
-            state: State = "wrong" if expected else "off"
+            state: State = "wrong" if expected and name != "listen" else "off"
             lines.append(
                 Line(name, state, answer.reasons[0], f"start `newsquake up` or `newsquake {name.split('-')[0]}`")
             )

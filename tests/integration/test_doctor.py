@@ -73,5 +73,7 @@ def test_wrong_settings_are_a_line_of_the_report(doctor):
 
 def test_what_nobody_started_is_off_and_not_wrong(doctor):
     checks = by_name(doctor("--json"))
-    assert {checks[name]["state"] for name in ("newsquake up", "ingest", "stream", "alerts")} == {"off"}
+    names = ("newsquake up", "ingest", "stream", "alerts", "desk", "listen")
+    assert {checks[name]["state"] for name in names} == {"off"}
     assert "kafka" not in checks
+    assert checks["settings"]["found"].startswith("no newsquake.toml here")
