@@ -67,3 +67,27 @@ class Audit:
         found: list[Any] = [each for key in _LENGTH for each in cast(Any, self._redis.xrevrange(key, count=count))]
         entries = [_decoder.decode(fields[b"entry"]) for _, fields in found]
         return sorted(entries, key=lambda each: each.at, reverse=True)[:count]
+
+
+class Follower:
+    """Reads what people do from its first call on. It raises `redis.RedisError` when the server cannot answer."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._last: dict[str, Any] = {}
+
+    def new(self) -> list[Entry]:
+        """Return the entries that came since the last call, at most 200 of alerts and silences, and of all else."""
+        if not self._last:
+            newest = {key: cast(Any, self._redis.xrevrange(key, count=1)) for key in (ALERTS, _DESK)}
+            self._last = {key: found[0][0] if found else b"0-0" for key, found in newest.items()}
+        with self._redis.pipeline(transaction=False) as pipe:
+            for key, last in self._last.items():  # two keys that no one node need hold
+                pipe.xread({key: last}, count=200)
+            answers = pipe.execute()
+        found = []
+        for answer in answers:
+            for key, entries in answer or ():
+                self._last[key.decode()] = entries[-1][0]
+                found += [_decoder.decode(fields[b"entry"]) for _, fields in entries]
+        return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -18,7 +19,7 @@ from alerts.desk.live import FullError, Hub, Viewer
 from alerts.desk.problems import ProblemError, documented
 from alerts.desk.processes import Report
 from alerts.desk.stream import Item
-from alerts.desk.visitors import Analyst, Visitor, address_of, desk_of
+from alerts.desk.visitors import Analyst, Visitor, address_of, desk_of, still_there
 from alerts.feedback import Said
 from alerts.life import Transition
 from alerts.silences import Silence
@@ -304,17 +305,21 @@ def audit(request: Request, who: Analyst, limit: Annotated[int, Query(ge=1, le=1
     response_class=StreamingResponse,
     responses={
         200: {
-            "description": "Server-sent events: transition, now, items, reload.",
+            "description": "Server-sent events: transition, deed, now, items, reload, beat.",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         }
     },
     tags=["live"],
 )
 async def events(request: Request, who: Visitor, items: bool = False) -> StreamingResponse:
-    """Stream what is new: transitions as they are, the minute of a new table, with `items` what was scored."""
+    """Stream what is new: transitions as they are, the minute of a new table, with `items` what was scored.
+
+    A `deed` tells of a silence or of what an analyst said; a `beat` comes every 5 seconds, with `since` when nothing
+    can be read. The stream ends with the session or token.
+    """
     hub = desk_of(request).hub
     try:
-        return _Events(hub, hub.enter(who.name, items=items))
+        return _Events(hub, hub.enter(who.name, items=items), lambda: still_there(request))
     except FullError as exc:
         raise ProblemError(429 if exc.own else 503, str(exc), {"retry-after": "60"}) from exc
 
@@ -322,9 +327,9 @@ async def events(request: Request, who: Visitor, items: bool = False) -> Streami
 class _Events(StreamingResponse):
     """The stream of one viewer, who leaves when it ends, however that is."""
 
-    def __init__(self, hub: Hub, viewer: Viewer) -> None:
+    def __init__(self, hub: Hub, viewer: Viewer, may: Callable[[], bool]) -> None:
         headers = {"x-accel-buffering": "no"}
-        super().__init__(hub.watch(viewer), media_type="text/event-stream", headers=headers)
+        super().__init__(hub.watch(viewer, may), media_type="text/event-stream", headers=headers)
         self._hub, self._viewer = hub, viewer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

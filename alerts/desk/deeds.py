@@ -24,9 +24,9 @@ MAX_SILENCE_MIN = 30 * 1_440
 
 
 class Laid(Silence, frozen=True, kw_only=True):
-    """A silence that was laid just now, and how many open alerts it `covers`."""
+    """A silence that was laid just now, and how many open alerts it is `over`."""
 
-    covers: int
+    over: int
 
 
 class Deeds:
@@ -74,8 +74,8 @@ class Deeds:
         except (ActionError, OverflowError) as exc:
             raise ProblemError(409, str(exc)) from exc
         self._count("silence")
-        covered = sum(silence.covers(view.alert, now) for view in self._desk.store.views(open=True))
-        return Laid(**msgspec.structs.asdict(silence), covers=covered)
+        over = sum(silence.covers(view.alert, now) for view in self._desk.store.views(open=True))
+        return Laid(**msgspec.structs.asdict(silence), over=over)
 
     def silence_alert(self, alert_id: str, minutes: int, reason: str) -> Laid:
         """Lay a silence over an alert's series."""

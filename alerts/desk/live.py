@@ -1,16 +1,18 @@
-"""What viewers are told of while they look: transitions, a new table, new items; one reader for all of them."""
+"""What viewers are told of while they look: transitions, deeds, a new table, new items; one reader for all of them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from redis import RedisError
 
+from alerts.audit import Entry, Follower
 from alerts.desk.metrics import DeskMetrics
 from alerts.desk.stream import Stream
 from alerts.now import Now
@@ -23,11 +25,13 @@ log = logging.getLogger(__name__)
 
 _BLOCK_MS = 500
 _WAITING = 100
-_HEARTBEAT_S = 15.0
+_HEARTBEAT_S = 5.0
 _ITEMS_AT_ONCE = 30
 _STUCK_S = 60.0
 _LONGEST_S = 900.0
 """A stream ends after so long: the browser comes again, and must still be signed in."""
+_TOLD = frozenset({"silence", "expire_silence", "feedback"})
+"""What people do that need not change an alert: other pages show it, too."""
 _json = msgspec.json.Encoder()
 
 
@@ -65,6 +69,7 @@ class Hub:
         """There is room for `most` viewers, and for `each` of one name."""
         self._redis, self._now, self._stream, self._metrics = redis, now, stream, metrics
         self._most, self._each = most, each
+        self._follower = Follower(redis)
         self._viewers: set[Viewer] = set()
         self._task: asyncio.Task[None] | None = None
         self._last = time.monotonic()
@@ -114,19 +119,35 @@ class Hub:
         self._viewers.discard(viewer)
         self._metrics.viewers.set(len(self._viewers))
 
-    async def watch(self, viewer: Viewer) -> AsyncIterator[bytes]:
-        """Yield what is new as server-sent events, for 15 minutes; a comment when nothing was for 15 s."""
+    async def watch(self, viewer: Viewer, may: Callable[[], bool]) -> AsyncIterator[bytes]:
+        """Yield what is new as server-sent events, for 15 minutes, while the viewer `may` have it; a beat every 5 s."""
         end = time.monotonic() + _LONGEST_S
+        beat = time.monotonic() + _HEARTBEAT_S
         yield b"retry: 2000\n\n"
         while not self._ended and time.monotonic() < end:
             try:
-                message = await asyncio.wait_for(viewer.queue.get(), _HEARTBEAT_S)
+                message = await asyncio.wait_for(viewer.queue.get(), max(0.0, beat - time.monotonic()))
             except TimeoutError:
-                yield b": still here\n\n"
+                if not await asyncio.to_thread(self._still, may):
+                    return
+                yield self._beat().encode()
+                beat = time.monotonic() + _HEARTBEAT_S
                 continue
             if message is None:
                 return
             yield message.encode()
+
+    def _still(self, may: Callable[[], bool]) -> bool:
+        """Say whether a viewer may go on; while Redis cannot say so, they may."""
+        try:
+            return bool(self._error) or may()
+        except RedisError:
+            return True
+
+    def _beat(self) -> Message:
+        """Return the sign of life: since when nothing could be read, null while all is well."""
+        since = time.time() - (time.monotonic() - self._last) if self._error else None
+        return Message("beat", _json.encode({"since": since and datetime.fromtimestamp(since, UTC)}))
 
     def tell(self, message: Message, *, items: bool = False) -> None:
         """Hand a message to all viewers, one of `items` to those who asked for them."""
@@ -149,7 +170,7 @@ class Hub:
                 if last == "$":
                     last = await asyncio.to_thread(self._newest)
                 found = await asyncio.to_thread(self._look, last)
-                entries, standing = found
+                entries, standing, deeds = found
             except RedisError as exc:
                 self._error = f"Redis: {exc}"
                 log.warning("the log of transitions cannot be read (%s); trying again", exc)
@@ -158,10 +179,10 @@ class Hub:
             self._last, self._error = time.monotonic(), ""
             for entry, line in entries:
                 last = entry
-                if line:
-                    self.tell(Message("transition", line))
-                else:
-                    log.error("entry %s of the log is no transition and is passed over", entry)
+                self.tell(Message("transition", line))
+            for deed in deeds:
+                if deed.what in _TOLD:
+                    self.tell(Message("deed", _json.encode({"what": deed.what, "target": deed.target})))
             if standing is not None and standing != minute:
                 minute = standing
                 self.tell(Message("now", _json.encode({"minute": minute})))
@@ -175,10 +196,10 @@ class Hub:
         found: Any = self._redis.xrevrange(LOG, count=1)
         return str(found[0][0].decode()) if found else "0-0"
 
-    def _look(self, last: str) -> tuple[list[tuple[str, bytes]], int | None]:
+    def _look(self, last: str) -> tuple[list[tuple[str, bytes]], int | None, list[Entry]]:
         found: Any = self._redis.xread({LOG: last}, count=200, block=_BLOCK_MS)
-        entries = [(entry.decode(), fields.get(b"line", b"")) for _, each in found or () for entry, fields in each]
-        return entries, self._now.minute()
+        entries = [(entry.decode(), bytes(fields[b"line"])) for _, each in found or () for entry, fields in each]
+        return entries, self._now.minute(), self._follower.new()
 
 
 def _put(queue: asyncio.Queue[Message | None], message: Message | None) -> None:

@@ -109,6 +109,19 @@ def visitor(request: Request, fields: Annotated[dict[str, str], Depends(form)]) 
     return who
 
 
+def known(request: Request) -> Identity | None:
+    """Return who makes a request by a session, for a page that everybody gets."""
+    return _of_session(request)
+
+
+def still_there(request: Request) -> bool:
+    """Say whether whoever made a request may go on reading its answer: the session or token has not ended meanwhile."""
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return desk_of(request).tokens.believed(text.strip()) is not None
+    return (_of_session(request) or _named(request)) is not None
+
+
 def _checked(desk: Desk, text: str, address: str) -> Token:
     """Return the token that a program sends for the first time; a wrong one counts as an attempt to sign in.
 

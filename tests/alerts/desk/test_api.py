@@ -9,12 +9,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from redis import Redis
 
 from alerts.alert import Alert
 from alerts.course import Bin, encode_bin
+from alerts.desk import live
 from alerts.notification import Notification
 from alerts.now import Row, Table
 from alerts.outbox import Outbox, delivery_key, delivery_of, due_key
@@ -79,7 +81,7 @@ def test_what_is_done_is_found_in_the_api_in_redis_and_in_the_audit_log(
     assert again.status_code == 409
     assert "jo" in again.json()["detail"]
     silence = served.client.post(f"{path}/silence", json={"minutes": 60, "reason": "known"}).json()
-    assert silence["covers"] == 1
+    assert silence["over"] == 1
     assert served.client.get("/api/v1/alerts?state=silenced").json()["alerts"][0]["silenced"] is True
     assert served.client.delete(f"/api/v1/silences/{silence['id']}").status_code == 204
     assert served.client.delete(f"/api/v1/silences/{silence['id']}").status_code == 409
@@ -232,6 +234,43 @@ def test_one_person_cannot_take_the_pages_of_all_others(serve: Callable[..., Any
         assert refused.status_code == 429
         assert refused.headers["retry-after"] == "60"
         assert refused.json()["detail"] == "as many of your pages are kept up to date as may be (2): close some of them"
+        served.client.post(f"/api/v1/alerts/{alert.id}/verdict", json={"verdict": "useful"})
+        assert next(line for line in lines if line.startswith("event: deed"))
+        assert json.loads(next(lines).removeprefix("data: ")) == {"what": "feedback", "target": alert.id}
+        body = {"matchers": "company=NONE", "minutes": 5, "reason": "x"}  # which no alert is
+        silence = served.client.post("/api/v1/silences", json=body).json()
+        assert next(line for line in lines if line.startswith("event: deed"))
+        assert json.loads(next(lines).removeprefix("data: ")) == {"what": "silence", "target": silence["id"]}
+        assert silence["over"] == 0
+
+
+@pytest.mark.parametrize("way", ["token", "session"])
+def test_events_end_with_the_token_or_session_and_say_when_nothing_can_be_read(
+    served: Any, store: Redis, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(live, "_HEARTBEAT_S", 0.1)
+    client = served.client
+    if way == "session":
+        client = httpx.Client(base_url=served.url, trust_env=False)
+        client.post("/signin", data={"token": served.token})
+    with client.stream("GET", "/api/v1/events", timeout=20) as answer:
+        lines = answer.iter_lines()
+        assert next(line for line in lines if line.startswith("event")) == "event: beat"
+        assert next(lines) == 'data: {"since":null}'
+        since = None
+        while since is None:
+            served.desk.hub._error = "Redis: away"  # until the log has been read again
+            since = json.loads(next(line for line in lines if "since" in line).removeprefix("data: "))["since"]
+        assert since < datetime.now(UTC).isoformat()
+        if way == "token":
+            served.desk.tokens.revoke("jo")
+        else:
+            client.post("/signout", data={"csrf": client.get("/api/v1/me").json()["csrf"]})
+        served.desk.hub._error = ""
+        for _ in lines:  # to the end
+            pass
+    if way == "session":
+        client.close()
         with served.reader.stream("GET", "/api/v1/events", timeout=20) as other:
             assert other.status_code == 200
     while served.desk.hub._viewers:  # their places are free again once the server has seen that they left
