@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -41,10 +42,16 @@ def desk(context: click.Context, host: str | None, port: int | None) -> None:
         config = settings.load()
         _, redis_url = settings.require(config)
         log.setup(config.log.level)
-        try:
-            asyncio.run(_serve(config, redis_url, host or config.desk.host, config.desk.port if port is None else port))
-        except OSError as exc:
-            raise click.ClickException(f"cannot serve the desk: {exc}") from exc
+        asyncio.run(_serve(config, redis_url, host or config.desk.host, config.desk.port if port is None else port))
+
+
+@contextmanager
+def _taking(what: str, host: str, port: int) -> Iterator[None]:
+    """Say which address it was, and by which setting, when it cannot be listened at."""
+    try:
+        yield
+    except OSError as exc:
+        raise click.ClickException(f"cannot listen on {host}:{port}, {what}: {exc.strerror or exc}") from exc
 
 
 class _Server(uvicorn.Server):
@@ -68,7 +75,7 @@ async def _serve(config: settings.Settings, redis_url: str, host: str, port: int
     from deploy.kafka_client import client_options
 
     registry = CollectorRegistry()
-    redis = Redis.from_url(redis_url, socket_timeout=30, socket_connect_timeout=5)
+    redis = Redis.from_url(redis_url, socket_timeout=5, socket_connect_timeout=5)
     sentiments, topics = _labels(config)
     kafka = config.kafka
     served = Desk(
@@ -81,7 +88,10 @@ async def _serve(config: settings.Settings, redis_url: str, host: str, port: int
         sentiments=sentiments,
         topics=topics,
     )
-    sock = uvicorn.Config("", host=host, port=port, log_config=None).bind_socket()
+    with _taking("the page (--port or desk.port)", host, port):
+        sock = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    with _taking("the metrics (http.desk_port)", config.http.host, config.http.desk_port):
+        metrics = health.serve(config.http.host, config.http.desk_port, registry, served.hub.health)
     server = _Server(
         uvicorn.Config(
             create_app(served),
@@ -96,7 +106,6 @@ async def _serve(config: settings.Settings, redis_url: str, host: str, port: int
     page = config.desk.url or f"http://{host}:{sock.getsockname()[1]}"
     _greet(served.tokens, page)
     logger.info("the desk is at %s", page)
-    metrics = health.serve(config.http.host, config.http.desk_port, registry, served.hub.health)
 
     async def stop_hub() -> None:  # open streams would hold up the end
         await served.hub.stop()
