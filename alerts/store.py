@@ -192,6 +192,13 @@ class AlertStore:
         raw: Any = self._redis.get(_keys(alert_id)[0])
         return None if raw is None else decode(raw)
 
+    def names(self, ids: Iterable[str]) -> dict[str, str]:
+        """Return the names of those of these that are alerts."""
+        wanted = sorted(ids)
+        raws: Any = self._redis.mget([_keys(each)[0] for each in wanted]) if wanted else []
+        found = [_readable(each, raw, decode) for each, raw in zip(wanted, raws, strict=True)]
+        return {alert.id: alert.name for alert in found if alert}
+
     def open(self) -> list[Alert]:
         """Return the alerts that fire for their detectors, whatever people made of them, the newest first."""
         ids = self._ids()

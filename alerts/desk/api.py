@@ -43,6 +43,9 @@ Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
 _encode = msgspec.json.Encoder().encode
 
 
+MOST_ENTRIES = 10_000
+
+
 class Me(msgspec.Struct, frozen=True, kw_only=True):
     """Who asks. Changes by a cookie's session need `csrf` in the header `X-CSRF-Token`."""
 
@@ -160,7 +163,7 @@ def now(
     return _json(views.now(desk_of(request), kind, q, state, order, limit))
 
 
-@router.get("/alerts", responses=answers(views.Alerts), tags=["alerts"])
+@router.get("/alerts", responses=answers(views.Alerts, 404), tags=["alerts"])
 def alerts(
     request: Request,
     who: Visitor,
@@ -168,9 +171,14 @@ def alerts(
     q: Words = "",
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
     order: views.ListOrder = "newest",
+    after: Annotated[str, Query(pattern=r"^([0-9a-f]{32})?$", description="Id of the last alert seen.")] = "",
 ) -> Response:
-    """Return the newest alerts, the newest first, or in the order of what who asks is likely to want."""
-    return _json(views.alerts(desk_of(request), state, q, limit, who=who.name if order == "mine" else ""))
+    """Return alerts, the newest first; or of the newest, critical ones first, what who asks is likely to want.
+
+    With `after` the list begins behind that alert: 404 when it is not in the list.
+    """
+    mine = who.name if order == "mine" else ""
+    return _json(views.alerts(desk_of(request), state, q, limit, who=mine, after=after))
 
 
 @router.get("/alerts/{alert_id}", responses=answers(views.Full, 404), tags=["alerts"])
@@ -295,7 +303,7 @@ def standing(request: Request) -> Standing:
 
 
 @router.get("/audit", responses=answers(AuditList), tags=["audit"])
-def audit(request: Request, who: Analyst, limit: Annotated[int, Query(ge=1, le=1_000)] = 100) -> Response:
+def audit(request: Request, who: Analyst, limit: Annotated[int, Query(ge=1, le=MOST_ENTRIES)] = 100) -> Response:
     """Say who did what on the desk."""
     return _json(AuditList(entries=desk_of(request).audit.last(limit)))
 

@@ -22,7 +22,7 @@ from alerts.judgement import State
 
 router = APIRouter(include_in_schema=False)
 
-_PAGE = 60
+_PAGE, _LIST = 60, 200
 _THEMES = ("light", "dark")
 
 
@@ -163,7 +163,9 @@ def now(
 
 
 @router.get("/alerts")
-def alerts(request: Request, who: Visitor, state: str = "open", q: str = "", order: str = "mine") -> Response:
+def alerts(
+    request: Request, who: Visitor, state: str = "open", q: str = "", order: str = "mine", limit: int = _LIST
+) -> Response:
     """The list of alerts."""
     desk = desk_of(request)
     chosen = {
@@ -171,8 +173,11 @@ def alerts(request: Request, who: Visitor, state: str = "open", q: str = "", ord
         "q": q[:200],
         "order": _one_of(views.ListOrder, order, "mine"),
     }
-    found = views.alerts(desk, chosen["state"], chosen["q"], 200, who=who.name if chosen["order"] == "mine" else "")
-    return _page(request, "alerts.html", who, {"found": found, "chosen": chosen, "now": desk.actions.now()})
+    limit = min(max(limit, 1), views.MOST)
+    mine = who.name if chosen["order"] == "mine" else ""
+    found = views.alerts(desk, chosen["state"], chosen["q"], limit, who=mine)
+    values = {"found": found, "chosen": chosen, "limit": limit, "now": desk.actions.now()}
+    return _page(request, "alerts.html", who, values)
 
 
 @router.get("/alerts/{alert_id}")
@@ -278,9 +283,12 @@ def health(request: Request, who: Visitor) -> Response:
 
 
 @router.get("/audit")
-def audit(request: Request, who: Analyst) -> Response:
+def audit(request: Request, who: Analyst, limit: int = _LIST) -> Response:
     """Who did what."""
-    return _page(request, "audit.html", who, {"entries": desk_of(request).audit.last(200)})
+    desk, limit = desk_of(request), min(max(limit, 1), api.MOST_ENTRIES)
+    entries = desk.audit.last(limit)
+    names = desk.store.names({entry.target for entry in entries if len(entry.target) == 32})
+    return _page(request, "audit.html", who, {"entries": entries, "names": names, "limit": limit})
 
 
 def _minutes(fields: Mapping[str, str]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.resources import files
@@ -27,7 +27,16 @@ def environment() -> Environment:
     )  # fmt: skip
     env.globals.update(spark=charts.spark, meter=charts.meter, marked=marked, label=label, assets=_assets())
     env.filters.update(
-        when=when, ago=ago, clock=clock, number=number, web=web, moment=moment, query=urlencode, duration=duration
+        when=when,
+        exact=exact,
+        ago=ago,
+        clock=clock,
+        number=number,
+        reasons=reasons,
+        web=web,
+        moment=moment,
+        query=urlencode,
+        duration=duration,
     )
     for name in env.list_templates():  # now, and not while the first visitor waits
         env.get_template(name)
@@ -42,6 +51,27 @@ def when(at: datetime) -> str:
     """
     at = at.astimezone(UTC)
     return f"{at.day} {at:%b %Y, %H:%M} UTC"
+
+
+def exact(at: datetime) -> str:
+    """Return a time to the second.
+
+    >>> exact(datetime(2026, 3, 9, 18, 4, 5, tzinfo=UTC))
+    '9 Mar 2026, 18:04:05 UTC'
+    """
+    at = at.astimezone(UTC)
+    return f"{at.day} {at:%b %Y, %H:%M:%S} UTC"
+
+
+def reasons(why: Sequence[str]) -> str:
+    """Return what speaks for (+) and against (−) an alert as words to follow how likely it is.
+
+    >>> reasons(["+ topic Liquidity", "− kind theme", "+ age"]), reasons([])
+    (', for its topic Liquidity and age, against its kind theme', ', nothing speaks for or against it')
+    """
+    parts = {sign: " and ".join(each[2:] for each in why if each[0] == sign) for sign in ("+", "−")}
+    said = [f", {word} its {parts[sign]}" for sign, word in (("+", "for"), ("−", "against")) if parts[sign]]
+    return "".join(said) or ", nothing speaks for or against it"
 
 
 def moment(at_s: float) -> datetime:

@@ -59,8 +59,8 @@ class DeskSettings(BaseModel, frozen=True, extra="forbid"):
     )
     ranking: bool = Field(
         default=True,
-        description="Whether each analyst's list of alerts is ordered by what they opened, acknowledged and dismissed. "
-        "Nothing is hidden, and the newest first is one choice away.",
+        description="Whether each analyst's list of alerts is ordered by what they opened, acknowledged and dismissed, "
+        "the critical ones first. Nothing is hidden, and the newest first is one choice away.",
     )
     ranking_after: int = Field(
         default=20, ge=1, le=500, description="Alerts that an analyst must have done something about before it is."

@@ -10,6 +10,7 @@ import msgspec
 
 from alerts.alert import Alert, Story
 from alerts.course import Bin
+from alerts.desk.problems import ProblemError
 from alerts.desk.ranking import Place
 from alerts.desk.state import Desk
 from alerts.feedback import Precision, Said, topic_of
@@ -24,7 +25,7 @@ Listed = Literal["open", "firing", "acknowledged", "silenced", "resolved", "all"
 Kind = Literal["", "market", "topic", "company", "company_topic"]
 ListOrder = Literal["newest", "mine"]
 Order = Literal["unusual", "share", "volume", "name"]
-_MOST, _TOLD = 1_000, 100
+MOST, _USUAL = 10_000, 1_000
 
 
 class Brief(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,12 +80,14 @@ class Headline(NamedTuple):
 class Alerts(msgspec.Struct, frozen=True, kw_only=True):
     """A list of alerts, and how many of each state there are among the open ones.
 
-    The newest comes first, or when `ranked` what who asks is most likely to want.
+    The newest comes first, or when `ranked` the critical ones, and what who asks is most likely to want. `more` are
+    those behind the last.
     """
 
     alerts: list[Brief]
     counts: dict[str, int]
     ranked: bool = False
+    more: int = 0
 
 
 class PrecisionTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,11 +97,15 @@ class PrecisionTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NowTable(msgspec.Struct, frozen=True, kw_only=True):
-    """The table of now, or what the filters leave of it. `minute` is None when alerting has written none yet."""
+    """The table of now, or what the filters leave of it. `minute` is None when alerting has written none yet.
+
+    `replay` says that alerting goes by the time of the items, as of a history that is played again.
+    """
 
     minute: int | None
     at: datetime | None
     age_s: float | None
+    replay: bool = False
     series: int
     found: int
     warming_up: str
@@ -132,14 +139,18 @@ def brief(view: AlertView) -> Brief:
     )
 
 
-def alerts(desk: Desk, state: Listed, words: str, limit: int, *, who: str = "") -> Alerts:
-    """Return the newest alerts of a state with all the words in their texts, in the order for `who` if one is given."""
+def alerts(desk: Desk, state: Listed, words: str, limit: int, *, who: str = "", after: str = "") -> Alerts:
+    """Return the newest alerts of a state with all the words in their texts, in the order for `who` if one is given.
+
+    Raises:
+        ProblemError: there is no alert `after` in the list.
+    """
     views = desk.store.views(open=True)
     counts = {"firing": 0, "acknowledged": 0, "silenced": 0}
     for view in views:
         counts["silenced" if view.life.silence else view.life.state] += 1
     if state in ("resolved", "all"):
-        views = desk.store.views(open=False, limit=_MOST)
+        views = desk.store.views(open=False, limit=MOST if after or limit > _USUAL else _USUAL)
     wanted = words.casefold().split()
     found: list[AlertView] = []
     for view in views:
@@ -151,15 +162,20 @@ def alerts(desk: Desk, state: Listed, words: str, limit: int, *, who: str = "") 
         text = f"{view.alert.name}\n{view.alert.series}\n{view.alert.summary}".casefold()
         if all(word in text for word in wanted):
             found.append(view)
-    found = found[:limit]
+    if after:
+        place = next((n for n, view in enumerate(found) if view.alert.id == after), None)
+        if place is None:
+            raise ProblemError(404, "the list has no such alert (any more)")
+        found = found[place + 1 :]
+    more, found = max(0, len(found) - limit), found[:limit]
     briefs = [brief(view) for view in found]
     pairs = ((view.alert, topic_of(view.alert)) for view in found)
     places = desk.ranking.places(who, pairs, desk.actions.now()) if who else None
     if places is None:
-        return Alerts(alerts=briefs, counts=counts)
+        return Alerts(alerts=briefs, counts=counts, more=more)
     briefs = [msgspec.structs.replace(each, place=place) for each, place in zip(briefs, places, strict=True)]
-    scores = {each.id: place.score for each, place in zip(briefs, places, strict=True)}
-    return Alerts(alerts=sorted(briefs, key=lambda each: -scores[each.id]), counts=counts, ranked=True)
+    scores = {each.id: (each.severity != "critical", -place.score) for each, place in zip(briefs, places, strict=True)}
+    return Alerts(alerts=sorted(briefs, key=lambda each: scores[each.id]), counts=counts, ranked=True, more=more)
 
 
 def related(desk: Desk, alert: Alert) -> list[Brief]:
@@ -223,6 +239,7 @@ def now(desk: Desk, of: Kind, words: str, state: str, order: Order, limit: int) 
     return NowTable(
         minute=table.minute,
         at=at,
+        replay=desk.store.load_time() is not None,
         age_s=max(0.0, datetime.now(UTC).timestamp() - table.written_at),
         series=table.series,
         found=len(rows),

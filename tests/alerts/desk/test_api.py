@@ -94,7 +94,8 @@ def test_what_is_done_is_found_in_the_api_in_redis_and_in_the_audit_log(
     audit = [(e["who"], e["what"]) for e in served.client.get("/api/v1/audit").json()["entries"]]
     expected = ["acknowledge", "silence", "expire_silence", "unacknowledge", "resolve"]
     assert audit == [("jo", what) for what in reversed(expected)]
-    assert all(word in served.client.get("/audit").text for word in ("acknowledge", "mine", "127.0.0.1"))
+    assert all(word in served.client.get("/audit").text for word in ("acknowledge", "mine", "127.0.0.1", ">SIVB</a>"))
+    assert "?limit=8" in served.client.get("/audit?limit=2").text
 
 
 def test_verdicts_and_corrections_are_kept_shown_and_taken_back(
@@ -144,6 +145,18 @@ def test_an_alert_page_shows_the_course_and_marks_words(served: Any, put: Callab
         each = Bin(start=start + 60 * hour, span_min=60, negatives=hour * 4, others=9, expected=2.5, low=0, high=6)
         store.hset(f"nq:{{alerts}}:course:{alert.id}", f"60:{each.start}", encode_bin(each))
     page = served.client.get(f"/alerts/{alert.id}").text
+def test_a_long_list_of_alerts_is_read_to_its_end(served: Any, put: Callable[..., Alert]) -> None:
+    ids = [put(f"company=C{number}", minutes_ago=number).id for number in range(5)]
+    first = served.client.get("/api/v1/alerts?limit=2").json()
+    assert ([each["id"] for each in first["alerts"]], first["more"]) == (ids[:2], 3)
+    rest = served.client.get(f"/api/v1/alerts?after={ids[1]}").json()
+    assert ([each["id"] for each in rest["alerts"]], rest["more"]) == (ids[2:], 0)
+    assert served.client.get(f"/api/v1/alerts?after={'0' * 32}").status_code == 404
+    page = served.client.get("/alerts?limit=2").text
+    assert "Show more (3)" in page
+    assert "C2" not in page
+
+
     assert "fired" in page
     assert page.count('<rect class="neg over"') == 4
     assert len(served.client.get(f"/api/v1/alerts/{alert.id}").json()["course"]) == 6

@@ -109,8 +109,11 @@ def test_the_list_is_ordered_for_who_asks_and_holds_all(
     newest = [each["id"] for each in served.client.get("/api/v1/alerts").json()["alerts"]]
     assert newest == [one.id for one in first + second]
     assert [each["id"] for each in served.reader.get("/api/v1/alerts?order=mine").json()["alerts"]] == newest
+    minor = put("company=W;topic=Earnings", severity="warning")
+    assert served.client.get("/api/v1/alerts?order=mine").json()["alerts"][-1]["id"] == minor.id  # critical ones first
     page = re.sub(r'title="[^"]*"', "", served.client.get("/alerts").text)  # which only a mouse shows
-    assert "− topic Dividends" in page
+    assert "against its" in page
+    assert "topic Dividends" in page
     assert page.index(second[0].id) < page.index(first[0].id)
     assert "topic Dividends" not in served.client.get("/alerts?order=newest").text
     assert served.reader.post(f"/api/v1/alerts/{first[5].id}/dismiss").status_code == 403
