@@ -92,29 +92,29 @@ def _describe(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents
 
 
-def _answer(request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+async def _answer(request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
     if request.url.path.startswith("/api/"):
         return problem(status, detail, headers)
-    return pages.error_page(request, status, detail)
+    return await asyncio.to_thread(pages.error_page, request, status, detail)
 
 
 async def _on_problem(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, ProblemError)  # noqa: S101 - Starlette's types know no narrower handler
-    return _answer(request, exc.status, exc.detail, exc.headers)
+    return await _answer(request, exc.status, exc.detail, exc.headers)
 
 
 async def _on_http(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)  # noqa: S101
-    return _answer(request, exc.status_code, str(exc.detail), dict(exc.headers or {}))
+    return await _answer(request, exc.status_code, str(exc.detail), dict(exc.headers or {}))
 
 
 async def _on_validation(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, RequestValidationError)  # noqa: S101
     said = [f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors()[:10]]
     text = "; ".join(said).encode("utf-8", "replace").decode()
-    return _answer(request, 422, text[:1_000])
+    return await _answer(request, 422, text[:1_000])
 
 
 async def _on_redis(request: Request, exc: Exception) -> Response:
     log.warning("%s %s: Redis failed: %s", request.method, request.url.path, exc)
-    return _answer(request, 503, "Redis cannot answer now; try again", {"retry-after": "5"})
+    return await _answer(request, 503, "Redis cannot answer now; try again", {"retry-after": "5"})

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Request
 from jinja2 import Environment
+from redis import RedisError
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from alerts.audit import entry
@@ -16,7 +17,7 @@ from alerts.desk import api, charts, views
 from alerts.desk.auth import Identity
 from alerts.desk.deeds import MAX_REASON, MAX_SILENCE_MIN, Deeds, matchers_of
 from alerts.desk.problems import ProblemError, title_of
-from alerts.desk.visitors import COOKIE, Analyst, Form, Visitor, address_of, desk_of, same_site, set_cookie
+from alerts.desk.visitors import COOKIE, Analyst, Form, Visitor, address_of, desk_of, known, same_site, set_cookie
 from alerts.feedback import topic_of
 from alerts.judgement import State
 
@@ -51,15 +52,25 @@ def _here(request: Request) -> str:
 def error_page(request: Request, status: int, detail: str) -> Response:
     """Return the page that says what went wrong; who is not signed in is sent to where they can."""
     if status == 401:
-        after = "" if request.method != "GET" or request.url.path == "/" else f"?next={quote(_here(request))}"
+        if request.method != "GET":
+            return RedirectResponse("/signin?ended=1", 303)
+        after = "" if request.url.path == "/" else f"?next={quote(_here(request))}"
         return RedirectResponse(f"/signin{after}", 303)
-    return _page(request, "error.html", None, {"title": title_of(status), "detail": detail}, status)
+    title = title_of(status)
+    if detail == title:
+        detail = f"{_here(request)[:100]} is no page of the desk." if status == 404 else ""
+    values = {"title": title, "detail": detail}
+    try:
+        return _page(request, "error.html", known(request), values, status)
+    except RedisError:  # it may be what went wrong
+        return _page(request, "error.html", None, values, status)
 
 
 @router.get("/signin")
-def signin_page(request: Request, next: str = "/") -> Response:
-    """Ask for a token."""
-    return _page(request, "signin.html", None, {"problem": "", "next": _inside(next)})
+def signin_page(request: Request, next: str = "/", ended: str = "") -> Response:
+    """Ask for a token; `ended` says that a deed came without a session."""
+    problem = "Your session has ended; nothing was done. Sign in again." if ended else ""
+    return _page(request, "signin.html", None, {"problem": problem, "next": _inside(next)})
 
 
 @router.post("/signin")

@@ -100,8 +100,15 @@ def test_a_browser_signs_in_acts_with_its_csrf_token_and_signs_out(served: Any, 
     assert client.post(f"/alerts/{alert.id}/resolve", data={"reason": "over"}).status_code == 403
     assert client.post(f"/alerts/{alert.id}/resolve", data={"reason": "over", "csrf": csrf}).status_code == 303
     assert served.client.get(f"/api/v1/alerts/{alert.id}").json()["life"]["state"] == "resolved"
+    for path, said in (("/nowhere", "/nowhere is no page of the desk"), ("/alerts/none", "There is no such alert")):
+        page = client.get(path).text
+        assert said in page
+        assert "Sign out" in page  # who is signed in finds the way on
     assert client.post("/signout", data={"csrf": csrf}).headers["location"] == "/signin"
     assert client.get("/alerts").status_code == 303
+    assert "Sign out" not in client.get("/nowhere").text
+    late = client.post(f"/alerts/{alert.id}/acknowledge", data={"csrf": csrf}, follow_redirects=True)
+    assert "Your session has ended; nothing was done. Sign in again." in late.text
     client.close()
 
 
