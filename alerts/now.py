@@ -19,7 +19,7 @@ from alerts.course import Bin, course, decode_bin, encode_bin, lately
 from alerts.judgement import State
 from alerts.negbin import central_intervals
 from alerts.rolling import NEGATIVES, OTHERS, WINDOWS_MIN
-from alerts.series import MARKET, kind, label
+from alerts.series import kind, label
 from alerts.store import FENCE, FencedError
 from alerts.surge import Detector
 
@@ -177,7 +177,7 @@ def table(detector: Detector, now_s: float, rows: int = _ROWS) -> Table:
         found.append(
             Row(
                 series=series,
-                name="Market" if series == MARKET else label(series),
+                name=label(series),
                 kind=kind(series),
                 state=state,
                 window_min=WINDOWS_MIN[best[n]],

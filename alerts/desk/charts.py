@@ -13,7 +13,7 @@ from alerts.course import Bin
 from alerts.now import Row
 
 _SPARK_W, _SPARK_H = 120, 24
-_W, _H, _LEFT, _RIGHT, _TOP, _BOTTOM = 900, 260, 38, 46, 14, 26
+_W, _H, _LEFT, _RIGHT, _TOP, _BOTTOM = 900, 276, 38, 46, 30, 26
 _SPANS = (5, 15, 60)
 _MOST_BINS = 96
 
@@ -41,11 +41,13 @@ def spark(row: Row) -> Markup:
     )
 
 
-def meter(share: float, low: float, high: float) -> Markup:
-    """Return a share of negatives (0 to 1) as a mark over the band of what is expected."""
-    words = f"{share:.0%} negative, expected {low:.0%} to {high:.0%}"
-    x, begin, end = (min(100.0, max(0.0, 100 * value)) for value in (share, low, high))
-    css = "mark over" if share > high else "mark"
+def meter(row: Row) -> Markup:
+    """Return how many of a row's items are negative as a mark over the band of what is expected."""
+    total = row.observed + row.others
+    low, high = (min(count, total) for count in (row.low, row.high))
+    words = f"{row.observed} of {total} negative, expected {low} to {high}"
+    x, begin, end = (100 * count / max(1, total) for count in (row.observed, low, high))
+    css = "mark over" if row.observed > row.high else "mark"
     return Markup(  # noqa: S704 - numbers and words of our own
         f'<svg class="meter" viewBox="0 0 100 12" preserveAspectRatio="none" role="img" aria-label="{words}">'
         f'<title>{words}</title><rect class="rail" x="0" y="5" width="100" height="2"/>'
@@ -107,16 +109,20 @@ def course(alert: Alert, bins: Sequence[Bin], prices: Sequence[tuple[datetime, f
     parts.append(f'<polyline class="mean" points="{mean}"/>')
     parts += [_hours(begin, end, x), _price(prices, begin, end, x)]
     moments = [("fired", alert.started_at), ("moved", alert.moved_at), ("ended", alert.resolved_at)]
+    labels = []  # over the lines of all
     for line, (css, at) in enumerate(moments):
         if at is not None and begin <= (minute := at.timestamp() / 60) <= end:
-            near_end = x(minute) > _W - 120
+            near_end = x(minute) > _W - 170
             anchor, shift = ("end", -4) if near_end else ("start", 4)
             parts.append(
                 f'<line class="moment {css}" x1="{x(minute):.1f}" x2="{x(minute):.1f}" '
                 f'y1="{_TOP - 6}" y2="{y(0):.1f}"/>'
-                f'<text class="moment" x="{x(minute) + shift:.1f}" y="{_TOP + 2 + 13 * line}" text-anchor="{anchor}">'
+            )
+            labels.append(
+                f'<text class="moment" x="{x(minute) + shift:.1f}" y="{_TOP + 10 + 24 * line}" text-anchor="{anchor}">'
                 f"{css} {_clock(minute)}</text>"
             )
+    parts += labels
     seen = sum(each.negatives > each.high for each in drawn)
     words = escape(
         f"{alert.name}: negative items in bins of {span} minutes; {seen} of {len(drawn)} bins are above the band that "
@@ -135,7 +141,10 @@ def bin_min(alert: Alert, bins: Sequence[Bin]) -> int:
 
 
 def _grid(most: int, y: _Axis) -> str:
-    lines = []
+    lines = [
+        f'<text x="{_LEFT + 4}" y="14">negative items</text>',
+        f'<text x="{_LEFT - 6}" y="{_H - 8}" text-anchor="end">UTC</text>',
+    ]
     for count in sorted({0, most // 2, most}):
         lines.append(
             f'<line class="grid" x1="{_LEFT}" x2="{_W - _RIGHT}" y1="{y(count):.1f}" y2="{y(count):.1f}"/>'

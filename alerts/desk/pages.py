@@ -16,6 +16,7 @@ from alerts.audit import entry
 from alerts.desk import api, charts, views
 from alerts.desk.auth import Identity
 from alerts.desk.deeds import MAX_REASON, MAX_SILENCE_MIN, Deeds, matchers_of
+from alerts.desk.opened import opened
 from alerts.desk.problems import ProblemError, title_of
 from alerts.desk.visitors import COOKIE, Analyst, Form, Visitor, address_of, desk_of, known, same_site, set_cookie
 from alerts.feedback import topic_of
@@ -39,7 +40,7 @@ def _page(
         path=request.url.path,
         here=_here(request),
         desk=desk_of(request),
-        **values,
+        **{"opened": opened(desk_of(request)) if who else None, **values},
     )
     return HTMLResponse(text, status)
 
@@ -167,6 +168,7 @@ def now(
         open_alerts = {view.alert.series: view.alert.id for view in desk.store.views(open=True)}
         env: Environment = request.app.state.templates
         values = {"table": found, "chosen": chosen, "limit": limit, "open_alerts": open_alerts}
+        values["opened"] = opened(desk)
         return env.get_template("now_table.html").render(**values)
 
     shown = request.app.state.shared.get((desk.standing(), *chosen.values(), limit), make)

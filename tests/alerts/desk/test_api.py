@@ -48,7 +48,7 @@ def table(store: Redis) -> None:
     store.set("nq:{alerts}:now", msgspec.msgpack.encode(made))
 
 
-def test_now_is_filtered_and_ordered(served: Any, table: None) -> None:
+def test_now_is_filtered_and_ordered_and_says_what_is_open(served: Any, table: None, put: Callable[..., Alert]) -> None:
     def names(query: str) -> list[str]:
         found = served.client.get(f"/api/v1/now?{query}").json()
         return [row["series"].partition("=")[2][:8] for row in found["rows"]]
@@ -59,10 +59,14 @@ def test_now_is_filtered_and_ordered(served: Any, table: None) -> None:
     assert names("state=firing") == ["SIVB"]
     assert names("order=volume&limit=1") == ["Earnings"]
     assert served.client.get("/api/v1/now").json()["series"] == 4_000
+    assert "1 alert open</a> (1 theme)" not in served.client.get("/").text
+    put("theme=bank run")
+    assert "1 alert open</a> (1 theme)" in served.client.get("/?q=none").text
     page = served.client.get("/?q=sivb").text
     assert "SIVB" in page
     assert "JPM" not in page
     assert "95 %" in page  # 19 of 20 are negative
+    assert "19 of 20 negative, expected 0 to 7" in page
 
 
 def test_without_a_table_the_page_says_why(served: Any) -> None:
