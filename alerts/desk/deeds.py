@@ -129,6 +129,9 @@ class Deeds:
         if label and label not in known:
             raise ProblemError(422, f"no {about} is called {label[:60]}; there are: {', '.join(known)}")
         headline = stories[story]
+        given = "negative" if about == "sentiment" else headline.topic
+        if label == given:
+            raise ProblemError(422, f"{label} is what the model says")
         word = self._said(
             alert,
             about,
@@ -137,7 +140,7 @@ class Deeds:
             title=headline.title,
             url=headline.url,
             publisher=headline.publisher,
-            given="negative" if about == "sentiment" else headline.topic,
+            given=given,
             topic=headline.topic,
         )
         self._post(word, f"{about} of “{headline.title[:80]}”: {'taken back' if taken_back else label or 'wrong'}")

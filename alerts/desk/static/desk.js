@@ -13,12 +13,39 @@
     return field.value;
   };
 
+  // What was done is said for a moment. What went wrong stays at its form until it is put away, or it works.
   const toast = (text, href) => {
     const box = document.createElement(href ? "a" : "div");
     box.textContent = text;
     if (href) box.href = href; else box.className = "plain";
     document.getElementById("toasts").append(box);
     setTimeout(() => box.remove(), href ? 20000 : 6000);
+  };
+  const complaints = (root, id) => [...root.querySelectorAll(".failed")].filter((box) => !id || box.dataset.of === id);
+  const complain = (form, text, region) => {
+    const box = document.createElement("div"), close = document.createElement("button");
+    box.className = "failed";
+    box.role = "alert";
+    box.dataset.of = form.id;
+    close.type = "button";
+    close.className = "quiet";
+    close.textContent = "✕";
+    close.setAttribute("aria-label", "Put this message away");
+    close.addEventListener("click", () => box.remove());
+    box.append(text, close);
+    place(box, document, region);
+  };
+  const place = (box, root, region) => {
+    const form = root.querySelector(`#${CSS.escape(box.dataset.of)}`);
+    const spot = form?.closest("details[open]") ? form : form?.closest(".actions, .corrections") || form || region;
+    (spot || document.getElementById("toasts")).append(box);
+  };
+  const day = (text) => new Date(text).toUTCString().slice(5, -7); // 07 Mar 2026 00:52
+  const silenced = (made) => {
+    const until = day(made.ends_at), today = until.slice(0, 11) === day(made.created_at).slice(0, 11);
+    const what = made.matchers.map((each) => each.name + each.op + each.value).join(", ");
+    return `Silenced ${what} until ${today ? until.slice(12) : until} UTC; `
+      + `covers ${made.over} open alert${made.over === 1 ? "" : "s"} now`;
   };
 
   document.addEventListener("submit", async (event) => {
@@ -28,33 +55,45 @@
     const values = {};
     for (const field of form.elements) if (field.name && field.name !== "csrf") values[field.name] = valueOf(field);
     const method = form.dataset.method || "POST";
-    const said = form.dataset.done || event.submitter?.textContent || "";
-    let region = null;
+    let region = null, failed = "";
     for (const button of form.querySelectorAll("button")) button.disabled = true;
+    event.submitter?.setAttribute("aria-busy", "true");
     try {
       const answer = await fetch(form.dataset.api, {
         method,
         headers: { "content-type": "application/json", "x-csrf-token": csrf },
         body: method === "DELETE" ? undefined : JSON.stringify(values),
       });
+      if (answer.status === 401) {
+        location.assign(`/signin?ended=1&next=${encodeURIComponent(location.pathname + location.search)}`);
+        return;
+      }
+      const told = answer.status === 204 ? {} : await answer.json();
+      if (answer.ok || answer.status === 409) region = form.closest("[data-live]");  // which is not as it was
       if (answer.ok) {
-        toast(`Done: ${said}`);
-        region = form.closest("[data-live]");
+        toast("over" in told ? silenced(told) : form.dataset.done);
         if (form.closest("details")) form.closest("details").open = false;
-      } else toast((await answer.json()).detail || "That did not work.");
+        if (!region) form.reset();
+      } else failed = told.detail || "That did not work.";
     } catch {
-      toast("The desk cannot be reached.");
+      failed = "The desk cannot be reached; nothing is known to be done.";
     }
+    event.submitter?.removeAttribute("aria-busy");
     for (const button of form.querySelectorAll("button")) button.disabled = false;
+    for (const box of complaints(document, form.id)) box.remove();
     await refresh(null, region?.id);
+    if (failed) complain(form, failed, region && document.getElementById(region.id));
     // A button that is disabled has lost the focus; who went elsewhere meanwhile stays there.
     const active = document.activeElement;
     if (active && active !== document.body && !form.contains(active)) return;
     const next = inForm(document, form.id) || document.querySelector(region ? `#${region.id} :is(h1, h2)` : "h1")
       || document.querySelector("h1");
-    if (!next.matches("button, summary")) next.tabIndex = -1;
-    next.focus();
+    focus(next);
   });
+  const focus = (node) => {
+    if (!node.matches("a, button, summary")) node.tabIndex = -1;
+    node.focus();
+  };
 
   // Filters: what is chosen is the address, so that it can be kept and shared ------------------------------------
   for (const form of document.querySelectorAll("[data-filters]")) {
@@ -81,13 +120,24 @@
     const form = id && root.querySelector(`#${CSS.escape(id)}`);
     return form && (form.closest("details:not([open])")?.querySelector("summary") || form.querySelector("button"));
   };
-  // Who is on a link or a form's button in a region that is replaced finds themselves on the same one.
+  // Who is on a link, a form's button or a heading in a region that is replaced finds themselves on the same one.
   const replace = (region, next) => {
     const active = region.contains(document.activeElement) ? document.activeElement : null;
     const link = active?.closest("a[href]")?.getAttribute("href");
     const form = (active?.closest("form") || active?.closest("details")?.querySelector("form"))?.id;
     region.replaceWith(document.adoptNode(next));
-    (link ? next.querySelector(`a[href="${CSS.escape(link)}"]`) : inForm(next, form))?.focus();
+    for (const box of complaints(region)) {
+      box.removeAttribute("role");  // it has been said
+      place(box, document, next);
+    }
+    const same = link ? next.querySelector(`a[href="${CSS.escape(link)}"]`)
+      : inForm(next, form) || (active?.id && next.querySelector(`#${CSS.escape(active.id)}`));
+    if (same) focus(same);
+  };
+  const equal = (region, next) => {
+    const plain = region.cloneNode(true);
+    for (const box of complaints(plain)) box.remove();
+    return plain.isEqualNode(next);
   };
   let running = null, again = false, pending;
   // Regions that news of these kinds change, all without; one in which somebody writes only when it is `forced`.
@@ -108,17 +158,22 @@
       for (const region of document.querySelectorAll("[data-live]")) {
         const wanted = !kinds || region.dataset.live.split(" ").some((kind) => kinds.has(kind));
         const next = fresh.getElementById(region.id);
-        if (!wanted || (busy(region) && region.id !== forced) || region.isEqualNode(next)) continue;
+        if (!wanted || (busy(region) && region.id !== forced) || equal(region, next)) continue;
         if (next) replace(region, next); else region.remove();
       }
     } catch { /* the next event tries again */ }
   };
   const kinds = new Set();
   const soon = (kind) => {
+    if (!document.querySelector(`[data-live~="${kind}"]`)) return;
     kinds.add(kind);
     clearTimeout(pending);
     pending = setTimeout(() => { const now = new Set(kinds); kinds.clear(); refresh(now); }, 150);
   };
+  // A region in which something was open may be behind.
+  document.addEventListener("toggle", (event) => {
+    if (!event.target.open && event.target.isConnected && event.target.closest("[data-live]")) refresh();
+  }, true);
   for (const region of document.querySelectorAll("[data-every]")) {
     setInterval(() => soon(region.dataset.live), 1000 * Number(region.dataset.every));
   }
@@ -128,21 +183,28 @@
   const items = document.getElementById("items");
   if (link) {
     let events = null, opened = false;
+    const state = (text) => {
+      if (link.textContent !== text) link.textContent = text;
+      link.classList.toggle("on", text === "live");
+    };
     const listen = () => {
       if (events || document.hidden) return;
       events = new EventSource(`/api/v1/events${items ? "?items=true" : ""}`);
       events.addEventListener("open", () => {
-        link.textContent = "live";
+        state("live");
         link.title = "Kept up to date";
         said = "";
-        link.classList.add("on");
-        if (opened) soon("transition"), soon("now");
+        if (opened) soon("transition"), soon("now"), soon("deed");
         if (items) catchUp();
         opened = true;
       });
+      events.addEventListener("beat", (event) => {
+        const { since } = JSON.parse(event.data);
+        if (!since && !link.classList.contains("on")) refresh();
+        state(since ? `not up to date since ${since.slice(11, 16)} UTC` : "live");
+      });
       events.addEventListener("error", () => {
-        link.textContent = "not live";
-        link.classList.remove("on");
+        state("not live");
         if (events?.readyState === EventSource.CLOSED) refused();  // else the browser tries again by itself
       });
       events.addEventListener("now", () => soon("now"));
@@ -153,6 +215,10 @@
           toast(`${step.name}: ${step.event === "firing" ? "new alert" : step.event} (${step.severity})`, `/alerts/${step.alert}`);
         }
         soon("transition");
+      });
+      events.addEventListener("deed", (event) => {
+        const { what, target } = JSON.parse(event.data);
+        if (what !== "feedback" || location.pathname.endsWith(target)) soon("deed");
       });
       if (items) events.addEventListener("items", (event) => show(JSON.parse(event.data)));
     };
@@ -181,8 +247,7 @@
       clearTimeout(retry);
       events?.close();
       events = null;
-      link.textContent = "not live";
-      link.classList.remove("on");
+      state("not live");
     };
     // Over HTTP/1.1 a browser keeps six connections to a server: with a page in each of seven tabs the last would wait
     // for ever. Pages that nobody sees keep none.
@@ -264,9 +329,20 @@
     });
   }
 
+  document.addEventListener("click", (event) => {
+    for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
+  });
+
   // Keys: / searches, j and k walk through the rows, g then n, a, s, h goes to a page. Who dictates turns them off ---
   let go = false;
   document.addEventListener("keydown", (event) => {
+    const open = event.key === "Escape" && (event.target.closest("details[open]")
+      || document.querySelector("details:is(.menu, .pop)[open]"));
+    if (open) {
+      open.open = false;
+      open.querySelector("summary").focus();
+      return;
+    }
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea")) {
       if (event.key === "Escape") event.target.blur();
       return;

@@ -112,43 +112,19 @@ def test_verdicts_and_corrections_are_kept_shown_and_taken_back(
     said = served.client.post(f"{path}/correction", json=body).json()
     assert (said["title"], said["given"], said["value"]) == (alert.stories[1].title, "negative", "neutral")
     assert served.client.post(f"{path}/correction", json=body | {"label": "rubbish"}).status_code == 422
+    assert served.client.post(f"{path}/correction", json=body | {"label": "negative"}).status_code == 422  # as it says
     assert served.client.post(f"{path}/correction", json=body | {"story": 50}).status_code == 404
     assert len(served.client.get(path).json()["said"]) == 2
     page = served.client.get(f"/alerts/{alert.id}").text
     assert "sentiment: neutral" in page
     assert 'aria-pressed="true">False alarm' in page
+    assert "<option>Earnings" in page
+    assert "<option>Liquidity" not in page  # is what the model says
     assert served.client.post(f"{path}/verdict", json={"verdict": None}).json()["taken_back"] is True
     assert [word["about"] for word in served.client.get(path).json()["said"]] == ["sentiment"]
     assert store.xlen("nq:{desk}:feedback") == 3
 
 
-def test_two_analysts_correct_one_headline_each_for_themselves(served: Any, put: Callable[..., Alert]) -> None:
-    alert = put()
-    path, button = f"/api/v1/alerts/{alert.id}", '<summary class="small">Wrong sentiment</summary>'
-    body = {"story": 0, "about": "sentiment"}
-    served.client.post(f"{path}/correction", json=body | {"label": "neutral"})
-    with served.as_(served.desk.tokens.add("bob", "analyst")) as bob:
-        page = bob.get(f"/alerts/{alert.id}").text
-        assert button in page
-        assert "jo: sentiment neutral" in page
-        assert "sentiment: neutral ✕" not in page
-        bob.post(f"{path}/correction", json=body | {"label": "positive"})
-        said = [(word["by"], word["value"]) for word in bob.get(path).json()["said"]]
-        assert said == [("jo", "neutral"), ("bob", "positive")]
-        page = bob.get(f"/alerts/{alert.id}").text
-        assert "sentiment: positive ✕" in page
-        assert "jo: sentiment neutral" in page
-        assert bob.post(f"{path}/correction", json=body | {"taken_back": True}).json()["taken_back"] is True
-        assert [word["by"] for word in bob.get(path).json()["said"]] == ["jo"]
-
-
-def test_an_alert_page_shows_the_course_and_marks_words(served: Any, put: Callable[..., Alert], store: Redis) -> None:
-    alert = put()
-    start = int(alert.started_at.timestamp() // 60 // 60 - 5) * 60
-    for hour in range(6):
-        each = Bin(start=start + 60 * hour, span_min=60, negatives=hour * 4, others=9, expected=2.5, low=0, high=6)
-        store.hset(f"nq:{{alerts}}:course:{alert.id}", f"60:{each.start}", encode_bin(each))
-    page = served.client.get(f"/alerts/{alert.id}").text
 def test_a_long_list_of_alerts_is_read_to_its_end(served: Any, put: Callable[..., Alert]) -> None:
     ids = [put(f"company=C{number}", minutes_ago=number).id for number in range(5)]
     first = served.client.get("/api/v1/alerts?limit=2").json()
@@ -161,6 +137,13 @@ def test_a_long_list_of_alerts_is_read_to_its_end(served: Any, put: Callable[...
     assert "C2" not in page
 
 
+def test_an_alert_page_shows_the_course_and_marks_words(served: Any, put: Callable[..., Alert], store: Redis) -> None:
+    alert = put()
+    start = int(alert.started_at.timestamp() // 60 // 60 - 5) * 60
+    for hour in range(6):
+        each = Bin(start=start + 60 * hour, span_min=60, negatives=hour * 4, others=9, expected=2.5, low=0, high=6)
+        store.hset(f"nq:{{alerts}}:course:{alert.id}", f"60:{each.start}", encode_bin(each))
+    page = served.client.get(f"/alerts/{alert.id}").text
     assert "fired" in page
     assert page.count('<rect class="neg over"') == 4
     assert len(served.client.get(f"/api/v1/alerts/{alert.id}").json()["course"]) == 6
@@ -231,26 +214,6 @@ def test_events_tell_of_transitions_and_of_a_new_table(served: Any, put: Callabl
         store.set("nq:{alerts}:now:minute", 77)
         assert next(line for line in lines if line.startswith("event")) == "event: now"
         assert next(lines) == 'data: {"minute":77}'
-
-
-def test_more_viewers_than_allowed_are_refused(serve: Callable[..., Any]) -> None:
-    served = serve(viewers=1)
-    with served.client.stream("GET", "/api/v1/events", timeout=20) as first:
-        lines = first.iter_lines()
-        assert next(lines).startswith("retry")
-        assert served.reader.get("/api/v1/events").status_code == 503
-
-
-def test_one_person_cannot_take_the_pages_of_all_others(serve: Callable[..., Any]) -> None:
-    served = serve(viewers_each=2)
-    with contextlib.ExitStack() as stack:
-        streams = [served.client.stream("GET", "/api/v1/events", timeout=20) for _ in range(2)]
-        lines = [stack.enter_context(stream).iter_lines() for stream in streams]
-        assert [next(each) for each in lines] == ["retry: 2000"] * 2
-        refused = served.client.get("/api/v1/events")
-        assert refused.status_code == 429
-        assert refused.headers["retry-after"] == "60"
-        assert refused.json()["detail"] == "as many of your pages are kept up to date as may be (2): close some of them"
         served.client.post(f"/api/v1/alerts/{alert.id}/verdict", json={"verdict": "useful"})
         assert next(line for line in lines if line.startswith("event: deed"))
         assert json.loads(next(lines).removeprefix("data: ")) == {"what": "feedback", "target": alert.id}
@@ -288,6 +251,26 @@ def test_events_end_with_the_token_or_session_and_say_when_nothing_can_be_read(
             pass
     if way == "session":
         client.close()
+
+
+def test_more_viewers_than_allowed_are_refused(serve: Callable[..., Any]) -> None:
+    served = serve(viewers=1)
+    with served.client.stream("GET", "/api/v1/events", timeout=20) as first:
+        lines = first.iter_lines()
+        assert next(lines).startswith("retry")
+        assert served.reader.get("/api/v1/events").status_code == 503
+
+
+def test_one_person_cannot_take_the_pages_of_all_others(serve: Callable[..., Any]) -> None:
+    served = serve(viewers_each=2)
+    with contextlib.ExitStack() as stack:
+        streams = [served.client.stream("GET", "/api/v1/events", timeout=20) for _ in range(2)]
+        lines = [stack.enter_context(stream).iter_lines() for stream in streams]
+        assert [next(each) for each in lines] == ["retry: 2000"] * 2
+        refused = served.client.get("/api/v1/events")
+        assert refused.status_code == 429
+        assert refused.headers["retry-after"] == "60"
+        assert refused.json()["detail"] == "as many of your pages are kept up to date as may be (2): close some of them"
         with served.reader.stream("GET", "/api/v1/events", timeout=20) as other:
             assert other.status_code == 200
     while served.desk.hub._viewers:  # their places are free again once the server has seen that they left

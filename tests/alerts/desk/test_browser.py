@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from redis import Redis
+from redis import Redis, RedisError
 
 from alerts.alert import Alert
 from alerts.desk.live import Message
@@ -67,9 +67,11 @@ def test_an_alert_appears_by_itself_and_is_worked_through(
 ) -> None:
     page = sign_in()
     expect(page.get_by_text("Nothing is surging")).to_be_visible()
+    expect(page.locator("#open-alerts")).to_be_hidden()
     alert = put()
     row = page.locator("[data-row]")
     expect(row).to_contain_text("SIVB")
+    expect(page.locator("#open-alerts")).to_have_text("1 open")
     expect(page.get_by_text("SIVB: new alert (critical)")).to_be_visible()
     page.keyboard.press("j")
     expect(row).to_be_focused()
@@ -83,6 +85,9 @@ def test_an_alert_appears_by_itself_and_is_worked_through(
     page.get_by_label("Why").first.fill("known problem")
     page.get_by_role("button", name="Silence SIVB").click()
     expect(page.locator("#status")).to_contain_text("known problem (jo)")
+    expect(
+        page.get_by_text(re.compile(r"Silenced series=company=SIVB until .* UTC; covers 1 open alert now"))
+    ).to_be_visible()
     page.get_by_role("button", name="False alarm").click()
     expect(page.get_by_role("button", name="False alarm")).to_have_attribute("aria-pressed", "true")
     page.get_by_text("Wrong sentiment").first.click()
@@ -108,22 +113,79 @@ def test_who_hears_the_page_or_has_no_mouse_is_told_what_was_done_and_stays_wher
     alert = put()
     page = sign_in()
     page.goto(f"{served.url}/alerts/{alert.id}")
-    told = page.get_by_role("status").filter(has_text="Done")
+    told = page.locator("#toasts")
     page.get_by_text("Wrong sentiment").first.click()
     page.get_by_label("It is").first.select_option("neutral")
     page.get_by_role("button", name="Acknowledge").press("Enter")
-    expect(told).to_contain_text("Done: Acknowledge")
+    expect(told).to_contain_text("Acknowledged")
     expect(page.get_by_role("button", name="Take acknowledgement back")).to_be_focused()
     expect(page.get_by_label("It is").first).to_have_value("neutral")  # what was being said elsewhere stays
     served.client.post(f"/api/v1/alerts/{alert.id}/unacknowledge", json={})
     expect(page.get_by_role("button", name="Acknowledge", exact=True)).to_be_focused()
     page.get_by_role("button", name="Say so").first.press("Enter")
-    expect(told).to_contain_text("Done: sentiment is wrong")
+    expect(told).to_contain_text("Said: sentiment is wrong")
     expect(page.get_by_role("button", name="sentiment: neutral").first).to_be_focused()
     page.get_by_text("Resolve …").press("Enter")
     page.locator("form[action$=resolve]").get_by_label("Why").press("Enter")
-    expect(told).to_contain_text("Done: Resolve")
-    expect(page.get_by_role("heading", name="SIVB", exact=True)).to_be_focused()  # there is nothing more to resolve
+    expect(told).to_contain_text("Resolved")
+    heading = page.get_by_role("heading", name="SIVB", exact=True)
+    expect(heading).to_be_focused()  # there is nothing more to resolve
+    served.client.post(f"/api/v1/alerts/{alert.id}/verdict", json={"verdict": "useful"})
+    expect(page.locator("#history")).to_contain_text("jo said: alert useful")  # what is only said is seen, too
+    page.wait_for_timeout(500)
+    expect(heading).to_be_focused()
+
+
+def test_what_went_wrong_stands_at_its_form_and_the_page_is_as_things_are(
+    sign_in: Callable[..., Page], served: Any, put: Callable[..., Alert], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alert = put()
+    page = sign_in().context.new_page()  # whose console may tell of answers that refuse
+    page.goto(f"{served.url}/alerts/{alert.id}")
+    expect(page.locator("#link")).to_have_text("live")
+    acknowledge = page.get_by_role("button", name="Acknowledge", exact=True)
+    box = acknowledge.bounding_box()
+    page.get_by_text("Resolve …").click()
+    form = page.locator("form[action$=resolve]")
+    form.get_by_label("Why").fill("over")
+    assert acknowledge.bounding_box() == box  # nothing has moved
+    served.client.post(f"/api/v1/alerts/{alert.id}/resolve", json={"reason": "from elsewhere"})
+    expect(page.locator("#status")).to_contain_text("by jo")
+    form.get_by_role("button").click()
+    expect(page.get_by_role("alert")).to_contain_text("was resolved by jo")
+    expect(page.locator("#actions").get_by_role("alert")).to_be_visible()
+    expect(page.get_by_text("Resolve …")).to_have_count(0)
+    page.get_by_role("button", name="Put this message away").click()
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+    page.goto(f"{served.url}/silences")
+    page.get_by_label("Matchers").fill("company=JPM severity=warning")
+    page.get_by_label("Why").fill("known")
+    page.get_by_role("button", name="Silence", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("matchers are separated by commas")
+    page.get_by_label("Matchers").fill("company=JPM, severity=warning")
+    page.get_by_role("button", name="Silence", exact=True).click()
+    expect(page.locator("#toasts")).to_contain_text("covers 0 open alerts now")
+    expect(page.get_by_role("alert")).to_have_count(0)
+    expect(page.get_by_label("Matchers")).to_have_value("")
+
+    menu = page.locator("details.menu")
+    for close in (lambda: page.keyboard.press("Escape"), lambda: page.get_by_role("heading", name="Silences").click()):
+        menu.locator("summary").click()
+        expect(menu.get_by_role("link", name="Audit log")).to_be_visible()
+        close()
+        expect(menu.get_by_role("link", name="Audit log")).to_be_hidden()
+
+    def away(_: str) -> Any:
+        raise RedisError("away")
+
+    monkeypatch.setattr(served.desk.hub, "_look", away)
+    expect(page.locator("#link")).to_contain_text("not up to date since", timeout=20_000)
+    monkeypatch.undo()
+    expect(page.locator("#link")).to_have_text("live", timeout=20_000)
+    page.context.clear_cookies()
+    page.get_by_role("button", name="End it").click()
+    expect(page.get_by_text("Your session has ended; nothing was done. Sign in again.")).to_be_visible()
 
 
 def test_single_keys_can_be_turned_off(sign_in: Callable[..., Page], put: Callable[..., Alert]) -> None:

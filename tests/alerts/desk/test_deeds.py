@@ -56,7 +56,7 @@ def _deeds(redis: Redis, *, ranking: bool = True) -> Deeds:
         stream=Stream(None, "scored"),
         processes={},
         sentiments=("negative", "neutral"),
-        topics=("Liquidity",),
+        topics=("Liquidity", "Earnings"),
     )
     return Deeds(desk, Identity(name=NAME, role="analyst"), "127.0.0.1")
 
@@ -71,7 +71,7 @@ DEEDS: dict[str, Callable[[Deeds, str], object]] = {
     "silence": lambda deeds, _: _silenced(deeds),
     "silence of an alert": lambda deeds, alert: deeds.silence_alert(alert, 60, "known"),
     "verdict": lambda deeds, alert: deeds.judge(alert, "useful"),
-    "label": lambda deeds, alert: deeds.correct(alert, 0, "", "topic", "Liquidity"),
+    "label": lambda deeds, alert: deeds.correct(alert, 0, "", "topic", "Earnings"),
     "dismiss": lambda deeds, alert: deeds.dismiss(alert),
 }
 
