@@ -89,5 +89,13 @@ class Follower:
         for answer in answers:
             for key, entries in answer or ():
                 self._last[key.decode()] = entries[-1][0]
-                found += [_decoder.decode(fields[b"entry"]) for _, fields in entries]
+                found += [note for _, fields in entries if (note := _read(fields.get(b"entry", b"")))]
         return found
+
+
+def _read(raw: bytes) -> Entry | None:
+    """Return an entry, None when another version wrote what cannot be read."""
+    try:
+        return _decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None

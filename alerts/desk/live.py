@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from redis import RedisError
 
-from alerts.audit import Entry, Follower
+from alerts.audit import Follower
 from alerts.desk.metrics import DeskMetrics
 from alerts.desk.stream import Stream
 from alerts.now import Now
@@ -170,7 +170,8 @@ class Hub:
                 if last == "$":
                     last = await asyncio.to_thread(self._newest)
                 found = await asyncio.to_thread(self._look, last)
-                entries, standing, deeds = found
+                entries, standing = found
+                deeds = await asyncio.to_thread(self._follower.new)
             except RedisError as exc:
                 self._error = f"Redis: {exc}"
                 log.warning("the log of transitions cannot be read (%s); trying again", exc)
@@ -179,10 +180,10 @@ class Hub:
             self._last, self._error = time.monotonic(), ""
             for entry, line in entries:
                 last = entry
-                self.tell(Message("transition", line))
-            for deed in deeds:
-                if deed.what in _TOLD:
-                    self.tell(Message("deed", _json.encode({"what": deed.what, "target": deed.target})))
+                if line:
+                    self.tell(Message("transition", line))
+                else:
+                    log.error("entry %s of the log is no transition and is passed over", entry)
             if standing is not None and standing != minute:
                 minute = standing
                 self.tell(Message("now", _json.encode({"minute": minute})))
@@ -191,15 +192,18 @@ class Hub:
                 skipped = fresh[0].number - number - 1 if number else 0
                 number = fresh[-1].number
                 self.tell(Message("items", _json.encode({"items": fresh, "skipped": skipped})), items=True)
+            for deed in deeds:
+                if deed.what in _TOLD:
+                    self.tell(Message("deed", _json.encode({"what": deed.what, "target": deed.target})))
 
     def _newest(self) -> str:
         found: Any = self._redis.xrevrange(LOG, count=1)
         return str(found[0][0].decode()) if found else "0-0"
 
-    def _look(self, last: str) -> tuple[list[tuple[str, bytes]], int | None, list[Entry]]:
+    def _look(self, last: str) -> tuple[list[tuple[str, bytes]], int | None]:
         found: Any = self._redis.xread({LOG: last}, count=200, block=_BLOCK_MS)
-        entries = [(entry.decode(), bytes(fields[b"line"])) for _, each in found or () for entry, fields in each]
-        return entries, self._now.minute(), self._follower.new()
+        entries = [(entry.decode(), fields.get(b"line", b"")) for _, each in found or () for entry, fields in each]
+        return entries, self._now.minute()
 
 
 def _put(queue: asyncio.Queue[Message | None], message: Message | None) -> None:

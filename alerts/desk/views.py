@@ -20,12 +20,14 @@ from alerts.now import Row
 from alerts.outbox import Told
 from alerts.series import kind, label
 
+MOST = 10_000
+"""Alerts of a list, however many are asked for; `_MOST` where that is enough."""
 StateOf = Literal["", State]
 Listed = Literal["open", "firing", "acknowledged", "silenced", "resolved", "all"]
 Kind = Literal["", "market", "topic", "company", "company_topic"]
 ListOrder = Literal["newest", "mine"]
 Order = Literal["unusual", "share", "volume", "name"]
-MOST, _USUAL = 10_000, 1_000
+_MOST, _TOLD = 1_000, 100
 
 
 class Brief(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +152,7 @@ def alerts(desk: Desk, state: Listed, words: str, limit: int, *, who: str = "", 
     for view in views:
         counts["silenced" if view.life.silence else view.life.state] += 1
     if state in ("resolved", "all"):
-        views = desk.store.views(open=False, limit=MOST if after or limit > _USUAL else _USUAL)
+        views = desk.store.views(open=False, limit=MOST if after or limit > _MOST else _MOST)
     wanted = words.casefold().split()
     found: list[AlertView] = []
     for view in views:

@@ -125,16 +125,24 @@ def test_verdicts_and_corrections_are_kept_shown_and_taken_back(
     assert store.xlen("nq:{desk}:feedback") == 3
 
 
-def test_a_long_list_of_alerts_is_read_to_its_end(served: Any, put: Callable[..., Alert]) -> None:
-    ids = [put(f"company=C{number}", minutes_ago=number).id for number in range(5)]
-    first = served.client.get("/api/v1/alerts?limit=2").json()
-    assert ([each["id"] for each in first["alerts"]], first["more"]) == (ids[:2], 3)
-    rest = served.client.get(f"/api/v1/alerts?after={ids[1]}").json()
-    assert ([each["id"] for each in rest["alerts"]], rest["more"]) == (ids[2:], 0)
-    assert served.client.get(f"/api/v1/alerts?after={'0' * 32}").status_code == 404
-    page = served.client.get("/alerts?limit=2").text
-    assert "Show more (3)" in page
-    assert "C2" not in page
+def test_two_analysts_correct_one_headline_each_for_themselves(served: Any, put: Callable[..., Alert]) -> None:
+    alert = put()
+    path, button = f"/api/v1/alerts/{alert.id}", '<summary class="small">Wrong sentiment</summary>'
+    body = {"story": 0, "about": "sentiment"}
+    served.client.post(f"{path}/correction", json=body | {"label": "neutral"})
+    with served.as_(served.desk.tokens.add("bob", "analyst")) as bob:
+        page = bob.get(f"/alerts/{alert.id}").text
+        assert button in page
+        assert "jo: sentiment neutral" in page
+        assert "sentiment: neutral ✕" not in page
+        bob.post(f"{path}/correction", json=body | {"label": "positive"})
+        said = [(word["by"], word["value"]) for word in bob.get(path).json()["said"]]
+        assert said == [("jo", "neutral"), ("bob", "positive")]
+        page = bob.get(f"/alerts/{alert.id}").text
+        assert "sentiment: positive ✕" in page
+        assert "jo: sentiment neutral" in page
+        assert bob.post(f"{path}/correction", json=body | {"taken_back": True}).json()["taken_back"] is True
+        assert [word["by"] for word in bob.get(path).json()["said"]] == ["jo"]
 
 
 def test_an_alert_page_shows_the_course_and_marks_words(served: Any, put: Callable[..., Alert], store: Redis) -> None:
@@ -251,6 +259,18 @@ def test_events_end_with_the_token_or_session_and_say_when_nothing_can_be_read(
             pass
     if way == "session":
         client.close()
+
+
+def test_a_long_list_of_alerts_is_read_to_its_end(served: Any, put: Callable[..., Alert]) -> None:
+    ids = [put(f"company=C{number}", minutes_ago=number).id for number in range(5)]
+    first = served.client.get("/api/v1/alerts?limit=2").json()
+    assert ([each["id"] for each in first["alerts"]], first["more"]) == (ids[:2], 3)
+    rest = served.client.get(f"/api/v1/alerts?after={ids[1]}").json()
+    assert ([each["id"] for each in rest["alerts"]], rest["more"]) == (ids[2:], 0)
+    assert served.client.get(f"/api/v1/alerts?after={'0' * 32}").status_code == 404
+    page = served.client.get("/alerts?limit=2").text
+    assert "Show more (3)" in page
+    assert "C2" not in page
 
 
 def test_more_viewers_than_allowed_are_refused(serve: Callable[..., Any]) -> None:
