@@ -85,11 +85,14 @@ class EmailChannel:
                     if tuple(to) == self._settings.to:
                         raise
                     refused = {each.recipient: each.code for each in exc.recipients}
-            with contextlib.suppress(aiosmtplib.SMTPException, OSError):
-                await client.quit(timeout=_GOODBYE_S)  # whatever comes of it: the server has the mail
         finally:
             if client is not None:
+                transport = client.transport
+                with contextlib.suppress(aiosmtplib.SMTPException, OSError):
+                    await client.quit(timeout=_GOODBYE_S)  # whatever comes of it: what the server took it has
                 client.close()
+                if isinstance(transport, asyncio.WriteTransport):
+                    transport.abort()  # by TLS it would wait for the server to close, too
         return refused
 
     async def _client(self) -> aiosmtplib.SMTP:
