@@ -32,6 +32,9 @@ _LINKED = 0.1
 SHARED = 0.3
 """Share of items from which a theme and a series tell the same."""
 
+_ASKED_MIN = 5
+"""Minutes between two looks at whether a company that joined an alert is in the same news: its evidence is read."""
+
 Evidence = Callable[[Judgement], Sequence[WindowItem]]
 
 
@@ -62,6 +65,8 @@ class Book:
         self._discovery = discovery
         self._metrics = metrics
         self._limit: float | None = None  # of p, until something changes it
+        self.explained: set[str] = set()
+        """Parts that open alerts explain in this minute."""
         self.families = Families(detector, settings.surge.threshold_z)
         self.rules = Rules(settings)
         self.episodes: list[Episode] = []
@@ -73,19 +78,19 @@ class Book:
     def new_minute(self) -> None:
         """What was worked out of the minute before is worked out anew."""
         self._limit = None
+        self.explained.clear()
         self.families.new_minute()
 
-    def let_go(self, now: Mapping[str, Judgement], evidence: Evidence) -> dict[str, int]:
-        """Take out of episodes what surged for their items and by now surges without; return whence it came.
+    def let_go(self, now: Mapping[str, Judgement], evidence: Evidence) -> dict[str, tuple[int, float]]:
+        """Take out of episodes what surged for their items and by now surges without; return whence, and its excess.
 
         Its windows must show it without the items of any open alert, and of the companies in these: what has added up
-        may still be those items.
-        What shares none by what it is, as another company, goes when its items are no longer the same news. How many of
-        a series' items are a theme's is not counted: those that a theme holds go when they are calm.
+        may still be those items. What shares none by what it is, as another company, goes when its items are no longer
+        the same news, which is asked every few minutes. How many of a series' items are a theme's is not counted: those
+        that a theme holds go when they are calm.
         """
         gone = {}
-        told = {episode.alert.series for episode in self.episodes}
-        told |= {series for episode in self.episodes for series in episode.excess if kind(series) == "company"}
+        told = self._told()
         for number, episode in enumerate(self.episodes):
             main = episode.alert.series
             if kind(main) == THEME:
@@ -96,20 +101,26 @@ class Book:
                 if overlaps(member, main):
                     others = [each for each in told if each != member and overlaps(member, each)]
                     alone = self.families.shown_without(member, others)
+                elif judgement.minute % _ASKED_MIN:
+                    continue
                 elif (alone := judgement.recent_strength) >= threshold:
                     same = _same_news(judgement, main, evidence(judgement))
                 if alone >= threshold and not same:
-                    del episode.excess[member]
-                    gone[member] = number
+                    gone[member] = number, episode.excess.pop(member)
         return gone
+
+    def _told(self, but: str = "") -> set[str]:
+        """Return what open alerts, but that with this id, tell of: their series and the companies in them."""
+        alerts = [episode for episode in self.episodes if episode.alert.id != but]
+        held = {series for episode in alerts for series in episode.excess if kind(series) == "company"}
+        return held | {episode.alert.series for episode in alerts}
 
     def goes_on(self, judgement: Judgement, episode: Episode) -> bool:
         """Say whether what surged for an episode's items still surges, but for items of other open alerts."""
         series, threshold = judgement.series, self.rules.limits(judgement.series, judgement.minute).threshold_z
         if judgement.recent_strength < threshold:
             return False
-        mains = (each.alert.series for each in self.episodes if each.alert.id != episode.alert.id)
-        others = [main for main in mains if overlaps(series, main)]
+        others = [each for each in self._told(but=episode.alert.id) if each != series and overlaps(series, each)]
         return not others or self.families.goes_on_without(series, others) >= threshold
 
     def take_up(self, judgement: Judgement, now: dict[str, Judgement], evidence: Evidence) -> None:
@@ -271,6 +282,7 @@ class Book:
     def _explain(self, number: int, series: str) -> None:
         """List a part that surges no more than an open alert lets one expect."""
         episode = self.episodes[number]
+        self.explained.add(series)
         if series not in episode.explained:
             self.episodes[number] = msgspec.structs.replace(episode, explained=episode.explained | {series})
             self._metrics.joined.labels(kind=kind(series)).inc()

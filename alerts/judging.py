@@ -23,7 +23,7 @@ from alerts.judgement import CALM_Z, Judgement
 from alerts.lifecycle import Change, Lifecycle
 from alerts.metrics import KINDS, AlertsMetrics
 from alerts.rules import Rules
-from alerts.series import MARKET, THEME, kind
+from alerts.series import MARKET, THEME, kind, series_of
 from alerts.settings import AlertsSettings
 from alerts.surge import Detector
 from alerts.told import Told
@@ -67,7 +67,7 @@ class Judging:
         if self._emerging is not None:
             self._emerging.is_told = self.lifecycle.is_told
         self._refused = self._forgotten = 0
-        self._listed: tuple[int, int, list[WindowItem]] = (0, 0, [])
+        self._listed: tuple[int, int, dict[str, list[WindowItem]]] = (0, 0, {})
 
     def restore(self, memory: Memory) -> None:
         """Take up what `memory` returned.
@@ -221,6 +221,9 @@ class Judging:
         at, span, listed = self._listed
         if at != judgement.minute or span < judgement.window_min:
             minutes = range(judgement.minute - judgement.window_min + 1, judgement.minute + 1)
-            listed = self._buckets.items(minutes)
+            listed = {}
+            for item in self._buckets.items(minutes):
+                for series in series_of(item.topic, item.companies):
+                    listed.setdefault(series, []).append(item)
             self._listed = judgement.minute, judgement.window_min, listed
-        return items_of(judgement, listed, self._settings.windows)
+        return items_of(judgement, listed.get(judgement.series, ()), self._settings.windows)

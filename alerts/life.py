@@ -154,7 +154,8 @@ def revised(life: Life | None, alert: Alert, silence: str = "") -> list[Transiti
         if life.state != "resolved":
             found.append(_step(alert, "resolved", "resolved", severity, silenced=silenced))
     elif grown:
-        reason = f"grew from {life.severity} to {severity} (z {alert.peak.z:.1f})"
+        strength = alert.figures.strength or alert.peak.z
+        reason = f"grew from {life.severity} to {severity} (strength {strength:.1f})"
         if life.state == "resolved":
             found.append(_step(alert, "reopened", "firing", severity, silenced=silenced, reason=reason))
         else:

@@ -97,13 +97,13 @@ class Lifecycle:
                     self._metrics.held.labels(reason="muted").inc()
                 else:
                     self._book.take_up(judgement, now, evidence)
-        for series, number in let_go.items():
+        for series, (number, excess) in let_go.items():
             if self._book.holds(series):
                 continue
-            if any(series in episode.explained for episode in self.episodes):
+            if series in self._book.explained:
                 self._detector.release(series)  # another alert tells of it by now
             else:
-                self.episodes[number].excess[series] = 0.0
+                self.episodes[number].excess[series] = excess
         return changes + self._changes(minute, before, grown, now)
 
     def _changes(
@@ -225,13 +225,18 @@ class Lifecycle:
     def _grown(self, alert: Alert, judgement: Judgement, evidence: Evidence) -> Alert:
         """Return the alert with its new peak; where it has grown critical, with what is to be said of it now.
 
-        It stays as severe as it was when its copies, publishers or a mute would keep it from opening.
+        It grows with a peak alone, and stays as severe as it was when its copies, publishers or a mute would keep it
+        from opening.
         """
-        seen = figures(judgement)
-        if seen.z > alert.peak.z:
+        seen, peak = figures(judgement), alert.peak
+        if seen.z > peak.z:
             alert = msgspec.structs.replace(alert, peak=seen)
+        elif seen.strength > max(peak.strength, peak.z):
+            alert = msgspec.structs.replace(alert, peak=msgspec.structs.replace(peak, strength=seen.strength))
+        else:
+            return alert
         limits = self._book.rules.limits(alert.series, judgement.minute)
-        if severity_of(seen, limits, alert.severity) == alert.severity:
+        if seen.strength < limits.threshold_z or severity_of(seen, limits, alert.severity) == alert.severity:
             return alert
         report = self._book.report(judgement, evidence)
         return (
