@@ -29,6 +29,7 @@ class Timers:
         self._store = store
         self._silences = Silences(redis)
         self._rules = rules
+        self._quiet: _Quiet | None = None
 
     def needed(self) -> bool:
         """Say whether time alone can bring anything: there are silences, or alerts may escalate."""
@@ -54,7 +55,9 @@ class Timers:
         routes = self._rules().routes
         if not _escalates(routes.root):
             return ()
-        quiet = _Quiet(routes)
+        if self._quiet is None or self._quiet.routes is not routes:
+            self._quiet = _Quiet(routes)
+        quiet = self._quiet
 
         def change(view: AlertView) -> Transition | None:
             life = view.life
@@ -68,17 +71,18 @@ class Timers:
             reason = f"nobody acknowledged it in {timedelta(seconds=round(min(due)))}"
             return changed(life, view.alert, "escalated", "firing", at=now, reason=reason, cause="time")
 
-        waiting = [life.alert for life in self._store.lives() if life.unheard_since is not None]
+        waiting = {life.alert: life.unheard_since for life in self._store.lives() if life.unheard_since is not None}
         made = [self._store.step(alert, change)[1] for alert in waiting]
+        quiet.forget(min(waiting.values(), default=now).timestamp())
         return tuple(step for step in made if step is not None)
 
 
 class _Quiet:
-    """When routes told nobody. Many alerts wait at once, so that each minute of a route is looked at once."""
+    """When routes told nobody. Each minute of a route is looked at once, however many alerts wait, and however long."""
 
     def __init__(self, routes: Routes) -> None:
-        self._routes = routes
-        self._known: dict[tuple[str, int], bool] = {}
+        self.routes = routes
+        self._counts: dict[str, _Count] = {}
 
     def heard(self, branch: Branch, since_s: float, now_s: float, enough_s: float) -> bool:
         """Say whether people had an alert before them for `enough_s`: hours in which the route rests do not count."""
@@ -86,20 +90,67 @@ class _Quiet:
             return False
         if not branch.mute and not branch.active:
             return True
-        first, minute, heard_s = int(since_s // 60), int(now_s // 60), 0.0
-        if self._is(branch, minute):
+        first, last = int(since_s // 60), int(now_s // 60)
+        count = self._counts.get(branch.key)
+        if count is None or not count.first <= last or count.end < first:
+            count = self._counts[branch.key] = _Count(lambda minute: not self.routes.quiet(branch, minute), last)
+        count.grow(last + 1)
+        if not count.between(last, last + 1):
             return False
-        while minute >= first and heard_s < enough_s:
-            if not self._is(branch, minute):
-                heard_s += min(now_s, (minute + 1) * 60) - max(since_s, minute * 60)
-            minute -= 1
-        return heard_s >= enough_s
+        count.reach(first, last, enough_s)
+        if count.first > first:
+            return True
+        whole_s = 60 * count.between(first + 1, last) if first < last else 0
+        begun_s = (first + 1) * 60 - since_s if first < last and count.between(first, first + 1) else 0
+        return begun_s + whole_s + now_s - max(since_s, last * 60) >= enough_s
 
-    def _is(self, branch: Branch, minute: int) -> bool:
-        at = branch.key, minute
-        if at not in self._known:
-            self._known[at] = self._routes.quiet(branch, minute) != ""
-        return self._known[at]
+    def forget(self, before_s: float) -> None:
+        """Drop the minutes before a time, which nobody asks for again."""
+        for key, count in list(self._counts.items()):
+            count.drop(int(before_s // 60))
+            if not count:
+                del self._counts[key]
+
+
+class _Count:
+    """The minutes in which a route tells people: `_sums[n]` of them lie from some minute up to `first + n`."""
+
+    def __init__(self, tells: Callable[[int], bool], minute: int) -> None:
+        self._tells, self.first, self._sums = tells, minute, [0]
+
+    def __len__(self) -> int:
+        return len(self._sums) - 1
+
+    @property
+    def end(self) -> int:
+        """The minute after the last that is counted."""
+        return self.first + len(self)
+
+    def between(self, first: int, end: int) -> int:
+        """Return how many of the minutes from the first up to, but without, the end are such; all must be counted."""
+        return self._sums[end - self.first] - self._sums[first - self.first]
+
+    def grow(self, end: int) -> None:
+        """Count up to a minute."""
+        for minute in range(self.end, end):
+            self._sums.append(self._sums[-1] + self._tells(minute))
+
+    def reach(self, first: int, end: int, enough_s: float) -> None:
+        """Count back from the first minute known, to `first` or as far as there are `enough_s` before the end."""
+        missing = math.ceil(enough_s / 60) - self.between(self.first, end)
+        minute, sums = self.first, [self._sums[0]]
+        while minute > first and missing > 0:
+            minute -= 1
+            told = self._tells(minute)
+            sums.append(sums[-1] - told)
+            missing -= told
+        self.first, self._sums = minute, sums[:0:-1] + self._sums
+
+    def drop(self, first: int) -> None:
+        """Forget the minutes before one."""
+        gone = min(max(0, first - self.first), len(self))
+        del self._sums[:gone]
+        self.first += gone
 
 
 def _escalates(branch: Branch) -> bool:

@@ -14,6 +14,7 @@ from alerts import timers
 from alerts.actions import Actions
 from alerts.alert import Alert
 from alerts.matchers import parse
+from alerts.routes import Branch, Routes
 from alerts.rules import Rules
 from alerts.rules_file import parse as parse_rules
 from alerts.settings import AlertsSettings
@@ -173,6 +174,29 @@ def test_what_came_before_the_evening_goes_on_counting_in_the_morning(
     assert time.at(day + 31) == []  # 17:01
     assert time.at(2 * day - 9.5 * 60 + 89) == []  # 8:29 of the third
     assert time.at(2 * day - 9.5 * 60 + 90) == [("escalated", "time", "firing")]
+
+
+def test_each_minute_of_a_route_is_looked_at_once_however_long_an_alert_waits(
+    clockwork: Callable[..., Clockwork], alert: Alert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weekdays = OFFICE.replace("[{times", "[{weekdays: ['monday:friday'], times")
+    held = "escalate_after: 8h, active_time_intervals: [office]"
+    time = clockwork(f"{{escalate_to: [boss], routes: [{{matchers: ['company=SIVB'], {held}}}]}}", weekdays)
+    friday = alert.updated_at.replace(year=2023, month=3, day=10, hour=16, minute=0)
+    time.began = friday
+    time.alerts.put(msgspec.structs.replace(alert, started_at=friday, updated_at=friday))
+    looked, quiet = [], Routes.quiet
+
+    def counted(routes: Routes, branch: Branch, minute: int) -> str:
+        looked.append(minute)
+        return quiet(routes, branch, minute)
+
+    monkeypatch.setattr(Routes, "quiet", counted)
+    monday = 63 * 60  # 7:00: one hour was heard
+    for minute in range(monday, monday + 7 * 60):
+        assert time.at(minute) == []
+    assert len(looked) == len(set(looked))
+    assert time.at(monday + 7 * 60) == [("escalated", "time", "firing")]
 
 
 def test_without_routes_nothing_escalates(clockwork: Callable[..., Clockwork], alert: Alert) -> None:
