@@ -63,9 +63,9 @@ class Audit:
         append(self._redis, note)
 
     def last(self, count: int = 100) -> list[Entry]:
-        """Return the last entries, the newest first."""
+        """Return the last entries, the newest first, without those that cannot be read."""
         found: list[Any] = [each for key in _LENGTH for each in cast(Any, self._redis.xrevrange(key, count=count))]
-        entries = [_decoder.decode(fields[b"entry"]) for _, fields in found]
+        entries = [note for _, fields in found if (note := _read(fields.get(b"entry", b""))) is not None]
         return sorted(entries, key=lambda each: each.at, reverse=True)[:count]
 
 

@@ -14,6 +14,7 @@ from redis import RedisError
 
 from alerts.audit import Follower
 from alerts.desk.metrics import DeskMetrics
+from alerts.desk.problems import ProblemError
 from alerts.desk.stream import Stream
 from alerts.now import Now
 from alerts.store import LOG
@@ -143,6 +144,8 @@ class Hub:
             return bool(self._error) or may()
         except RedisError:
             return True
+        except ProblemError:  # a proxy names who may not come in
+            return False
 
     def _beat(self) -> Message:
         """Return the sign of life: since when nothing could be read, null while all is well."""

@@ -63,7 +63,7 @@ def error_page(request: Request, status: int, detail: str) -> Response:
     values = {"title": title, "detail": detail}
     try:
         return _page(request, "error.html", known(request), values, status)
-    except RedisError:  # it may be what went wrong
+    except (RedisError, ProblemError):  # it may be what went wrong
         return _page(request, "error.html", None, values, status)
 
 

@@ -99,6 +99,22 @@ def test_strangers_cannot_push_deeds_out_of_the_audit_log(served: Any, put: Call
     assert len(shown) == deeds + 300
 
 
+def test_an_entry_that_cannot_be_read_breaks_no_audit_log(served: Any, put: Callable[..., Alert], store: Redis) -> None:
+    served.client.post(f"/api/v1/alerts/{put().id}/acknowledge", json={})
+    for fields in ({"entry": b"\xff"}, {"entry": b'{"who": 1}'}, {"other": b"1"}):
+        store.xadd("nq:{alerts}:audit", fields)
+    assert "acknowledge" in served.client.get("/audit").text
+    assert [entry["what"] for entry in served.client.get("/api/v1/audit").json()["entries"]] == ["acknowledge"]
+
+
+@pytest.mark.parametrize("path", ["/", "/alerts", "/nowhere"])
+def test_a_proxy_that_names_the_system_is_refused_whatever_cookie_comes_with_it(
+    serve: Callable[..., Any], path: str
+) -> None:
+    with _anonymous(serve(**_PROXY), ("x-user", "newsquake"), ("cookie", "nq_session=any")) as client:
+        assert client.get(path).status_code == (404 if path == "/nowhere" else 403)
+
+
 @pytest.mark.parametrize(
     ("first", "second", "together"),
     [
