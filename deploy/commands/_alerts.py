@@ -39,17 +39,22 @@ def acting() -> Iterator[Redis]:
 
 
 def actor_of(given: str | None) -> str:
-    """Return who acts."""
+    """Return who acts. Ask before anything else: who cannot act must say who does."""
     from alerts.desk.auth import is_name
+    from alerts.life import SYSTEM, is_system
 
     if given is not None:
         if not is_name(given):
             raise click.BadParameter("is 1 to 64 letters, digits, blanks or . @ + - _", param_hint="--as")
-        return given
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        fail("who acts is not known on this machine; say it by --as")
+        who = given
+    else:
+        try:
+            who = getpass.getuser()
+        except (OSError, KeyError):
+            fail("who acts is not known on this machine; say it by --as")
+    if is_system(who):  # whom the container image runs as, too
+        raise click.BadParameter(f"{SYSTEM} is the name of what nobody does by hand; say who acts", param_hint="--as")
+    return who
 
 
 def note_of(what: str, *, who: str = "", target: str = "", detail: str = "") -> Entry:

@@ -111,8 +111,9 @@ def resolve(alert_id: str, reason: str, actor: str | None) -> None:
 def _act(alert_id: str, what: str, reason: str, actor: str | None) -> None:
     from alerts.actions import Actions
 
+    who = actor_of(actor)
     with acting() as redis:
-        found, who = alert_of(redis, alert_id).alert.id, actor_of(actor)
+        found = alert_of(redis, alert_id).alert.id
         note = note_of(what, who=who, target=found, detail=reason)
         step: Transition = getattr(Actions(redis), what)(found, who, reason, note=note)
     click.echo(f"{step.name}: {step.event} by {step.actor}")

@@ -82,9 +82,10 @@ def add(
         parsed = tuple(parse_one(each) for each in matchers)
     except MatcherError as exc:
         raise click.BadParameter(str(exc), param_hint="MATCHERS") from exc
+    who = actor_of(actor)
     with acting() as redis:
         actions = Actions(redis)
-        now, who = actions.now(), actor_of(actor)
+        now = actions.now()
         try:
             starts_at = now + since if isinstance(since, timedelta) else since
             ends_at = starts_at + until if isinstance(until, timedelta) else until
@@ -145,8 +146,9 @@ def expire(silence_id: str, actor: str | None) -> None:
     from alerts.actions import Actions
     from alerts.silences import Silences
 
+    who = actor_of(actor)
     with acting() as redis:
-        who, actions = actor_of(actor), Actions(redis)
+        actions = Actions(redis)
         known = {each.id for each in Silences(redis).all()}
         found = [id_ for id_ in known if silence_id and id_.startswith(silence_id)]
         if silence_id in known:

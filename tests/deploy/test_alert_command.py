@@ -52,6 +52,24 @@ def test_an_alert_is_acknowledged_taken_back_and_resolved(fired: str) -> None:
     assert [each["life"]["state"] for each in json.loads(said("alert", "list", "--all", "--json"))] == ["resolved"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("alert", "ack", "3fa9"),
+        ("silence", "add", "company=JPM", "--for", "1h", "--reason", "x"),
+        ("silence", "expire", "3"),
+    ],
+)
+def test_where_the_user_is_the_system_who_acts_must_be_said(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "newsquake")
+    monkeypatch.setenv("NEWSQUAKE_REDIS__URL", "redis://127.0.0.1:1")  # nothing is asked of it
+    refused = newsquake(*words)
+    assert refused.exit_code == 2
+    assert "--as" in refused.output
+
+
 def audit(store: redis.Redis) -> list[tuple[str, str, str, str]]:
     def row(each: Entry) -> tuple[str, str, str, str]:
         assert each.address == "command line"
