@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from datetime import datetime, timedelta
 
 import msgspec
+from redis import RedisError
 
 from alerts.actions import ActionError
 from alerts.alert import Alert
@@ -18,6 +20,8 @@ from alerts.feedback import About, Said, said, topic_of
 from alerts.life import AlertView, Transition
 from alerts.matchers import Matcher, MatcherError, parse
 from alerts.silences import Silence
+
+log = logging.getLogger(__name__)
 
 MAX_REASON = 500
 MAX_SILENCE_MIN = 30 * 1_440
@@ -69,12 +73,12 @@ class Deeds:
                 reason=reason,
                 created_at=now,
             )
+            over = sum(silence.covers(view.alert, now) for view in self._desk.store.views(open=True))  # may fail: first
             note = self._note("silence", silence.id, f"{', '.join(map(str, matchers))}: {reason}")
             self._desk.actions.silence(silence, self._who.name, note)
         except (ActionError, OverflowError) as exc:
             raise ProblemError(409, str(exc)) from exc
         self._count("silence")
-        over = sum(silence.covers(view.alert, now) for view in self._desk.store.views(open=True))
         return Laid(**msgspec.structs.asdict(silence), over=over)
 
     def silence_alert(self, alert_id: str, minutes: int, reason: str) -> Laid:
@@ -147,7 +151,13 @@ class Deeds:
         return word
 
     def _learn(self, deed: Deed, alert: Alert, note: Entry | None = None) -> None:
-        self._desk.ranking.note(self._who.name, deed, alert, topic_of(alert), self._desk.actions.now(), note)
+        """Learn what somebody likes. Without a note it goes along with a deed that is done, and fails alone."""
+        try:
+            self._desk.ranking.note(self._who.name, deed, alert, topic_of(alert), self._desk.actions.now(), note)
+        except RedisError as exc:
+            if note is not None:
+                raise
+            log.warning("what %s did about alert %s does not order their list: %s", self._who.name, alert.id, exc)
 
     def _said(self, alert: Alert, about: About, value: str, **fields: object) -> Said:
         model = self._desk.stream.model

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 from redis import Connection, ConnectionPool, Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from alerts.alert import Alert
 from alerts.audit import Audit
@@ -162,6 +162,25 @@ def test_the_end_of_a_silence_and_its_entry_stand_together(
         ends += found.ends_at <= datetime.now(UTC)
         assert sum(entry.what == "expire_silence" for entry in Audit(store).last()) == ends
     assert ends > 0
+
+
+def test_what_is_done_is_said_to_be_done_though_nothing_can_be_learnt_from_it(
+    store: Redis, put: Callable[..., Alert], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise RedisError("away")
+
+    deeds, alert = _deeds(store), put()
+    monkeypatch.setattr(deeds._desk.ranking, "note", away)
+    monkeypatch.setattr(deeds._desk.store, "views", lambda **_: away())
+    with pytest.raises(RedisError):
+        deeds.silence_alert(alert.id, 60, "known")
+    assert not _done(store, "silence", alert.id)
+    monkeypatch.undo()
+    monkeypatch.setattr(deeds._desk.ranking, "note", away)
+    assert deeds.silence_alert(alert.id, 60, "known").over == 1
+    with pytest.raises(RedisError):
+        deeds.dismiss(alert.id)
 
 
 def test_what_is_refused_has_no_entry_and_a_deed_without_ranking_has(store: Redis, put: Callable[..., Alert]) -> None:
