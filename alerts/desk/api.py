@@ -175,7 +175,7 @@ def alerts(
 ) -> Response:
     """Return alerts, the newest first; or of the newest, critical ones first, what who asks is likely to want.
 
-    With `after` the list begins behind that alert: 404 when it is not in the list.
+    With `after` the list begins behind that alert: 404 when it is not in the list, 422 with `order=mine`.
     """
     mine = who.name if order == "mine" else ""
     return _json(views.alerts(desk_of(request), state, q, limit, who=mine, after=after))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
@@ -83,7 +83,7 @@ class Alerts(msgspec.Struct, frozen=True, kw_only=True):
     """A list of alerts, and how many of each state there are among the open ones.
 
     The newest comes first, or when `ranked` the critical ones, and what who asks is most likely to want. `more` are
-    those behind the last.
+    those behind the last, of resolved ones among the newest 1,000 when these are enough for the list, else 10,000.
     """
 
     alerts: list[Brief]
@@ -145,25 +145,22 @@ def alerts(desk: Desk, state: Listed, words: str, limit: int, *, who: str = "", 
     """Return the newest alerts of a state with all the words in their texts, in the order for `who` if one is given.
 
     Raises:
-        ProblemError: there is no alert `after` in the list.
+        ProblemError: there is no alert `after` in the list, or the order is that for `who`, in which nothing keeps its
+            place.
     """
+    if who and after:
+        raise ProblemError(422, "after goes with order=newest alone: the other order changes with what people do")
     views = desk.store.views(open=True)
     counts = {"firing": 0, "acknowledged": 0, "silenced": 0}
     for view in views:
         counts["silenced" if view.life.silence else view.life.state] += 1
+    wanted, most = words.casefold().split(), 0
     if state in ("resolved", "all"):
-        views = desk.store.views(open=False, limit=MOST if after or limit > _MOST else _MOST)
-    wanted = words.casefold().split()
-    found: list[AlertView] = []
-    for view in views:
-        silenced = bool(view.life.silence)
-        is_open = view.life.state != "resolved"
-        mine = {"open": is_open, "all": True, "silenced": is_open and silenced, "resolved": not is_open}
-        if not mine.get(state, view.life.state == state and not silenced):
-            continue
-        text = f"{view.alert.name}\n{view.alert.series}\n{view.alert.summary}".casefold()
-        if all(word in text for word in wanted):
-            found.append(view)
+        most = MOST if after or limit > _MOST else _MOST
+        views = desk.store.views(open=False, limit=most)
+    found = [view for view in views if _is_in(view, state, wanted)]
+    if most == _MOST and len(found) <= limit and len(views) > _MOST // 2:  # there may be older ones
+        found = [view for view in desk.store.views(open=False, limit=MOST) if _is_in(view, state, wanted)]
     if after:
         place = next((n for n, view in enumerate(found) if view.alert.id == after), None)
         if place is None:
@@ -178,6 +175,17 @@ def alerts(desk: Desk, state: Listed, words: str, limit: int, *, who: str = "", 
     briefs = [msgspec.structs.replace(each, place=place) for each, place in zip(briefs, places, strict=True)]
     scores = {each.id: (each.severity != "critical", -place.score) for each, place in zip(briefs, places, strict=True)}
     return Alerts(alerts=sorted(briefs, key=lambda each: scores[each.id]), counts=counts, ranked=True, more=more)
+
+
+def _is_in(view: AlertView, state: Listed, words: Sequence[str]) -> bool:
+    """Say whether an alert belongs into the list of a state, and has all the words in its texts."""
+    silenced = bool(view.life.silence)
+    is_open = view.life.state != "resolved"
+    mine = {"open": is_open, "all": True, "silenced": is_open and silenced, "resolved": not is_open}
+    if not mine.get(state, view.life.state == state and not silenced):
+        return False
+    text = f"{view.alert.name}\n{view.alert.series}\n{view.alert.summary}".casefold()
+    return all(word in text for word in words)
 
 
 def related(desk: Desk, alert: Alert) -> list[Brief]:

@@ -16,7 +16,7 @@ from redis import Redis
 
 from alerts.alert import Alert
 from alerts.course import Bin, encode_bin
-from alerts.desk import live
+from alerts.desk import live, views
 from alerts.notification import Notification
 from alerts.now import Row, Table
 from alerts.outbox import Outbox, delivery_key, delivery_of, due_key
@@ -237,6 +237,8 @@ def test_events_end_with_the_token_or_session_and_say_when_nothing_can_be_read(
     served: Any, store: Redis, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     monkeypatch.setattr(live, "_HEARTBEAT_S", 0.1)
+    while served.desk.hub.health()[1]:  # it has not begun to read
+        time.sleep(0.01)
     client = served.client
     if way == "session":
         client = httpx.Client(base_url=served.url, trust_env=False)
@@ -268,9 +270,29 @@ def test_a_long_list_of_alerts_is_read_to_its_end(served: Any, put: Callable[...
     rest = served.client.get(f"/api/v1/alerts?after={ids[1]}").json()
     assert ([each["id"] for each in rest["alerts"]], rest["more"]) == (ids[2:], 0)
     assert served.client.get(f"/api/v1/alerts?after={'0' * 32}").status_code == 404
+    refused = served.client.get(f"/api/v1/alerts?order=mine&after={ids[1]}")
+    assert refused.status_code == 422
+    assert "order=newest" in refused.json()["detail"]
     page = served.client.get("/alerts?limit=2").text
     assert "Show more (3)" in page
     assert "C2" not in page
+    assert 'limit=8">Show more' in page
+    assert "C4" in served.client.get("/alerts?limit=8&order=mine").text
+
+
+@pytest.mark.parametrize("state", ["all", "resolved"])
+def test_what_is_searched_for_is_found_behind_many_others(
+    served: Any, put: Callable[..., Alert], monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    monkeypatch.setattr(views, "_MOST", 4)
+    old = [put("company=OLDCO", minutes_ago=100 + number) for number in range(3)]
+    others = [put(f"company=C{number}", minutes_ago=number) for number in range(6)]
+    for each in old + others:
+        served.client.post(f"/api/v1/alerts/{each.id}/resolve", json={})
+    found = served.client.get(f"/api/v1/alerts?state={state}&q=OLDCO&limit=2").json()
+    assert ([each["id"] for each in found["alerts"]], found["more"]) == ([each.id for each in old[:2]], 1)
+    found = served.client.get(f"/api/v1/alerts?state={state}&limit=4").json()
+    assert (len(found["alerts"]), found["more"]) == (4, 5)
 
 
 def test_more_viewers_than_allowed_are_refused(serve: Callable[..., Any]) -> None:
