@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Request
 from jinja2 import Environment
+from markupsafe import Markup
 from redis import RedisError
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -16,7 +17,7 @@ from alerts.audit import entry
 from alerts.desk import api, charts, views
 from alerts.desk.auth import Identity
 from alerts.desk.deeds import MAX_REASON, MAX_SILENCE_MIN, Deeds, matchers_of
-from alerts.desk.opened import opened
+from alerts.desk.opened import Opened, opened
 from alerts.desk.problems import ProblemError, title_of
 from alerts.desk.visitors import COOKIE, Analyst, Form, Visitor, address_of, desk_of, known, same_site, set_cookie
 from alerts.feedback import topic_of
@@ -40,9 +41,16 @@ def _page(
         path=request.url.path,
         here=_here(request),
         desk=desk_of(request),
-        **{"opened": opened(desk_of(request)) if who else None, **values},
+        **{**values, "opened": values.get("opened") or (_opened(request) if who else None)},
     )
     return HTMLResponse(text, status)
+
+
+def _opened(request: Request) -> Opened:
+    """Return how many alerts are open, counted once for all who look."""
+    desk = desk_of(request)
+    found: Opened = request.app.state.shared.get(("opened", desk.standing()), lambda: opened(desk))
+    return found
 
 
 def _here(request: Request) -> str:
@@ -161,18 +169,24 @@ def now(
         "state": state if state in get_args(State) else "",
         "order": _one_of(views.Order, order, "unusual"),
     }
-    limit = min(max(limit, 1), 2_000)
+    limit, counted = min(max(limit, 1), 2_000), _opened(request)
 
-    def make() -> str:
+    def make() -> Markup:
         found = views.now(desk, chosen["kind"], chosen["q"], chosen["state"], chosen["order"], limit)
         open_alerts = {view.alert.series: view.alert.id for view in desk.store.views(open=True)}
         env: Environment = request.app.state.templates
-        values = {"table": found, "chosen": chosen, "limit": limit, "open_alerts": open_alerts}
-        values["opened"] = opened(desk)
-        return env.get_template("now_table.html").render(**values)
+        values = {"table": found, "chosen": chosen, "limit": limit, "open_alerts": open_alerts, "opened": counted}
+        return Markup(env.get_template("now_table.html").render(**values))  # noqa: S704 - the template escapes
 
     shown = request.app.state.shared.get((desk.standing(), *chosen.values(), limit), make)
-    return _page(request, "now.html", who, {"shown": shown, "chosen": chosen})
+    return _page(request, "now.html", who, {"shown": shown, "chosen": chosen, "opened": counted})
+
+
+@router.get("/opened")
+def badge(request: Request, who: Visitor) -> Response:
+    """How many alerts are open, as the menu of every page shows it: all that most pages renew."""
+    macros: Any = request.app.state.templates.get_template("macros.html").module
+    return HTMLResponse(macros.badge(_opened(request)))
 
 
 @router.get("/alerts")

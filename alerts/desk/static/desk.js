@@ -150,15 +150,18 @@
     if (again) { again = false; refresh(); }
   };
   const load = async (kinds, forced) => {
+    const wanted = (region) => !kinds || region.dataset.live.split(" ").some((kind) => kinds.has(kind));
+    const regions = [...document.querySelectorAll("[data-live]")].filter(wanted);
+    // On most pages it is only how many alerts are open: no whole page is made for that.
+    const address = regions.every((region) => region.id === "open-alerts") ? "/opened" : location.href;
     try {
-      const answer = await fetch(location.href, { headers: { "x-refresh": "1" } });
+      const answer = await fetch(address, { headers: { "x-refresh": "1" } });
       if (answer.redirected) { location.reload(); return; }
       if (!answer.ok) return;
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-      for (const region of document.querySelectorAll("[data-live]")) {
-        const wanted = !kinds || region.dataset.live.split(" ").some((kind) => kinds.has(kind));
+      for (const region of regions) {
         const next = fresh.getElementById(region.id);
-        if (!wanted || (busy(region) && region.id !== forced) || equal(region, next)) continue;
+        if ((busy(region) && region.id !== forced) || equal(region, next)) continue;
         if (next) replace(region, next); else region.remove();
       }
     } catch { /* the next event tries again */ }
@@ -167,8 +170,12 @@
   const soon = (kind) => {
     if (!document.querySelector(`[data-live~="${kind}"]`)) return;
     kinds.add(kind);
-    clearTimeout(pending);
-    pending = setTimeout(() => { const now = new Set(kinds); kinds.clear(); refresh(now); }, 150);
+    pending ??= setTimeout(() => { // whatever comes meanwhile: a steady trickle must not put it off for ever
+      const now = new Set(kinds);
+      kinds.clear();
+      pending = null;
+      refresh(now);
+    }, 150);
   };
   // A region in which something was open may be behind.
   document.addEventListener("toggle", (event) => {

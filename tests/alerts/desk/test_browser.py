@@ -216,6 +216,28 @@ def test_what_another_analyst_does_is_seen_without_reloading(
     expect(page.locator("#history")).to_contain_text("from elsewhere")
 
 
+def test_a_page_renews_no_more_than_it_shows_and_a_steady_trickle_does_not_put_it_off(
+    sign_in: Callable[..., Page], served: Any, put: Callable[..., Alert]
+) -> None:
+    page = sign_in()
+    renewed: list[str] = []
+    page.on("request", lambda request: renewed.append(request.url) if "x-refresh" in request.headers else None)
+    for path in ("/stream", "/audit"):
+        page.goto(f"{served.url}{path}")
+        expect(page.locator("#link")).to_have_text("live")
+        renewed.clear()
+        put(f"company={path[1:].upper()}")
+        expect(page.locator("#open-alerts")).to_have_text(f"{len(served.desk.store.lives())} open")
+        assert {*renewed} == {f"{served.url}/opened"}
+    page.goto(f"{served.url}/alerts")
+    expect(page.locator("#link")).to_have_text("live")
+    renewed.clear()
+    for number in range(20):
+        put(f"company=C{number}")
+        page.wait_for_timeout(80)
+    assert renewed
+
+
 def test_the_stream_shows_items_as_they_come_filters_and_pauses(sign_in: Callable[..., Page], served: Any) -> None:
     page = sign_in()
     page.goto(f"{served.url}/stream")
