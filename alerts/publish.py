@@ -5,7 +5,7 @@ these are the first 20 and the last 300, so that a record stays below the broker
 same is left out, and no other waits for it. Silences are there too, under `silence:<id>`. At least once: the cursor
 moves after all in-sync replicas have the records. Revisions that bring no transition are published with the next one.
 What Redis has forgotten (alerts after 90 days, silences) is deleted there, at a start and once an hour, so that the
-topic does not grow for ever. `alerts.rebuild` reads it all back.
+topic does not grow for ever; where nothing says what it has, it is read once. `alerts.rebuild` reads it all back.
 
 Nothing is sent without the lead. Kafka knows no tokens: what a leader sends as it loses the lead may still come after
 what the next one sends, until the alert changes again.
@@ -17,7 +17,8 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -138,6 +139,8 @@ class Publisher:
 
     def _forgotten(self, silences: Mapping[bytes, bytes]) -> dict[bytes, bytes | None]:
         """What the topic has and Redis no longer, to be deleted there."""
+        if not self._redis.exists(SENT):
+            self._seed()
         sent: Any = self._redis.zrange(SENT, 0, -1, withscores=True)
         oldest_s = time.time() - KEEP_S
         silenced = [key for key, _ in sent if key.startswith(_SILENCE)]
@@ -145,6 +148,16 @@ class Publisher:
         gone = [key for key in silenced if key.removeprefix(_SILENCE) not in silences]
         gone += [key for key in old if not self._redis.exists(f"{PREFIX}alert:{key.decode()}")]
         return dict.fromkeys(gone)
+
+    def _seed(self) -> None:
+        """Note what the topic has, as if it was sent now: of what versions before sent nothing is noted."""
+        from alerts.rebuild import RebuildError, last_values  # it takes this module's names
+
+        self._store.check_lead()
+        try:
+            self._note({key.encode(): value for key, value in last_values(self._place).items()})
+        except RebuildError as exc:
+            raise KafkaError(str(exc)) from exc
 
     def _note(self, records: Mapping[bytes, bytes | None]) -> None:
         """Note which keys the topic has."""
@@ -178,17 +191,25 @@ class Publisher:
                     "allow_auto_create_topics": False,
                 }
             )
-        sent = []
+        waiting: dict[bytes, Any] = {}
+        done = 0
         for key, value in records.items():
-            try:
-                sent.append(self._producer.send(self._place.topic, key=key, value=value))
-            except MessageSizeTooLargeError as exc:
-                self._metrics.publish_errors.inc()
-                log.error("%s is too large for topic %s and is left out (%s)", key.decode(), self._place.topic, exc)
+            with self._unless_too_large(key):
+                waiting[key] = self._producer.send(self._place.topic, key=key, value=value)
         self._producer.flush(timeout=_FLUSH_S)
-        for future in sent:
-            future.get(timeout=_FLUSH_S)
-        return len(sent)
+        for key, future in waiting.items():
+            with self._unless_too_large(key):  # the broker may take less than the client
+                future.get(timeout=_FLUSH_S)
+                done += 1
+        return done
+
+    @contextmanager
+    def _unless_too_large(self, key: bytes) -> Iterator[None]:
+        try:
+            yield
+        except MessageSizeTooLargeError as exc:
+            self._metrics.publish_errors.inc()
+            log.error("%s is too large for topic %s and is left out (%s)", key.decode(), self._place.topic, exc)
 
     def _close(self) -> None:
         producer, self._producer, self._silences = self._producer, None, {}

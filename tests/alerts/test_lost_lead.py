@@ -15,6 +15,7 @@ import redis
 import redis.asyncio
 from prometheus_client import CollectorRegistry
 
+from alerts import rebuild
 from alerts.actions import Actions
 from alerts.alert import Alert
 from alerts.engine import AlertEngine
@@ -149,7 +150,8 @@ def test_a_publisher_that_slept_since_it_read_sends_nothing(
 ) -> None:
     sent: list[Any] = []
     publisher = Publisher(store, KafkaPlace("", {}, "t"), AlertsMetrics(CollectorRegistry()), lambda: "1:old")
-    monkeypatch.setattr(publisher, "_send", sent.append)
+    monkeypatch.setattr(publisher, "_send", lambda records: sent.append(records) or len(records))
+    monkeypatch.setattr(rebuild, "last_values", lambda _: {})
     store.set(FENCE, "1:old")
     AlertStore(store).put(alert)
     publisher.step()

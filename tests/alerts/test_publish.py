@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from typing import Any
 
+import msgspec
 import pytest
 import redis
-from kafka.errors import KafkaTimeoutError
+from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 from prometheus_client import CollectorRegistry
 
-from alerts import publish
+from alerts import publish, rebuild
 from alerts.alert import Alert
 from alerts.metrics import AlertsMetrics
-from alerts.publish import CURSOR, KafkaPlace, Publisher
+from alerts.publish import CURSOR, SENT, KafkaPlace, Publisher
 from alerts.store import AlertStore
+
+
+class Refused:
+    """What the broker takes no record for."""
+
+    def get(self, timeout: float) -> None:
+        raise MessageSizeTooLargeError
 
 
 class Producer:
     """One that fails as long as there are failures left, and then does not even close in time."""
 
-    failures = 2
+    failures = 0
+    too_large: str = ""
+    sent: list[tuple[bytes, bytes | None]]
 
     def __init__(self, **_: Any) -> None:
         self.fails = Producer.failures > 0
         Producer.failures -= 1
 
-    def send(self, topic: str, *, key: bytes, value: bytes | None) -> Producer:
-        return self
+    def send(self, topic: str, *, key: bytes, value: bytes | None) -> Producer | Refused:
+        Producer.sent.append((key, value))
+        return Refused() if key == Producer.too_large.encode() else self
 
     def get(self, timeout: float) -> None:
         assert not self.fails
@@ -41,13 +53,44 @@ class Producer:
         self.flush(timeout)
 
 
-def test_a_producer_that_does_not_close_in_time_ends_nothing(
-    store: redis.Redis, alert: Alert, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def publisher(store: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Publisher:
     monkeypatch.setattr(publish, "KafkaProducer", Producer)
+    monkeypatch.setattr(Producer, "sent", [], raising=False)
+    monkeypatch.setattr(rebuild, "last_values", lambda _: {})
+    return Publisher(store, KafkaPlace("broker:9092", {}, "alerts"), AlertsMetrics(CollectorRegistry()))
+
+
+def test_a_record_that_the_broker_finds_too_large_holds_up_no_other(
+    store: redis.Redis, alert: Alert, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Producer, "too_large", alert.id)
+    AlertStore(store).put(alert)
+    AlertStore(store).put(msgspec.structs.replace(alert, id="f" * 32, series="company=JPM"))
+    publisher.step()
+    assert store.get(CURSOR) is not None
+    assert (publisher._metrics.published._value.get(), publisher._metrics.publish_errors._value.get()) == (1, 1)
+
+
+def test_what_the_version_before_sent_is_swept_too(
+    store: redis.Redis, alert: Alert, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuild, "last_values", lambda _: {"silence:old": b"{}", "e" * 32: b"{}"})
+    AlertStore(store).put(alert)
+    publisher.step()
+    assert (b"silence:old", None) in Producer.sent
+    assert set(store.zrange(SENT, 0, -1)) == {alert.id.encode(), b"e" * 32}
+    store.zadd(SENT, {"e" * 32: 0})  # 90 days later
+    publisher._swept_s = -math.inf
+    publisher.step()
+    assert Producer.sent[-1] == (b"e" * 32, None)
+
+
+def test_a_producer_that_does_not_close_in_time_ends_nothing(
+    store: redis.Redis, alert: Alert, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Producer, "failures", 2)
     AlertStore(store).put(alert)
-    publisher = Publisher(store, KafkaPlace("broker:9092", {}, "alerts"), AlertsMetrics(CollectorRegistry()))
     stop = threading.Event()
     thread = threading.Thread(target=publisher.run, args=(stop,), kwargs={"poll_s": 0.05})
     thread.start()
