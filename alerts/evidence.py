@@ -83,7 +83,7 @@ def figures(judgement: Judgement) -> Figures:
         z=round(judgement.z, 2),
         share=round(judgement.share, 4),
         history=round(judgement.history, 1),
-        strength=round(judgement.strength, 2),
+        strength=round(max(judgement.strength, 0.0), 2),  # -inf where no window may be looked at
         added_up=judgement.added_up,
     )
 
