@@ -89,9 +89,9 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """One episode of one series, from firing to resolved. Each change makes a new `revision`.
 
-    `figures` are those of the minute it fired or grew critical, and so are `summary`, `publishers` and `stories`;
-    `peak` are those of the largest z since. Times are event times. `publishers` and `stories` are those of the listed
-    items; `unlisted` negative items found the lists full, so that there may be more of both.
+    `figures`, `publishers` and `stories` are those of the minute it fired, `peak` those of the largest z since;
+    `summary` is of the minute it fired, grew critical or was resolved. Times are event times. `publishers` and
+    `stories` are those of the listed items; `unlisted` negative items found the lists full, so that there may be more.
 
     `also` are series that surge because of this one's items. `children` are the parts with most of it, the largest
     first; `explains` of its parts surged with it. Alerts that have to do with each other share a `group`, the id of

@@ -154,7 +154,7 @@ def revised(life: Life | None, alert: Alert, silence: str = "") -> list[Transiti
         if life.state != "resolved":
             found.append(_step(alert, "resolved", "resolved", severity, silenced=silenced))
     elif grown:
-        strength = alert.figures.strength or alert.peak.z
+        strength = max(alert.peak.strength, alert.peak.z)
         reason = f"grew from {life.severity} to {severity} (strength {strength:.1f})"
         if life.state == "resolved":
             found.append(_step(alert, "reopened", "firing", severity, silenced=silenced, reason=reason))

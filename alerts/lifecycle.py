@@ -36,16 +36,15 @@ _BREADTH = ("market", "topic", "company", "company_topic")
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A new revision of an alert; `event` is None when it neither opens nor ends, `grown` says that it grew worse."""
+    """A new revision of an alert; `event` is None when it neither opens nor ends."""
 
     alert: Alert
     event: Event | None
-    grown: bool = False
 
     @property
     def has_new_stories(self) -> bool:
-        """Whether the alert opened, grew worse or was found to be about another series just now."""
-        return self.event == "alert.firing" or self.grown or self.alert.moved_at == self.alert.updated_at
+        """Whether the alert opened or was found to be about another series just now."""
+        return self.event == "alert.firing" or self.alert.moved_at == self.alert.updated_at
 
 
 class Lifecycle:
@@ -124,7 +123,7 @@ class Lifecycle:
                 explains=len(explained),
             )
             self.episodes[number] = msgspec.structs.replace(episode, alert=alert)
-            changes.append(Change(alert, None if old else "alert.firing", grown=alert.id in grown))
+            changes.append(Change(alert, None if old else "alert.firing"))
         return changes
 
     def is_told(self, theme: Theme) -> bool:
@@ -223,7 +222,7 @@ class Lifecycle:
         return changes, told
 
     def _grown(self, alert: Alert, judgement: Judgement, evidence: Evidence) -> Alert:
-        """Return the alert with its new peak; where it has grown critical, with what is to be said of it now.
+        """Return the alert with its new peak; where it has grown critical, with the sentence that says so.
 
         It grows with a peak alone, and stays as severe as it was when its copies, publishers or a mute would keep it
         from opening.
@@ -239,11 +238,9 @@ class Lifecycle:
         if seen.strength < limits.threshold_z or severity_of(seen, limits, alert.severity) == alert.severity:
             return alert
         report = self._book.report(judgement, evidence)
-        return (
-            alert
-            if report is None
-            else msgspec.structs.replace(alert, **(report | {"rule": alert.rule, "peak": alert.peak}))
-        )
+        if report is None:
+            return alert
+        return msgspec.structs.replace(alert, severity=report["severity"], summary=report["summary"])
 
     def _theme_goes_on(self, episode: Episode, now: Mapping[str, Judgement]) -> Episode:
         """Let go of what surged because of a theme when it is calm again: a theme lasts for days."""

@@ -166,7 +166,7 @@ def _part(alert: Alert, stories: int, desk: str, by: By | None, event: Event) ->
         name=name,
         sentence=clean(alert.summary, 600) or name,
         facts=(_done(by, event), *_facts(alert)) if by else _facts(alert),
-        bars=bars(alert.peak if alert.status == "resolved" else alert.figures),
+        bars=bars(alert.peak),
         stories=tuple(
             Link(
                 title=clean(story.title, 200) or "(no title)",
@@ -187,19 +187,17 @@ def _done(by: By, event: Event) -> tuple[str, str]:
 
 
 def _facts(alert: Alert) -> tuple[tuple[str, str], ...]:
-    seen = alert.figures
+    seen = alert.peak
     facts = [
-        ("Seen", f"{seen.observed} negative of {seen.observed + seen.others} in {duration(seen.window_min)}"),
+        (
+            "Seen" if seen == alert.figures else "Seen at the peak",
+            f"{seen.observed} negative of {seen.observed + seen.others} in {duration(seen.window_min)}",
+        ),
         ("Expected", f"{seen.expected:.1f} (95 %: {seen.low}-{seen.high})"),
         ("Severity", f"{alert.severity}, strength {seen.strength or seen.z:.1f}"),
         ("Publishers", str(alert.publishers)),
         ("Since", f"{alert.started_at:%d %b %H:%M} UTC"),
     ]
-    if alert.status == "firing" and alert.peak.z > seen.z:
-        most = alert.peak
-        facts.append(
-            ("Peak since", f"{most.observed} negative of {most.observed + most.others} in {duration(most.window_min)}")
-        )
     if alert.resolved_at is not None:
         facts.append(("Until", f"{alert.resolved_at:%d %b %H:%M} UTC"))
     if alert.expected_false_share is not None:

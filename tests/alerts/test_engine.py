@@ -523,8 +523,7 @@ def test_new_alerts_and_their_later_revisions_carry_the_words(store: redis.Redis
 
     _finish(_engine(store, secret, explainer=explainer))
     log, stored, deliveries = _outcome(store, secret)
-    # Of its own few stories, each time.
-    assert len(asked) == sum(line[2] in ("firing", "escalated", "moved") for line in log)
+    assert len(asked) == sum(line[2] in ("firing", "moved") for line in log)  # of its own few stories, each time
     assert max(map(len, asked)) <= 8
     words = {line[3]: {story.words for story in stored[line[0]].stories} for line in log if line[2] == "resolved"}
     assert [words[at] for at in sorted(words)] == [{()}, {(("Title", 1.5),)}]
