@@ -17,6 +17,7 @@ from rich.text import Text
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from alerts.alert import Alert, AlertError, Also, By, Child, Event, Message
+from alerts.evidence import duration
 from alerts.message import GroupMessage, decode_message
 from alerts.receivers import check_secret
 from alerts.series import THEME, kind, label
@@ -194,7 +195,7 @@ def _brief(also: Also) -> str:
     if kind(also.series) == THEME:  # how many other items have its words is not known
         return f"{seen.observed} negative stories in {seen.window_min // 60} h, {seen.expected:.2g} expected"
     total = seen.observed + seen.others
-    return f"{seen.observed} negative of {total} items in {seen.window_min} min, {seen.expected:.1f} expected"
+    return f"{seen.observed} negative of {total} items in {duration(seen.window_min)}, {seen.expected:.1f} expected"
 
 
 def _part(child: Child) -> str:
