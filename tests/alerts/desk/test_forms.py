@@ -8,6 +8,7 @@ from typing import Any, get_args, get_type_hints
 from urllib.parse import urlencode
 
 import httpx
+from fastapi.routing import APIRoute
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -26,10 +27,10 @@ FIELDS = (
     "taken_back", "matchers", "other",
 )  # fmt: skip
 PLACES = tuple(
-    route.path.replace("{verb}", verb)  # type: ignore[attr-defined]
+    route.path.replace("{verb}", verb)
     for route in router.routes
-    if "POST" in route.methods  # type: ignore[attr-defined]
-    for verb in (get_args(get_type_hints(act)["verb"]) if "{verb}" in route.path else ("",))  # type: ignore[attr-defined]
+    if isinstance(route, APIRoute) and "POST" in (route.methods or ())
+    for verb in (get_args(get_type_hints(act)["verb"]) if "{verb}" in route.path else ("",))
 )
 
 usual = st.sampled_from(["", "0", "60", "9" * 9, "-1", "1e3", "company=JPM", "sentiment", "topic", "Liquidity", "true"])
