@@ -10,13 +10,26 @@ import logging
 import math
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from alerts.alert import AlertError, Event
 from alerts.breaker import Down
+from alerts.history import (
+    KEPT_S,
+    History,
+    Status,
+    Told,
+    counts_key,
+    line_of,
+    place_of,
+    places_of,
+    read_history,
+    told_key,
+)
 from alerts.notification import Notification, decode_notification, encode_notification
+from alerts.records import UNREADABLE, name_of
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -29,8 +42,6 @@ _PREFIX = "nq:{alerts}:"
 _DEAD, _DISABLED, _DOWN = f"{_PREFIX}dead", f"{_PREFIX}disabled", f"{_PREFIX}down"
 _SENT = f"{_PREFIX}sent:"
 _DEAD_LENGTH = 10_000
-KEPT_S = 90 * 86_400
-"""How long the history of an alert's deliveries is kept after its last line."""
 _CHUNK = 500
 
 
@@ -65,28 +76,7 @@ class Queued(msgspec.Struct, frozen=True):
     delivery: Delivery
 
 
-_Status = Literal["delivered", "failed", "dead", "superseded"]
-
-
-class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of an alert's history of deliveries: what became of the delivery `id` at its last attempt.
-
-    `created_s` is when it was made. `superseded` is what was given up and is told no more, since the receiver was told
-    something later.
-    """
-
-    id: str
-    receiver: str
-    event: Event
-    status: _Status
-    at_s: float
-    attempts: int
-    reason: str = ""
-    created_s: float = 0.0
-
-
 _delivery = msgspec.json.Decoder(Delivery)
-_told = msgspec.json.Decoder(Told)
 _down = msgspec.json.Decoder(Down)
 
 
@@ -94,7 +84,7 @@ def _decoded(raw: bytes) -> Delivery | None:
     """Return a delivery, None when it cannot be read (written by another version): it must not hold up the others."""
     try:
         return _delivery.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
 
 
@@ -111,10 +101,6 @@ def delivery_key(delivery_id: str) -> str:
 def _held_key(receiver: str) -> str:
     """The key of a receiver's deliveries that digests stand for: id of the delivery → id of the digest."""
     return f"{_PREFIX}held:{receiver}"
-
-
-def _told_key(alert: str) -> str:
-    return f"{_PREFIX}told:{alert}"
 
 
 def delivery_of(notification: Notification, now_s: float, *, after: Iterable[str] = ()) -> Delivery:
@@ -187,7 +173,7 @@ class Outbox:
         keys: list[Any] = [due_key(receiver), key, _DEAD, _held_key(receiver)]
         if raw is None:
             self._redis.zrem(due_key(receiver), key)
-        elif self._settle(keys=keys, args=["dead", "", raw, "", _DEAD_LENGTH, "", KEPT_S, ""]):
+        elif self._settle(keys=keys, args=["dead", "", raw, "", _DEAD_LENGTH, "", KEPT_S, "", 0]):
             log.error("%r for %s cannot be read, and is in the dead list as it is: %.500r", key, receiver, raw)
             if self._metrics is not None:
                 self._metrics.deliveries.labels(receiver=receiver, outcome="dead").inc()
@@ -229,12 +215,13 @@ class Outbox:
         """Move the delivery, with its reason, to the dead list (the last 10,000 are kept)."""
         return self._move("dead", delivery, "dead", now_s)
 
-    def _move(self, what: str, delivery: Delivery, status: _Status, now_s: float, due_s: float = 0.0) -> bool:
+    def _move(self, what: str, delivery: Delivery, status: Status, now_s: float, due_s: float = 0.0) -> bool:
         alerts, members = _about(delivery)
         keys = [due_key(delivery.receiver), delivery_key(delivery.id), _DEAD, _held_key(delivery.receiver)]
-        keys += [_told_key(alert) for alert in alerts]
-        body, line = msgspec.json.encode(delivery), msgspec.json.encode(_line(delivery, status, now_s))
-        args: list[Any] = [what, delivery.id, body, repr(due_s), _DEAD_LENGTH, line, KEPT_S, _field(delivery, status)]
+        keys += [key for alert in alerts for key in (told_key(alert), counts_key(alert))]
+        body, line = msgspec.json.encode(delivery), msgspec.json.encode(line_of(delivery, status, now_s))
+        args: list[Any] = [what, delivery.id, body, repr(due_s), _DEAD_LENGTH, line, KEPT_S]
+        args += place_of(delivery, status)
         return bool(self._settle(keys=keys, args=[*args, *members]))
 
     def supersede(self, delivery: Delivery, now_s: float) -> bool:
@@ -264,14 +251,14 @@ class Outbox:
             made = msgspec.structs.replace(delivery, created_s=now_s + number * 1e-6)
             keys = [due_key(receiver), delivery_key(made.id), _DEAD, _held_key(receiver)]
             body, due_s = msgspec.json.encode(made), repr(made.created_s)
-            self._settle(keys=keys, args=["retry", made.id, body, due_s, _DEAD_LENGTH, "", KEPT_S, ""])
+            self._settle(keys=keys, args=["retry", made.id, body, due_s, _DEAD_LENGTH, "", KEPT_S, "", 0])
         return len(later)
 
     def drop_unknown(self, receivers: Sequence[str], now_s: float) -> int:
         """Give up what waits for receivers that are configured no more; return how many deliveries that were."""
         dropped = 0
         for key in list(self._redis.scan_iter(match=due_key("*").replace("{", "\\{"), count=1_000)):
-            receiver = key.decode().removeprefix(due_key(""))
+            receiver = name_of(key).removeprefix(due_key(""))
             while receiver not in receivers and (waiting := self.queued(receiver, _CHUNK)):
                 for queued in waiting:
                     reason = "its receiver is configured no more"
@@ -293,13 +280,16 @@ class Outbox:
         return next((dead for dead in self.dead(_DEAD_LENGTH) if dead.id == delivery_id), None)
 
     def told(self, alert: str) -> list[Told]:
-        """Return what was tried of an alert's deliveries in the last 90 days, the oldest first.
+        """Return what was tried of an alert's deliveries in the last 90 days, the oldest first; see `history`."""
+        return self.history(alert).lines
 
-        Of repeats those that wait are among it, and the last to each receiver that was delivered, dead or superseded.
+    def history(self, alert: str) -> History:
+        """Return what was tried of an alert's deliveries in the last 90 days.
+
+        Of repeats those that wait are among it, and the last to each receiver that was delivered, dead or superseded;
+        of digests the last 50.
         """
-        raws: Any = self._redis.hvals(_told_key(alert))
-        lines = sorted((_told.decode(raw) for raw in raws), key=lambda line: line.at_s)
-        return sorted({line.id: line for line in lines}.values(), key=lambda line: line.at_s)
+        return read_history(self._redis, alert)
 
     def dead(self, count: int = 100) -> list[Delivery]:
         """Return the last `count` deliveries given up, the newest first."""
@@ -330,12 +320,14 @@ class Outbox:
     def supersede_dead(self, raw: bytes, delivery: Delivery, now_s: float) -> bool:
         """Take a delivery out of the dead list; the histories of its alerts say that it is told no more, and why."""
         alerts, _ = _about(delivery)
-        line = _line(delivery, "superseded", now_s)
+        line = msgspec.json.encode(line_of(delivery, "superseded", now_s))
+        standing = {alert: places_of(self._redis, alert, delivery.id) for alert in alerts}
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.lrem(_DEAD, 1, raw)  # type: ignore[arg-type]  # the types of redis-py know text alone
-            for alert in alerts:
-                pipe.hset(_told_key(alert), _field(delivery, "superseded"), msgspec.json.encode(line))
-                pipe.expire(_told_key(alert), KEPT_S)
+            for alert, places in standing.items():
+                for place in places or [place_of(delivery, "superseded")[0]]:
+                    pipe.hset(told_key(alert), place, line)  # type: ignore[arg-type]
+                pipe.expire(told_key(alert), KEPT_S)
             return bool(pipe.execute()[0])
 
     def disable(self, receiver: str, reason: str) -> None:
@@ -349,7 +341,7 @@ class Outbox:
     def disabled(self, receiver: str) -> str | None:
         """Return why a receiver is disabled; None when it is not."""
         raw: Any = self._redis.hget(_DISABLED, receiver)
-        return None if raw is None else str(raw.decode())
+        return None if raw is None else name_of(raw)
 
     def set_down(self, receiver: str, down: Down | None) -> None:
         """Write down that a receiver takes nothing, or, with None, that it does."""
@@ -362,13 +354,25 @@ class Outbox:
         """Return the receivers that are disabled or take nothing, and why."""
         disabled: Any = self._redis.hgetall(_DISABLED)
         down: Any = self._redis.hgetall(_DOWN)
-        found = {name.decode(): f"takes nothing: {_down.decode(raw).reason}" for name, raw in down.items()}
-        return found | {name.decode(): f"disabled: {why.decode()}" for name, why in disabled.items()}
+        found = {
+            name_of(name): f"takes nothing: {known.reason}"
+            for name, raw in down.items()
+            if (known := _down_of(name, raw)) is not None
+        }
+        return found | {name_of(name): f"disabled: {name_of(why)}" for name, why in disabled.items()}
 
     def down(self, receiver: str) -> Down | None:
-        """Return since when and why a receiver takes nothing; None when it does."""
+        """Return since when and why a receiver takes nothing; None when it does, or that cannot be read."""
         raw: Any = self._redis.hget(_DOWN, receiver)
-        return None if raw is None else _down.decode(raw)
+        return None if raw is None else _down_of(receiver, raw)
+
+
+def _down_of(receiver: bytes | str, raw: bytes) -> Down | None:
+    try:
+        return _down.decode(raw)
+    except UNREADABLE as exc:
+        log.error("since when %r takes nothing cannot be read: it is tried (%s)", receiver, exc)
+        return None
 
 
 def _about(delivery: Delivery) -> tuple[list[str], list[str]]:
@@ -378,22 +382,3 @@ def _about(delivery: Delivery) -> tuple[list[str], list[str]]:
     except AlertError:
         return [delivery.alert], []
     return [alert.id for alert in told.alerts], [held.id for held in told.held]
-
-
-def _field(delivery: Delivery, status: _Status) -> str:
-    """Where a delivery's line stands in a history: repeats, of which there is no end, share one for each outcome."""
-    shared = delivery.event == "alert.repeated" and status != "failed"
-    return f"{delivery.event}:{delivery.receiver}:{status}" if shared else delivery.id
-
-
-def _line(delivery: Delivery, status: _Status, at_s: float) -> Told:
-    return Told(
-        id=delivery.id,
-        receiver=delivery.receiver,
-        event=delivery.event,
-        status=status,
-        at_s=at_s,
-        attempts=delivery.attempts,
-        reason=delivery.reason,
-        created_s=delivery.created_s,
-    )

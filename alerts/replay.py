@@ -14,8 +14,9 @@ from typing import NamedTuple
 import msgspec
 
 from alerts.alert import AlertError
+from alerts.history import KEPT_S, Told
 from alerts.notification import Notification, decode_notification, encode_notification
-from alerts.outbox import KEPT_S, Delivery, Outbox, Told
+from alerts.outbox import Delivery, Outbox
 
 TOLD_LATER = "its receiver has been told something later"
 _History = Callable[[str], Iterable[Told]]

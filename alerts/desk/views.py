@@ -14,10 +14,10 @@ from alerts.desk.problems import ProblemError
 from alerts.desk.ranking import Place
 from alerts.desk.state import Desk
 from alerts.feedback import Precision, Said, topic_of
+from alerts.history import Told
 from alerts.judgement import State
 from alerts.life import AlertView, Life, Transition
 from alerts.now import Row
-from alerts.outbox import Told
 from alerts.series import kind, label
 
 MOST = 10_000
@@ -212,7 +212,7 @@ def full(desk: Desk, alert_id: str) -> Full | None:
     view = desk.store.view(alert_id)
     if view is None:
         return None
-    told = desk.outbox.told(alert_id)
+    told, earlier = desk.outbox.history(alert_id)
     return Full(
         alert=view.alert,
         life=view.life,
@@ -220,7 +220,7 @@ def full(desk: Desk, alert_id: str) -> Full | None:
         course=desk.now.course(alert_id),
         said=desk.feedback.of(alert_id),
         told=told[-_TOLD:],
-        told_before=max(0, len(told) - _TOLD),
+        told_before=max(0, len(told) - _TOLD) + earlier,
     )
 
 

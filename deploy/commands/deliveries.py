@@ -18,7 +18,8 @@ from deploy.commands._outbox import outbox_of, redis_of
 if TYPE_CHECKING:
     from redis import Redis
 
-    from alerts.outbox import Delivery, Told
+    from alerts.history import Told
+    from alerts.outbox import Delivery
     from alerts.replay import Replayed
 
 
@@ -64,9 +65,14 @@ def _rows(receiver: str | None, state: str, alert: str | None, limit: int) -> It
     with redis_of(config) as redis:
         outbox = Outbox(redis)
         if alert is not None:
-            for line in outbox.told(alert) or outbox.told(alert_of(redis, alert).alert.id):
+            found = outbox.history(alert)
+            if not found.lines:
+                found = outbox.history(alert_of(redis, alert).alert.id)
+            for line in found.lines:
                 if receiver in (None, line.receiver):
                     yield _row(line, line.status, line.at_s)
+            if found.more:
+                click.echo(f"{found.more:,} more repeats and digests, to all receivers, are kept as a number", err=True)
             return
         for name in names if state != "dead" else ():
             for queued in outbox.queued(name, limit):
