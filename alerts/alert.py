@@ -8,6 +8,8 @@ from typing import Literal
 
 import msgspec
 
+from alerts.records import UNREADABLE, Moment
+
 SCHEMA_VERSION = 2
 MAX_BODY_BYTES = 19_000
 """Standard Webhooks asks for bodies below 20 kB."""
@@ -108,9 +110,9 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     severity: Literal["warning", "critical"]
     series: str
     name: str
-    started_at: datetime
-    updated_at: datetime
-    resolved_at: datetime | None = None
+    started_at: Moment
+    updated_at: Moment
+    resolved_at: Moment | None = None
     summary: str
     figures: Figures
     peak: Figures
@@ -122,7 +124,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     parent: str = ""
     children: tuple[Child, ...] = ()
     explains: int = 0
-    moved_at: datetime | None = None
+    moved_at: Moment | None = None
     began_on: str = ""
     expected_false_share: float | None = None
     rule: str = ""
@@ -167,7 +169,7 @@ def decode(raw: bytes) -> Alert:
     """
     try:
         return _alert.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+    except UNREADABLE as exc:
         raise AlertError(f"not an alert: {exc}") from exc
 
 

@@ -7,30 +7,54 @@ that they cannot push out what people did.
 
 from __future__ import annotations
 
+import logging
+import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
+
+from alerts.records import UNREADABLE, Moment
 
 if TYPE_CHECKING:
     from redis import Redis
     from redis.client import Pipeline
 
+log = logging.getLogger(__name__)
+
 ALERTS, _DESK, _REFUSED = "nq:{alerts}:audit", "nq:{desk}:audit", "nq:{desk}:audit:refused"
 MOST = 100_000
 """Entries of deeds that are kept, in each of the two streams."""
 _LENGTH = {ALERTS: MOST, _DESK: MOST, _REFUSED: 10_000}
+_STREAMS = {"a": ALERTS, "d": _DESK, "r": _REFUSED}
+"""The streams by the letter with which ids of their entries begin; where times are equal the later letter is newer."""
+CURSOR = r"[adr]-[1-9][0-9]{0,18}-[0-9]{1,19}"
+"""What ids of entries look like."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """`who` did `what` (sign in, acknowledge, ...) to `target`, from `address`; `detail` is a reason or a label."""
 
-    at: datetime
+    at: Moment
     who: str
     what: str
     target: str = ""
     detail: str = ""
     address: str = ""
+
+
+class Noted(Entry, frozen=True, kw_only=True):
+    """An entry with its `id`, by which it keeps its place in the log."""
+
+    id: str
+
+
+class Part(NamedTuple):
+    """Some of the log, the newest first, and how many of it cannot be read; after `next` comes more, "" at its end."""
+
+    entries: list[Noted]
+    unreadable: int
+    next: str
 
 
 _decoder = msgspec.json.Decoder(Entry)
@@ -62,11 +86,31 @@ class Audit:
         """Append what is written by itself: of deeds the last 100,000 are kept, of strangers' (`who` is "") 10,000."""
         append(self._redis, note)
 
-    def last(self, count: int = 100) -> list[Entry]:
+    def last(self, count: int = 100) -> list[Noted]:
         """Return the last entries, the newest first, without those that cannot be read."""
-        found: list[Any] = [each for key in _LENGTH for each in cast(Any, self._redis.xrevrange(key, count=count))]
-        entries = [note for _, fields in found if (note := _read(fields.get(b"entry", b""))) is not None]
-        return sorted(entries, key=lambda each: each.at, reverse=True)[:count]
+        return self.part(count).entries
+
+    def part(self, count: int = 100, after: str = "") -> Part:
+        """Return the newest entries, or those before the one with the id `after`; new ones move none of these.
+
+        They stand in the order in which Redis took them. `after` may be of one that is kept no more.
+        """
+        found: list[tuple[tuple[int, int, str], Any]] = []
+        for letter, key in _STREAMS.items():
+            raws: Any = self._redis.xrevrange(key, max=_before(letter, after), count=count + 1)
+            found += [((*_number(entry), letter), fields) for entry, fields in raws]
+        found.sort(key=lambda each: each[0], reverse=True)
+        ids = [f"{letter}-{ms}-{number}" for (ms, number, letter), _ in found[:count]]
+        read = [(id_, _read(fields)) for id_, (_, fields) in zip(ids, found, strict=False)]
+        entries = [Noted(id=id_, **msgspec.structs.asdict(note)) for id_, note in read if note is not None]
+        return Part(entries, len(read) - len(entries), ids[-1] if len(found) > count else "")
+
+
+class New(NamedTuple):
+    """What came since one looked last, and how many entries besides cannot be read."""
+
+    entries: list[Entry]
+    unreadable: int
 
 
 class Follower:
@@ -76,7 +120,7 @@ class Follower:
         self._redis = redis
         self._last: dict[str, Any] = {}
 
-    def new(self) -> list[Entry]:
+    def new(self) -> New:
         """Return the entries that came since the last call, at most 200 of alerts and silences, and of all else."""
         if not self._last:
             newest = {key: cast(Any, self._redis.xrevrange(key, count=1)) for key in (ALERTS, _DESK)}
@@ -85,17 +129,36 @@ class Follower:
             for key, last in self._last.items():  # two keys that no one node need hold
                 pipe.xread({key: last}, count=200)
             answers = pipe.execute()
-        found = []
+        found, unreadable = list[Entry](), 0
         for answer in answers:
             for key, entries in answer or ():
                 self._last[key.decode()] = entries[-1][0]
-                found += [note for _, fields in entries if (note := _read(fields.get(b"entry", b"")))]
-        return found
+                for entry, fields in entries:
+                    note = _read(fields)
+                    if note is None:
+                        unreadable += 1
+                        log.error("entry %s of %s is none of the audit log's", entry.decode(), key.decode())
+                    else:
+                        found.append(note)
+        return New(found, unreadable)
 
 
-def _read(raw: bytes) -> Entry | None:
+def _read(fields: Any) -> Entry | None:
     """Return an entry, None when another version wrote what cannot be read."""
     try:
-        return _decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return _decoder.decode(fields[b"entry"])
+    except (*UNREADABLE, KeyError):
         return None
+
+
+def _number(entry: bytes) -> tuple[int, int]:
+    ms, _, number = entry.partition(b"-")
+    return int(ms), int(number)
+
+
+def _before(letter: str, after: str) -> str:
+    """Return the end of the range of a stream's entries that come before that with the id `after`."""
+    if not re.fullmatch(CURSOR, after):
+        return "+"
+    of, _, entry = after.partition("-")
+    return entry if letter < of else f"({entry}"

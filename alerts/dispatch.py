@@ -31,10 +31,11 @@ from alerts.matchers import labels_of, matches_all
 from alerts.metrics import AlertsMetrics
 from alerts.notification import Notification, as_told, by_hand
 from alerts.outbox import Delivery, delivery_key, delivery_of, due_key
+from alerts.records import UNREADABLE, name_of
 from alerts.routes import Way
 from alerts.rules import Rules
 from alerts.silences import Silence, Silences, silence_over
-from alerts.store import BOOK, FENCE, LOG, PREFIX, AlertStore, FencedError, fenced, line_of
+from alerts.store import BOOK, FENCE, LOG, PREFIX, AlertStore, FencedError, fenced, step_of
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -115,6 +116,7 @@ class Dispatcher:
                 log.warning("dispatching failed (%s); trying again in %.1f s", exc, wait_s)
             except Exception as exc:  # a thread that ends silently would stop all alerts
                 wait_s = 30.0
+                self._metrics.unexpected_errors.labels(part="dispatching").inc()
                 self.failing = f"nobody is told of alerts: {exc!r}"
                 log.exception("dispatching: unexpected failure; trying again in 30 s")
             stop.wait(wait_s)
@@ -157,8 +159,7 @@ class Dispatcher:
         steps: list[tuple[Transition, Alert | None]] = []
         for entry, fields in entries:
             self._cursor = entry.decode()
-            if (step := _step_of(fields)) is None:
-                log.error("entry %s of the log is no transition and is skipped", self._cursor)
+            if (step := step_of(self._cursor, fields)) is None:
                 continue
             self._note(book, step, now_s)
             steps.append((step, self._alert(step.alert)))
@@ -180,7 +181,7 @@ class Dispatcher:
         self._cursor = raw.decode() if raw is not None else ""
         alerts: Any = self._redis.hgetall(ALERTS)
         groups: Any = self._redis.hgetall(GROUPS)
-        self._put_back = {key.decode() for key, raw in alerts.items() if not raw}
+        self._put_back = {name_of(key) for key, raw in alerts.items() if not raw}
         known, self._lost = _decoded("alert", {key: raw for key, raw in alerts.items() if raw}, _known)
         read, lost = _decoded("group", groups, _group)
         book = Groups(known, read, self._singly)
@@ -260,7 +261,7 @@ class Dispatcher:
     def _yet_to_come(self) -> set[str]:
         """Return the keys of the transitions that the log has after the cursor. Views read before have none besides."""
         entries: Any = self._redis.xrange(LOG, min=f"({self._cursor}" if self._cursor else "-")
-        return {step.key for _, fields in entries if (step := _step_of(fields)) is not None}
+        return {step.key for entry, fields in entries if (step := step_of(entry.decode(), fields)) is not None}
 
     def _relive(
         self, book: Groups, view: AlertView, past: Sequence[Transition], now_s: float, *, in_doubt: bool = False
@@ -377,17 +378,9 @@ def _decoded(what: str, raws: Any, decoder: msgspec.json.Decoder[_T]) -> tuple[d
     for key, raw in raws.items():
         try:
             found[key.decode()] = decoder.decode(raw)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        except UNREADABLE as exc:
             log.error("what was told of %s %r cannot be read; it is noted anew (%s)", what, key, exc)
-    return found, {key.decode("utf-8", "replace") for key in raws} - found.keys()
-
-
-def _step_of(fields: Any) -> Transition | None:
-    """Return the transition in an entry of the log, None when it holds none."""
-    try:
-        return line_of(fields)
-    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError):
-        return None
+    return found, set(map(name_of, raws)) - found.keys()
 
 
 def _number(entry: str) -> tuple[int, int]:

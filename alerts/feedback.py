@@ -8,7 +8,6 @@ from it, so that nothing is counted twice however often it is said.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 from collections import Counter, defaultdict
@@ -21,6 +20,7 @@ import msgspec
 from alerts.alert import Alert
 from alerts.audit import Entry, append
 from alerts.matchers import labels_of
+from alerts.records import UNREADABLE, Moment
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -47,7 +47,7 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: str
-    at: datetime
+    at: Moment
     by: str
     about: About
     value: str
@@ -95,7 +95,7 @@ class Precision(msgspec.Struct, frozen=True, kw_only=True):
 class _Standing(msgspec.Struct, frozen=True):
     """A verdict that stands."""
 
-    at: datetime
+    at: Moment
     value: str
     rule: str
     topic: str
@@ -181,15 +181,23 @@ class Feedback:
         """Return the words that Kafka does not have yet, in their order, without what is none."""
         found = []
         entries: Any = self._redis.xrange(OUTBOX)
-        for _, fields in entries:
-            with contextlib.suppress(KeyError, msgspec.MsgspecError):
+        for entry, fields in entries:
+            try:
                 found.append(decode_said(fields[b"said"]))
+            except (KeyError, msgspec.MsgspecError) as exc:
+                log.error("entry %s of %s is nothing that anybody said: left out (%r)", entry.decode(), OUTBOX, exc)
         return found
 
     def of(self, alert: str) -> list[Said]:
-        """Return what was said about an alert and its headlines, the oldest first."""
-        raw: Any = self._redis.hvals(f"nq:{{desk}}:said:{alert}")
-        return sorted(map(_said.decode, raw), key=lambda word: (word.at, word.id))
+        """Return what was said about an alert and its headlines, the oldest first, without what cannot be read."""
+        raws: Any = self._redis.hvals(f"nq:{{desk}}:said:{alert}")
+        found = []
+        for raw in raws:
+            try:
+                found.append(decode_said(raw))
+            except msgspec.MsgspecError as exc:
+                log.error("a word on alert %s cannot be read and is passed over (%s)", alert, exc)
+        return sorted(found, key=lambda word: (word.at, word.id))
 
     def precision(self) -> list[Precision]:
         """Return how often alerts were useful, by rule and by topic, those with most verdicts first: 50 of each.
@@ -201,7 +209,11 @@ class Feedback:
         votes: dict[tuple[Literal["rule", "topic"], str], Counter[str]] = defaultdict(Counter)
         gone = []
         for field, raw in found.items():
-            verdict = _standing.decode(raw)
+            try:
+                verdict = _standing.decode(raw)
+            except UNREADABLE as exc:
+                log.error("verdict %r cannot be read and counts for nothing (%s)", field, exc)
+                continue
             if verdict.at < oldest:
                 gone.append(field)
                 continue

@@ -71,6 +71,25 @@ class Leader:
 
     def keep(self, stop: threading.Event) -> None:
         """Renew the lead until `stop` is set or it is lost; then give it up."""
+        try:
+            why = self._renew(stop)
+        finally:
+            self.lost.set()
+            self._metrics.leader.set(0)
+        if why:
+            log.warning("this process leads alerting no more: %s", why)
+            return
+        try:
+            self._call(0)
+        except RedisError as exc:
+            log.warning("the lead could not be given up (%s); it runs out in %.0f s", exc, self._ttl_s)
+
+    def close(self) -> None:
+        """Give up the connection."""
+        self._redis.close()
+
+    def _renew(self, stop: threading.Event) -> str:
+        """Renew the lead until `stop` is set, or return why it is lost."""
         until = self._clock() + self._ttl_s
         why = ""
         while not why and not stop.wait(min(self._ttl_s / 5, max(0.0, until - self._clock()))):
@@ -85,19 +104,7 @@ class Leader:
             if token != self._token:
                 why = "another process has taken it, it had run out, or Redis was emptied"
             until = asked + self._ttl_s
-        self.lost.set()
-        self._metrics.leader.set(0)
-        if why:
-            log.warning("this process leads alerting no more: %s", why)
-        else:
-            try:
-                self._call(0)
-            except RedisError as exc:
-                log.warning("the lead could not be given up (%s); it runs out in %.0f s", exc, self._ttl_s)
-
-    def close(self) -> None:
-        """Give up the connection."""
-        self._redis.close()
+        return why
 
     def _call(self, ttl_s: float) -> str:
         answer: Any = self._script(keys=[LEADER, FENCE], args=[self._owner, int(ttl_s * 1000)])

@@ -19,6 +19,7 @@ from typing import Literal, get_args
 import msgspec
 
 from alerts.alert import Alert
+from alerts.records import Moment
 
 SCHEMA_VERSION = 1
 SYSTEM = "newsquake"
@@ -54,7 +55,7 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     alert: str
     event: Event
-    at: datetime
+    at: Moment
     actor: str = SYSTEM
     reason: str = ""
     state: State
@@ -80,10 +81,10 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
     alert: str
     state: State
     severity: Severity
-    since: datetime
+    since: Moment
     actor: str = SYSTEM
     reason: str = ""
-    unheard_since: datetime | None = None
+    unheard_since: Moment | None = None
     silence: str = ""
     series: str
     revision: int

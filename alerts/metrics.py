@@ -168,6 +168,13 @@ class AlertsMetrics:
         )
         self.dead_deliveries = Gauge(f"{name}dead_deliveries", "Deliveries in the dead list.", registry=registry)
         self.redis_errors = Counter(f"{name}redis_errors", "Failed calls to Redis, tried again.", registry=registry)
+        self.unexpected_errors = Counter(
+            f"{name}unexpected_errors",
+            "Failures that nobody foresaw, by the part that goes on after a pause: leading, judging, watching (these "
+            "metrics), dispatching, sending, publishing. The log has each with its place.",
+            ["part"],
+            registry=registry,
+        )
         for kind in KINDS:  # rules and dashboards see 0, not nothing
             for metric in (self.open, self.opened, self.resolved, self.joined):
                 metric.labels(kind=kind)
@@ -179,6 +186,8 @@ class AlertsMetrics:
             self.unheard_seconds.labels(severity=severity)
         for event in ("firing", "escalated", "acknowledged", "resolved", "repeated"):
             self.notifications.labels(event=f"alert.{event}")
+        for part in ("leading", "judging", "watching", "dispatching", "sending", "publishing"):
+            self.unexpected_errors.labels(part=part)
         for reason in ("warming_up", "publishers", "copies", "discovery", "muted"):
             self.held.labels(reason=reason)
         for outcome in ("explained", "failed", "late", "busy"):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from alerts.alert import Alert, AlertError, By, Event
+from alerts.records import UNREADABLE
 
 if TYPE_CHECKING:
     from alerts.groups import Known, Telling
@@ -78,7 +79,7 @@ def decode_notification(raw: bytes | str) -> Notification:
     """
     try:
         return _decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+    except UNREADABLE as exc:
         raise AlertError(f"not a notification: {exc}") from exc
 
 

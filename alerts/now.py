@@ -6,6 +6,7 @@ an alert's series (`alerts.course`), a field a bin, so that writing it again cha
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from alerts.alert import Alert
 from alerts.course import Bin, course, decode_bin, encode_bin, lately
 from alerts.judgement import State
 from alerts.negbin import central_intervals
+from alerts.records import UNREADABLE
 from alerts.rolling import NEGATIVES, OTHERS, WINDOWS_MIN
 from alerts.series import kind, label
 from alerts.store import FENCE, FencedError
@@ -25,6 +27,8 @@ from alerts.surge import Detector
 
 if TYPE_CHECKING:
     from redis import Redis
+
+log = logging.getLogger(__name__)
 
 _TABLE, _MINUTE = "nq:{alerts}:now", "nq:{alerts}:now:minute"
 _ROWS = 1_000
@@ -74,6 +78,10 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _table = msgspec.msgpack.Decoder(Table)
+
+
+class NowError(Exception):
+    """What stands in Redis of how things are cannot be read: another version wrote it, or another hand."""
 
 
 class Now:
@@ -126,19 +134,44 @@ class Now:
         self._written, self._followed = detector.minute, followed
 
     def minute(self) -> int | None:
-        """Return the minute of the table, None when there is none."""
+        """Return the minute of the table, None when there is none.
+
+        Raises:
+            NowError: it is no minute.
+        """
+        raw = self.mark()
+        try:
+            return None if raw is None else int(raw)
+        except ValueError as exc:
+            raise NowError(f"what stands in {_MINUTE} is no minute: {raw!r:.60}") from exc
+
+    def mark(self) -> bytes | None:
+        """Return what changes with the table, None when there is none."""
         raw: Any = self._redis.get(_MINUTE)
-        return None if raw is None else int(raw)
+        return None if raw is None else bytes(raw)
 
     def read(self) -> Table | None:
-        """Return the table, None when alerting has written none for a day."""
+        """Return the table, None when alerting has written none for a day.
+
+        Raises:
+            NowError: it cannot be read.
+        """
         raw: Any = self._redis.get(_TABLE)
-        return None if raw is None else _table.decode(raw)
+        try:
+            return None if raw is None else _table.decode(raw)
+        except UNREADABLE as exc:
+            raise NowError(f"how series stand cannot be read: {exc}") from exc
 
     def course(self, alert: str) -> list[Bin]:
         """Return the bins of an alert's series, in order of length and time; themes have none."""
-        raw: Any = self._redis.hvals(f"nq:{{alerts}}:course:{alert}")
-        return sorted(map(decode_bin, raw), key=lambda each: (each.span_min, each.start))
+        raws: Any = self._redis.hvals(f"nq:{{alerts}}:course:{alert}")
+        found = []
+        for raw in raws:
+            try:
+                found.append(decode_bin(raw))
+            except UNREADABLE as exc:
+                log.error("a bin of the course of alert %s cannot be read and is left out (%s)", alert, exc)
+        return sorted(found, key=lambda each: (each.span_min, each.start))
 
 
 def table(detector: Detector, now_s: float, rows: int = _ROWS) -> Table:

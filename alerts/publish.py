@@ -28,8 +28,10 @@ from redis.exceptions import RedisError
 
 from alerts.life import AlertView
 from alerts.metrics import AlertsMetrics
+from alerts.producers import close_producer
+from alerts.records import name_of
 from alerts.silences import KEY as SILENCES
-from alerts.store import KEEP_S, LOG, PREFIX, AlertStore, FencedError, line_of
+from alerts.store import KEEP_S, LOG, PREFIX, AlertStore, FencedError, step_of
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -87,6 +89,7 @@ class Publisher:
             except Exception:  # a thread that ends silently would leave the topic behind for ever
                 wait_s = 30.0
                 self._metrics.publish_errors.inc()
+                self._metrics.unexpected_errors.labels(part="publishing").inc()
                 log.exception("publishing alerts: unexpected failure; next try in 30 s")
                 self._close()
             stop.wait(wait_s)
@@ -125,10 +128,8 @@ class Publisher:
             return self._store.views(open=False, limit=_ALL)
         ids: dict[str, None] = {}
         for entry, fields in entries:
-            try:
-                ids[line_of(fields).alert] = None
-            except (msgspec.MsgspecError, UnicodeDecodeError, KeyError) as exc:
-                log.error("entry %s of the log is no transition and is skipped (%s)", entry.decode(), exc)
+            if (step := step_of(entry.decode(), fields)) is not None:
+                ids[step.alert] = None
         return [view for each in ids if (view := self._store.view(each)) is not None]
 
     def _changed(self, silences: Mapping[bytes, bytes]) -> dict[bytes, bytes | None]:
@@ -146,7 +147,7 @@ class Publisher:
         silenced = [key for key, _ in sent if key.startswith(_SILENCE)]
         old = [key for key, at_s in sent if at_s < oldest_s and not key.startswith(_SILENCE)]
         gone = [key for key in silenced if key.removeprefix(_SILENCE) not in silences]
-        gone += [key for key in old if not self._redis.exists(f"{PREFIX}alert:{key.decode()}")]
+        gone += [key for key in old if not self._redis.exists(f"{PREFIX}alert:{name_of(key)}")]
         return dict.fromkeys(gone)
 
     def _seed(self) -> None:
@@ -209,15 +210,11 @@ class Publisher:
             yield
         except MessageSizeTooLargeError as exc:
             self._metrics.publish_errors.inc()
-            log.error("%s is too large for topic %s and is left out (%s)", key.decode(), self._place.topic, exc)
+            log.error("%s is too large for topic %s and is left out (%s)", name_of(key), self._place.topic, exc)
 
     def _close(self) -> None:
         producer, self._producer, self._silences = self._producer, None, {}
-        try:
-            if producer is not None:
-                producer.close(timeout=1)
-        except KafkaError as exc:  # it still holds something, which it gives up in time
-            log.warning("a producer of %s did not close in time: %r", self._place.topic, exc)
+        close_producer(producer, self._place.topic)
 
 
 def _encode(view: AlertView) -> bytes:

@@ -13,6 +13,7 @@ from kafka.errors import KafkaError
 from alerts.life import AlertView
 from alerts.matchers import MatcherError
 from alerts.publish import SILENCE_PREFIX, KafkaPlace
+from alerts.records import UNREADABLE
 from alerts.silences import Silence, Silences
 from alerts.store import KEEP_S, LOG, STATE, AlertStore
 
@@ -65,7 +66,7 @@ def rebuild(redis: Redis, place: KafkaPlace) -> Rebuilt:
                 view = msgspec.json.decode(value, type=AlertView)
                 if view.transitions[-1].at.timestamp() > oldest_s or view.life.state != "resolved":
                     alerts += store.restore(view)
-        except (msgspec.MsgspecError, MatcherError, UnicodeDecodeError, IndexError) as exc:
+        except (*UNREADABLE, MatcherError, IndexError) as exc:
             unreadable += 1
             log.warning("record %.60r of topic %s cannot be read and is left out: %s", key, place.topic, exc)
     return Rebuilt(alerts, laid, unreadable)

@@ -78,6 +78,7 @@ class Sender:
                 log.warning("outbox of %s: Redis failed (%s); trying again in %.1f s", self._name, exc, wait_s)
             except Exception:  # a thread that ends silently would stop all alerts of this receiver
                 wait_s = 30.0
+                self._metrics.unexpected_errors.labels(part="sending").inc()
                 log.exception("outbox of %s: unexpected failure; trying again in 30 s", self._name)
             stop.wait(wait_s)
 
@@ -182,6 +183,7 @@ class Sender:
             result = asyncio.run(self._channel.send(told, datetime.fromtimestamp(now_s, UTC)))
         except Exception as exc:  # a mistake of ours in one message must not hold up all those behind it
             log.exception("%s %s to %s: unexpected failure", delivery.event, delivery.id, self._name)
+            self._metrics.unexpected_errors.labels(part="sending").inc()
             result = Result("failed", f"unexpected {type(exc).__name__}")
         self._settle(queued, result)
 

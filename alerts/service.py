@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 _STUCK_S = 60.0
 _STAND_S = 1.0  # between two tries to lead, at most
-_WATCH_S = 1.0
+_WATCH_S, _WATCH_AGAIN_S = 1.0, 30.0
 _AWAY_S = 5.0  # between two looks whether Redis is back, at most
 
 
@@ -100,6 +100,11 @@ class Alerting:
                 wait_s, self._last_error = stand_s, ""
             except RedisError as exc:
                 wait_s = min(self._failed(exc, wait_s), _AWAY_S)
+            except Exception as exc:  # the lead is given up: another process may fare better, or this one next time
+                wait_s = min(self._backed_off(wait_s), _AWAY_S)
+                self._last_error = f"alerting cannot be led: {exc!r}"
+                self._unexpected("leading")
+                log.exception("leading: unexpected failure; standing anew in %.0f s", wait_s)
             self._last_look = time.monotonic()
             stop.wait(wait_s)
         self._leader.close()
@@ -125,8 +130,13 @@ class Alerting:
         resigned, over = threading.Event(), threading.Event()
 
         def keep() -> None:
-            self._leader.keep(resigned)
-            over.set()  # at once: the engine may be long in a look, and another's senders are at work by now
+            try:
+                self._leader.keep(resigned)
+            except Exception:  # the thread's end is the lead's
+                self._unexpected("leading")
+                log.exception("keeping the lead: unexpected failure; it is given up")
+            finally:
+                over.set()  # at once: the engine may be long in a look, and another's senders are at work by now
 
         keeper = threading.Thread(target=keep, name="leader", daemon=True)
         keeper.start()
@@ -134,6 +144,9 @@ class Alerting:
         def part(run: Callable[[threading.Event], None]) -> None:
             try:
                 run(over)
+            except Exception:
+                self._unexpected("leading")
+                log.exception("%s: unexpected failure; all parts begin anew", threading.current_thread().name)
             finally:
                 over.set()  # what one part was refused ends all: the rest would go on without it
 
@@ -214,13 +227,12 @@ class Alerting:
 
     def _work(self, stop: threading.Event, over: threading.Event) -> None:
         wait_s = self._settings.poll_s
-        watched = 0.0
+        watch_s = 0.0
         while not (stop.is_set() or over.is_set()):
             try:
                 more = self._engine.tick()
-                if time.monotonic() - watched >= _WATCH_S:
-                    self._watch()
-                    watched = time.monotonic()
+                if time.monotonic() >= watch_s:
+                    watch_s = time.monotonic() + self._watched()
             except RedisError as exc:
                 wait_s = self._failed(exc, wait_s)
                 stop.wait(wait_s)
@@ -229,6 +241,7 @@ class Alerting:
             except Exception as exc:  # what judging cannot do must not keep what it has done from being told
                 wait_s = self._backed_off(wait_s)
                 self._last_error, self._last_look = f"nothing is judged: {exc!r}", time.monotonic()
+                self._unexpected("judging")
                 log.exception("judging: unexpected failure; going back to the last snapshot in %.0f s", wait_s)
                 stop.wait(wait_s)
             else:
@@ -249,6 +262,22 @@ class Alerting:
         self._metrics.redis_errors.inc()
         log.warning("Redis failed (%s); going back to the last snapshot in %.0f s", exc, wait_s)
         return wait_s
+
+    def _unexpected(self, part: str) -> None:
+        """Count an error that nobody foresaw."""
+        self._metrics.unexpected_errors.labels(part=part).inc()
+
+    def _watched(self) -> float:
+        """Set the metrics; return in how many seconds to do so again."""
+        try:
+            self._watch()
+        except RedisError:
+            raise
+        except Exception:  # what cannot be shown must not keep alerts from being judged
+            self._unexpected("watching")
+            log.exception("metrics of people and deliveries: unexpected failure; again in %.0f s", _WATCH_AGAIN_S)
+            return _WATCH_AGAIN_S
+        return _WATCH_S
 
     @staticmethod
     def _backed_off(wait_s: float) -> float:

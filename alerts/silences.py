@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from datetime import datetime
 from importlib.resources import files
@@ -13,9 +14,12 @@ from alerts import audit
 from alerts.alert import Alert
 from alerts.audit import Entry
 from alerts.matchers import Matcher, MatcherError, labels_of, matches_all
+from alerts.records import UNREADABLE, Moment
 
 if TYPE_CHECKING:
     from redis import Redis
+
+log = logging.getLogger(__name__)
 
 KEY = "nq:{alerts}:silences"
 """A hash: id → `Silence` as JSON. Those that ended 90 days ago are dropped, and all but the last 5,000 that ended."""
@@ -27,11 +31,11 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     matchers: tuple[Matcher, ...]
-    starts_at: datetime
-    ends_at: datetime
+    starts_at: Moment
+    ends_at: Moment
     author: str
     reason: str
-    created_at: datetime
+    created_at: Moment
 
     def holds(self, at: datetime) -> bool:
         """Say whether it holds at a time."""
@@ -56,7 +60,7 @@ class Silences:
         before, known = self._known, {}
         for id_, raw in raws.items():
             read = before.get(id_)
-            known[id_] = read if read is not None and read[0] == raw else (raw, _read(raw))
+            known[id_] = read if read is not None and read[0] == raw else (raw, _read(id_, raw))
         self._known = known  # what has not changed is not read anew, however often it is asked for
         found = [silence for _, silence in known.values() if silence is not None]
         return sorted(found, key=lambda silence: (silence.ends_at, silence.id), reverse=True)
@@ -68,7 +72,7 @@ class Silences:
     def get(self, silence_id: str) -> Silence | None:
         """Return one, None when there is none."""
         raw: Any = self._redis.hget(KEY, silence_id)
-        return None if raw is None else _read(raw)
+        return None if raw is None else _read(silence_id, raw)
 
     def put(self, silence: Silence, note: Entry | None = None) -> None:
         """Store one, in the place of what has its id, and with it the audit log's entry."""
@@ -90,9 +94,10 @@ def silence_over(silences: Iterable[Silence], alert: Alert, at: datetime) -> str
 _decoder = msgspec.json.Decoder(Silence)
 
 
-def _read(raw: bytes) -> Silence | None:
+def _read(id_: bytes | str, raw: bytes) -> Silence | None:
     """One that cannot be read (written by another version) silences nothing."""
     try:
         return _decoder.decode(raw)
-    except (msgspec.MsgspecError, MatcherError, UnicodeDecodeError):
+    except (*UNREADABLE, MatcherError) as exc:
+        log.error("silence %r cannot be read and silences nothing (%s)", id_, exc)
         return None

@@ -6,6 +6,7 @@ moment. All keys carry the hash tag `{alerts}`, the outbox's too.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +20,7 @@ from alerts import audit
 from alerts.alert import Alert, AlertError, decode, encode
 from alerts.audit import Entry
 from alerts.life import AlertView, Life, Transition, follow, revised
+from alerts.records import UNREADABLE, name_of
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -41,6 +43,7 @@ KEEP_S = 90 * 86_400
 _OPEN, _RECENT = f"{PREFIX}open", f"{PREFIX}recent"
 _LOG_LENGTH = 100_000
 _TRIES = 50
+_LATEST_S = 253_370_764_800.0  # the year 9999: what lies beyond cannot be written as a time
 
 _lines = msgspec.json.Decoder(Transition)
 _lives = msgspec.json.Decoder(Life)
@@ -161,7 +164,7 @@ class AlertStore:
             found = [view for view in self._views(self._ids()) if view.life.state != "resolved"]
         else:
             recent: Any = self._redis.zrevrange(_RECENT, 0, limit - 1)
-            found = self._views(raw.decode() for raw in recent)
+            found = self._views(map(name_of, recent))
         return sorted(found, key=lambda view: (view.alert.started_at, view.alert.id), reverse=True)[:limit]
 
     def _views(self, ids: Iterable[str]) -> list[AlertView]:
@@ -178,7 +181,7 @@ class AlertStore:
 
     def _ids(self) -> list[str]:
         found: Any = self._redis.smembers(_OPEN)
-        return sorted(raw.decode() for raw in found)
+        return sorted(map(name_of, found))
 
     def lives(self) -> list[Life]:
         """Return the lives of the alerts that are not resolved."""
@@ -207,9 +210,9 @@ class AlertStore:
         return sorted((alert for alert in found if alert), key=lambda alert: alert.started_at, reverse=True)
 
     def log(self, count: int = 100) -> list[Transition]:
-        """Return the last `count` transitions, the newest first."""
+        """Return the transitions among the last `count` entries of the log, the newest first."""
         entries: Any = self._redis.xrevrange(LOG, count=count)
-        return [line_of(fields) for _, fields in entries]
+        return [step for entry, fields in entries if (step := step_of(entry.decode(), fields)) is not None]
 
     def save_state(self, state: bytes) -> None:
         """Replace the engine's snapshot.
@@ -230,7 +233,13 @@ class AlertStore:
     def load_time(self) -> float | None:
         """Return what time alerting goes by, None for that of the wall."""
         raw: Any = self._redis.get(NOW)
-        return float(raw) if raw else None
+        if not raw:
+            return None
+        with contextlib.suppress(ValueError):
+            if 0 <= (now_s := float(raw)) < _LATEST_S:
+                return now_s
+        log.error("what stands in %s is no time: %.60r", NOW, raw)
+        return None
 
     def set(self, key: str, value: bytes | str) -> None:
         """Set a key of the leader's.
@@ -272,14 +281,18 @@ def _view(alert_id: str, alert: Any, life: Any, history: Any) -> AlertView | Non
 def _readable(alert_id: str, raw: Any, read: Callable[[bytes], _T]) -> _T | None:
     try:
         return None if raw is None else read(raw)
-    except (AlertError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
+    except (AlertError, *UNREADABLE) as exc:
         log.error("what is stored of alert %s cannot be read and is passed over (%s)", alert_id, exc)
         return None
 
 
-def line_of(fields: Any) -> Transition:
-    """Return the transition in an entry of the log."""
-    return _lines.decode(fields[b"line"])
+def step_of(entry: str, fields: Any) -> Transition | None:
+    """Return the transition in an entry of the log, None when it holds none: another version's, or another hand's."""
+    try:
+        return _lines.decode(fields[b"line"])
+    except (*UNREADABLE, KeyError) as exc:
+        log.error("entry %s of the log is no transition and is passed over (%r)", entry, exc)
+        return None
 
 
 def fenced(exc: ResponseError) -> Exception:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, StringCons
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from alerts.audit import Entry
+from alerts.audit import CURSOR, Noted
 from alerts.desk import views
 from alerts.desk.deeds import MAX_REASON, MAX_SILENCE_MIN, Deeds, Laid, matchers_of
 from alerts.desk.live import FullError, Hub, Viewer
@@ -22,6 +22,7 @@ from alerts.desk.stream import Item
 from alerts.desk.visitors import Analyst, Visitor, address_of, desk_of, still_there
 from alerts.feedback import Said
 from alerts.life import Transition
+from alerts.now import NowError
 from alerts.silences import Silence
 
 router = APIRouter(prefix="/api/v1", responses=documented(400, 401, 403, 422, 429, 503))
@@ -68,9 +69,14 @@ class SilenceList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditList(msgspec.Struct, frozen=True, kw_only=True):
-    """Who did what, the newest first."""
+    """Who did what, the newest first; `unreadable` more cannot be read.
 
-    entries: list[Entry]
+    With `after` = `next` comes what is older; at the end of the log `next` is empty.
+    """
+
+    entries: list[Noted]
+    unreadable: int
+    next: str
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -291,11 +297,15 @@ def health(request: Request, who: Visitor) -> Response:
 def standing(request: Request) -> Standing:
     """Return what the page Health shows."""
     desk = desk_of(request)
-    table = desk.now.read()
+    table, why = None, "alerting has not judged a minute yet"
+    try:
+        table = desk.now.read()
+    except NowError as exc:
+        why = str(exc)
     return Standing(
         report=desk.processes.report(),
         receivers=desk.outbox.troubled(),
-        warming_up=table.warming_up if table else "alerting has not judged a minute yet",
+        warming_up=table.warming_up if table else why,
         missing=table.missing if table else 0,
         minute=table.minute if table else None,
         stream=desk.stream.problem,
@@ -303,9 +313,17 @@ def standing(request: Request) -> Standing:
 
 
 @router.get("/audit", responses=answers(AuditList), tags=["audit"])
-def audit(request: Request, who: Analyst, limit: Annotated[int, Query(ge=1, le=MOST_ENTRIES)] = 100) -> Response:
-    """Say who did what on the desk."""
-    return _json(AuditList(entries=desk_of(request).audit.last(limit)))
+def audit(
+    request: Request,
+    who: Analyst,
+    limit: Annotated[int, Query(ge=1, le=MOST_ENTRIES)] = 100,
+    after: Annotated[str, Query(pattern=f"^({CURSOR})?$", description="Id of the last entry seen.")] = "",
+) -> Response:
+    """Say who did what on the desk and by commands.
+
+    With `after` the list begins behind that entry, which need not be kept any more; new entries do not move it.
+    """
+    return _json(AuditList(**desk_of(request).audit.part(limit, after)._asdict()))
 
 
 @router.get(

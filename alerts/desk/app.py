@@ -23,6 +23,7 @@ from alerts.desk.problems import SCHEMA, ProblemError, problem
 from alerts.desk.rendering import environment
 from alerts.desk.shared import Shared
 from alerts.desk.state import Desk
+from alerts.now import NowError
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ def create_app(desk: Desk) -> FastAPI:
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(RedisError, _on_redis)
+    app.add_exception_handler(NowError, _on_now)
 
     app.add_middleware(Guard, seconds=desk.metrics.page_seconds.observe)
     _describe(app)
@@ -117,4 +119,13 @@ async def _on_validation(request: Request, exc: Exception) -> Response:
 
 async def _on_redis(request: Request, exc: Exception) -> Response:
     log.warning("%s %s: Redis failed: %s", request.method, request.url.path, exc)
-    return await _answer(request, 503, "Redis cannot answer now; try again", {"retry-after": "5"})
+    detail = "Redis cannot answer now; try again"
+    if request.method not in ("GET", "HEAD"):  # the answer may be what was lost
+        detail = "Redis cannot answer now, and what was asked may be done or not: look, then try again"
+    return await _answer(request, 503, detail, {"retry-after": "5"})
+
+
+async def _on_now(request: Request, exc: Exception) -> Response:
+    log.error("%s %s: %s", request.method, request.url.path, exc)
+    detail = "how series stand cannot be read; alerting writes it anew each minute, so try again"
+    return await _answer(request, 503, detail, {"retry-after": "60"})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import re
 import secrets
 import time
@@ -20,9 +21,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from alerts.life import SYSTEM_REFUSED, is_system
+from alerts.records import UNREADABLE
 
 if TYPE_CHECKING:
     from redis import Redis
+
+log = logging.getLogger(__name__)
 
 Role = Literal["reader", "analyst"]
 ROLES: tuple[Role, ...] = ("reader", "analyst")
@@ -111,9 +115,10 @@ class Tokens:
         return self.add("analyst", "analyst")
 
     def list(self) -> list[Token]:
-        """Return all tokens, the oldest first."""
-        raw: Any = self._redis.hvals(_TOKENS)
-        return sorted(map(_token.decode, raw), key=lambda token: token.created_at)
+        """Return all tokens, the oldest first, without those that cannot be read, with which nobody gets in."""
+        raws: Any = self._redis.hgetall(_TOKENS)
+        found = [token for id_, raw in raws.items() if (token := _token_of(id_, raw)) is not None]
+        return sorted(found, key=lambda token: token.created_at)
 
     def revoke(self, name: str) -> bool:
         """Remove the token of `name`, and with it all its sessions; return whether there was one."""
@@ -121,9 +126,9 @@ class Tokens:
         return bool(ids and self._redis.hdel(_TOKENS, *ids))
 
     def get(self, id_: str) -> Token | None:
-        """Return the token with that id."""
+        """Return the token with that id, None when there is none that can be read."""
         raw: Any = self._redis.hget(_TOKENS, id_)
-        return None if raw is None else _token.decode(raw)
+        return None if raw is None else _token_of(id_, raw)
 
     def believed(self, text: str) -> Token | None:
         """Return the token that `text` is, when scrypt said so before: of the last 1,000 tokens."""
@@ -181,7 +186,12 @@ class Sessions:
         raw: Any = self._redis.getex(_key(cookie), ex=self._idle_s) if used else self._redis.get(_key(cookie))
         if raw is None:
             return None
-        session = _session.decode(raw)
+        try:
+            session = _session.decode(raw)
+        except UNREADABLE as exc:
+            log.error("a session cannot be read and is ended (%s)", exc)
+            self.end(cookie)
+            return None
         if session.token:
             token = self._tokens.get(session.token)
             gone = token is None or token.role != session.role
@@ -229,6 +239,14 @@ def _network(address: str) -> str:
         return str(ip.ipv4_mapped or IPv6Network((int(ip), 64), strict=False))
     except ValueError:
         return address
+
+
+def _token_of(id_: bytes | str, raw: bytes) -> Token | None:
+    try:
+        return _token.decode(raw)
+    except UNREADABLE as exc:
+        log.error("token %r cannot be read, and is none (%s)", id_, exc)
+        return None
 
 
 def _digest(secret: str, salt: bytes) -> bytes:

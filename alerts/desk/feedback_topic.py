@@ -64,12 +64,14 @@ class FeedbackTopic:
     def _run(self) -> None:
         from kafka.errors import KafkaError
 
+        from alerts.producers import close_producer
+
         wait_s, watched, producer = _LOOK_S, 0.0, None
         while not self._stop.is_set():
             try:
                 if time.monotonic() - watched > _WATCH_S:
+                    watched = time.monotonic()  # before: what cannot be shown must not keep what is said from Kafka
                     self._watch()
-                    watched = time.monotonic()
                 sends = self._kafka.bootstrap_servers and self._leads()
                 entries: Any = self._redis.xrange(OUTBOX, count=_AT_ONCE) if sends else []
                 if entries:
@@ -86,10 +88,10 @@ class FeedbackTopic:
                 log.exception("what analysts said: unexpected failure")
                 wait_s = self._failed("unexpected", exc, wait_s)
             if wait_s > _LOOK_S:
-                _close(producer)  # what it still holds must not come after what another sends
+                close_producer(producer, self._kafka.topic)  # what it holds must not come after what another sends
                 producer = None
             self._stop.wait(wait_s)
-        _close(producer)
+        close_producer(producer, self._kafka.topic)
         with contextlib.suppress(RedisError):
             if self._redis.get(LEASE) == self._name:
                 self._redis.delete(LEASE)
@@ -151,14 +153,3 @@ class FeedbackTopic:
             for verdict in ("useful", "false_alarm"):
                 metrics.verdicts.remove(by, name, verdict)
         self._shown = shown
-
-
-def _close(producer: Any) -> None:
-    if producer is None:
-        return
-    from kafka.errors import KafkaError
-
-    try:
-        producer.close(timeout=1)
-    except KafkaError as exc:  # it raises when it still holds something, which it gives up in time
-        log.warning("a producer did not close in time: %r", exc)

@@ -16,8 +16,8 @@ from alerts.audit import Follower
 from alerts.desk.metrics import DeskMetrics
 from alerts.desk.problems import ProblemError
 from alerts.desk.stream import Stream
-from alerts.now import Now
-from alerts.store import LOG
+from alerts.now import Now, NowError
+from alerts.store import LOG, step_of
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 _BLOCK_MS = 500
 _WAITING = 100
 _HEARTBEAT_S = 5.0
+_RETRY_S = 2.0
 _ITEMS_AT_ONCE = 30
 _STUCK_S = 60.0
 _LONGEST_S = 900.0
@@ -73,8 +74,11 @@ class Hub:
         self._follower = Follower(redis)
         self._viewers: set[Viewer] = set()
         self._task: asyncio.Task[None] | None = None
-        self._last = time.monotonic()
-        self._error = "has not begun to read the log"
+        self._at, self._number, self._left_out = "", stream.number, 0
+        self._minute: int | None = None
+        self._last = self._good = time.monotonic()  # when the log was read, and when nothing else was wrong either
+        self._error, self._behind = "has not begun to read the log", ""  # nothing is told, or not all of it
+        self._away = True  # Redis, as far as is known
         self._ended = False
 
     def health(self) -> tuple[list[str], list[str]]:
@@ -141,15 +145,15 @@ class Hub:
     def _still(self, may: Callable[[], bool]) -> bool:
         """Say whether a viewer may go on; while Redis cannot say so, they may."""
         try:
-            return bool(self._error) or may()
+            return self._away or may()
         except RedisError:
             return True
         except ProblemError:  # a proxy names who may not come in
             return False
 
     def _beat(self) -> Message:
-        """Return the sign of life: since when nothing could be read, null while all is well."""
-        since = time.time() - (time.monotonic() - self._last) if self._error else None
+        """Return the sign of life: since when pages may not be up to date, null while all is well."""
+        since = time.time() - (time.monotonic() - self._good) if self._error or self._behind else None
         return Message("beat", _json.encode({"since": since and datetime.fromtimestamp(since, UTC)}))
 
     def tell(self, message: Message, *, items: bool = False) -> None:
@@ -167,46 +171,76 @@ class Hub:
                 _put(queue, message)
 
     async def _run(self) -> None:
-        last, minute, number = "$", None, self._stream.number
         while True:
             try:
-                if last == "$":
-                    last = await asyncio.to_thread(self._newest)
-                found = await asyncio.to_thread(self._look, last)
-                entries, standing = found
-                deeds = await asyncio.to_thread(self._follower.new)
+                await self._turn()
             except RedisError as exc:
-                self._error = f"Redis: {exc}"
+                self._away = True
+                self._fails("redis", f"Redis: {exc}")
                 log.warning("the log of transitions cannot be read (%s); trying again", exc)
-                await asyncio.sleep(2)
-                continue
-            self._last, self._error = time.monotonic(), ""
-            for entry, line in entries:
-                last = entry
-                if line:
-                    self.tell(Message("transition", line))
-                else:
-                    log.error("entry %s of the log is no transition and is passed over", entry)
-            if standing is not None and standing != minute:
-                minute = standing
-                self.tell(Message("now", _json.encode({"minute": minute})))
-            fresh = self._stream.since(number, _ITEMS_AT_ONCE)
-            if fresh:
-                skipped = fresh[0].number - number - 1 if number else 0
-                number = fresh[-1].number
-                self.tell(Message("items", _json.encode({"items": fresh, "skipped": skipped})), items=True)
-            for deed in deeds:
-                if deed.what in _TOLD:
-                    self.tell(Message("deed", _json.encode({"what": deed.what, "target": deed.target})))
+                await asyncio.sleep(_RETRY_S)
+            except Exception as exc:  # were this task to end, every page would stay as it is, and nobody would know
+                self._away = False
+                self._fails("unexpected", f"what has changed cannot be told: {exc!r}")
+                log.exception("what has changed cannot be told to pages; trying again")
+                await asyncio.sleep(_RETRY_S)
+
+    async def _turn(self) -> None:
+        """Look once at what is new, and tell it; what cannot be read holds up nothing else."""
+        if not self._at:
+            self._at = await asyncio.to_thread(self._newest)
+        entries, minute, problem = await asyncio.to_thread(self._look, self._at)
+        deeds = await asyncio.to_thread(self._follower.new)
+        self._last, self._away = time.monotonic(), False
+        for entry, fields in entries:
+            self._at = entry
+            step = step_of(entry, fields)
+            if step is None:
+                self._metrics.unreadable.labels(what="transition").inc()
+            else:
+                self.tell(Message("transition", _json.encode(step)))
+        self._metrics.unreadable.labels(what="deed").inc(deeds.unreadable)
+        for deed in deeds.entries:
+            if deed.what in _TOLD:
+                self.tell(Message("deed", _json.encode({"what": deed.what, "target": deed.target})))
+        if minute is not None and minute != self._minute:
+            self._minute = minute
+            self.tell(Message("now", _json.encode({"minute": minute})))
+        self._tell_items()
+        if problem:
+            self._metrics.reading_errors.labels(reason="now").inc()
+            if problem != self._behind:  # else it has been said: it stands for as long as what is there does
+                log.error("pages are not up to date: %s", problem)
+        else:
+            self._good = self._last
+        self._error, self._behind = "", problem
+
+    def _fails(self, reason: str, why: str) -> None:
+        self._error = why
+        self._metrics.reading_errors.labels(reason=reason).inc()
+
+    def _tell_items(self) -> None:
+        fresh = self._stream.since(self._number, _ITEMS_AT_ONCE)
+        if fresh:
+            skipped = fresh[0].number - self._number - 1 if self._number else 0
+            self._number = fresh[-1].number
+            self.tell(Message("items", _json.encode({"items": fresh, "skipped": skipped})), items=True)
+        if self._stream.left_out > self._left_out:
+            self._metrics.unreadable.labels(what="item").inc(self._stream.left_out - self._left_out)
+            self._left_out = self._stream.left_out
 
     def _newest(self) -> str:
         found: Any = self._redis.xrevrange(LOG, count=1)
         return str(found[0][0].decode()) if found else "0-0"
 
-    def _look(self, last: str) -> tuple[list[tuple[str, bytes]], int | None]:
+    def _look(self, last: str) -> tuple[list[tuple[str, Any]], int | None, str]:
+        """Return what the log has after an entry, the minute of the table, and why there is none to be read."""
         found: Any = self._redis.xread({LOG: last}, count=200, block=_BLOCK_MS)
-        entries = [(entry.decode(), fields.get(b"line", b"")) for _, each in found or () for entry, fields in each]
-        return entries, self._now.minute()
+        entries = [(entry.decode(), fields) for _, each in found or () for entry, fields in each]
+        try:
+            return entries, self._now.minute(), ""
+        except NowError as exc:
+            return entries, None, str(exc)
 
 
 def _put(queue: asyncio.Queue[Message | None], message: Message | None) -> None:

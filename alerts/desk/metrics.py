@@ -21,6 +21,20 @@ class DeskMetrics:
             "Pages not kept up to date because of desk.viewers or desk.viewers_each.",
             registry=registry,
         )
+        self.reading_errors = Counter(
+            f"{name}reading_errors",
+            "Failed looks at what has changed, made again, by reason: redis, now (the minute of the table cannot be "
+            "read; all else is told), unexpected. Until one succeeds pages say that they are not up to date.",
+            ["reason"],
+            registry=registry,
+        )
+        self.unreadable = Counter(
+            f"{name}unreadable",
+            "Records passed over by what follows what is new, because they cannot be read, by what they should be: "
+            "transition, deed, item.",
+            ["what"],
+            registry=registry,
+        )
         self.logins = Counter(
             f"{name}logins", "Attempts to sign in, by outcome: ok, wrong, limited.", ["outcome"], registry=registry
         )
@@ -64,6 +78,10 @@ class DeskMetrics:
         )
         for verdict in ("useful", "false_alarm", "wrong_sentiment", "wrong_topic", "taken_back"):
             self.feedback.labels(verdict=verdict)
+        for reason in ("redis", "now", "unexpected"):
+            self.reading_errors.labels(reason=reason)
+        for what in ("transition", "deed", "item"):
+            self.unreadable.labels(what=what)
         for outcome in ("ok", "wrong", "limited"):
             self.logins.labels(outcome=outcome)
         for action in ("acknowledge", "unacknowledge", "resolve", "silence", "expire_silence", "dismiss", "feedback"):

@@ -310,12 +310,13 @@ def health(request: Request, who: Visitor) -> Response:
 
 
 @router.get("/audit")
-def audit(request: Request, who: Analyst, limit: int = _LIST) -> Response:
+def audit(request: Request, who: Analyst, limit: int = _LIST, after: str = "") -> Response:
     """Who did what."""
     desk, limit = desk_of(request), min(max(limit, 1), api.MOST_ENTRIES)
-    entries = desk.audit.last(limit)
-    names = desk.store.names({entry.target for entry in entries if len(entry.target) == 32})
-    return _page(request, "audit.html", who, {"entries": entries, "names": names, "limit": limit})
+    part = desk.audit.part(limit, after)
+    names = desk.store.names({entry.target for entry in part.entries if len(entry.target) == 32})
+    chosen = {"limit": limit} if limit != _LIST else {}
+    return _page(request, "audit.html", who, {"part": part, "names": names, "chosen": chosen, "after": after})
 
 
 def _minutes(fields: Mapping[str, str]) -> int:

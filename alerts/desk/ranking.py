@@ -9,6 +9,7 @@ It orders and hides nothing; before `ranking_after` alerts it does not order eit
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections import OrderedDict
@@ -20,10 +21,13 @@ import msgspec
 
 from alerts.alert import Alert
 from alerts.audit import Entry, append
+from alerts.records import UNREADABLE, Moment
 from alerts.series import company_of, kind
 
 if TYPE_CHECKING:
     from redis import Redis
+
+log = logging.getLogger(__name__)
 
 Deed = Literal["opened", "acknowledged", "dismissed"]
 _TARGET: dict[Deed, tuple[bool, float]] = {
@@ -44,7 +48,7 @@ class Act(msgspec.Struct, frozen=True, kw_only=True):
     """What somebody did about one alert, and what it was like."""
 
     deed: Deed
-    at: datetime
+    at: Moment
     features: dict[str, float]
 
 
@@ -161,7 +165,15 @@ class Ranking:
 
     def _acts(self, key: str) -> dict[bytes, Act]:
         found: Any = self._redis.hgetall(key)
-        return {id_: _act.decode(raw) for id_, raw in found.items() if id_ != _COUNT}
+        acts = {}
+        for id_, raw in found.items():
+            if id_ == _COUNT:
+                continue
+            try:
+                acts[id_] = _act.decode(raw)
+            except UNREADABLE as exc:
+                log.error("what somebody did about alert %r cannot be read and is left out (%s)", id_, exc)
+        return acts
 
 
 def _learn(acts: Sequence[Act]) -> Any:

@@ -65,7 +65,7 @@ class Desk:
         self.hub = Hub(redis, self.now, stream, self.metrics, settings.viewers, settings.viewers_each)
         self.processes = Processes(processes)
 
-    def standing(self) -> tuple[int | None, str]:
+    def standing(self) -> tuple[bytes | None, str]:
         """Return what changes whenever the table of now or the life of an alert does: the minute, the log's end."""
         last: Any = self.redis.xrevrange(LOG, count=1)
-        return self.now.minute(), last[0][0].decode() if last else ""
+        return self.now.mark(), last[0][0].decode() if last else ""

@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from alerts.records import UNREADABLE
+
 log = logging.getLogger(__name__)
 
 _KEPT, _BEHIND = 1_000, 50
@@ -70,6 +72,8 @@ class Stream:
         self._number = 0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self.left_out = 0
+        """Records that were no scored items."""
         self.problem = "" if bootstrap_servers else "no Kafka is set"
 
     def start(self) -> None:
@@ -105,8 +109,9 @@ class Stream:
         """Take in a record; one that is none, or came before, is left out."""
         try:
             scored = _decoder.decode(record or b"")
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-            log.debug("a record of %s was left out: %s", self._topic, exc)
+        except UNREADABLE as exc:
+            self.left_out += 1
+            log.warning("a record of %s is no scored item and is left out: %s", self._topic, exc)
             return
         document = scored.document
         with self._lock:

@@ -325,7 +325,7 @@ def test_silences_are_read_once_a_change(
 ) -> None:
     read: list[bytes] = []
     real = silences._read
-    monkeypatch.setattr(silences, "_read", lambda raw: (read.append(raw), real(raw))[1])
+    monkeypatch.setattr(silences, "_read", lambda id_, raw: (read.append(raw), real(id_, raw))[1])
     held = silences.Silences(store)
     one, two = silence(id="a"), silence(id="b", ends_at=AT + 2 * HOUR)
     for each in (one, two):

@@ -46,7 +46,7 @@ class Producer:
         raise KafkaTimeoutError  # it does so when it holds something still
 
 
-def _wait(what: Callable[[], object]) -> None:
+def wait_for(what: Callable[[], object]) -> None:
     end = time.monotonic() + 20
     while not what():
         assert time.monotonic() < end
@@ -76,15 +76,15 @@ def test_of_two_desks_one_sends_and_the_other_goes_on_when_it_ends(
     for each in desks:
         each.start()
     feedback.post(said("jo", "alert", "useful", alert="a"))
-    _wait(lambda: broker.sent)
+    wait_for(lambda: broker.sent)
     feedback.post(said("jo", "alert", "false_alarm", alert="a"))
     time.sleep(1.5)  # the other one has looked
     assert [value for _, value in broker.sent] == ["useful"]
     broker.opened.set()
-    _wait(lambda: not store.xlen(OUTBOX))
+    wait_for(lambda: not store.xlen(OUTBOX))
     desks[0].stop()
     feedback.post(said("jo", "alert", "useful", alert="a"))
-    _wait(lambda: not store.xlen(OUTBOX))
+    wait_for(lambda: not store.xlen(OUTBOX))
     desks[1].stop()
     assert [value for _, value in broker.sent] == ["useful", "false_alarm", "useful"]
 
@@ -94,7 +94,7 @@ def test_a_producer_that_failed_sends_nothing_later(store: Redis, broker: Broker
     broker.fails = 1
     Feedback(store).post(said("jo", "alert", "useful", alert="a"))
     desks[0].start()
-    _wait(lambda: not store.xlen(OUTBOX))
+    wait_for(lambda: not store.xlen(OUTBOX))
     (failed, _), (second, _) = broker.sent
     assert failed is not second
     assert broker.closed == [failed]
