@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
+from redis.exceptions import RedisError
 
 from alerts.audit import Entry
 from alerts.life import SYSTEM, SYSTEM_REFUSED, AlertView, Event, Life, State, Transition, changed, is_system
@@ -17,6 +19,8 @@ from alerts.store import AlertStore, BusyError
 
 if TYPE_CHECKING:
     from redis import Redis
+
+log = logging.getLogger(__name__)
 
 MAX_STEPS = 200
 """Steps that people may take with one alert, silences aside: its history must stay readable, and bounded."""
@@ -92,7 +96,8 @@ class Actions:
     def silence(self, silence: Silence, actor: str, note: Entry | None = None) -> tuple[Transition, ...]:
         """Lay a silence over what it matches; return the transitions of open alerts, when it holds already.
 
-        The same silence again changes nothing.
+        The same silence again changes nothing. Once it is stored it is laid, though Redis fail then: the leader makes
+        the transitions that are lacking.
 
         Raises:
             ActionError: it has no matcher, reason or author, ends before it begins or in the past, is too long in any
@@ -108,7 +113,7 @@ class Actions:
             if sum(each.ends_at > now for each in self._silences.all()) >= MAX_SILENCES:
                 raise ActionError(f"there are {MAX_SILENCES:,} silences that hold or lie ahead; end some first")
             self._silences.put(silence, note)
-        return lay_silences(self._store, self._silences.all(), now, {silence.id: (actor, silence.reason)})
+        return self._lay(silence.id, now, actor, silence.reason)
 
     def expire_silence(self, silence_id: str, actor: str, note: Entry | None = None) -> tuple[Transition, ...]:
         """End a silence now; return the transitions of the alerts that are told of again.
@@ -125,7 +130,14 @@ class Actions:
             raise ActionError(f"silence {silence_id} ended at {_shown(silence.ends_at)}")
         starts_at = min(silence.starts_at, now)
         self._silences.put(msgspec.structs.replace(silence, starts_at=starts_at, ends_at=now), note)
-        return lay_silences(self._store, self._silences.all(), now, {silence_id: (actor, "ended the silence")})
+        return self._lay(silence_id, now, actor, "ended the silence")
+
+    def _lay(self, silence_id: str, now: datetime, actor: str, reason: str) -> tuple[Transition, ...]:
+        try:
+            return lay_silences(self._store, self._silences.all(), now, {silence_id: (actor, reason)})
+        except (RedisError, BusyError) as exc:  # what was asked is done, and must not be said to have failed
+            log.warning("silence %s is stored; its alerts are left to the leader's timers (%s)", silence_id, exc)
+            return ()
 
     def _act(
         self,

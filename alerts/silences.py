@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 KEY = "nq:{alerts}:silences"
 """A hash: id → `Silence` as JSON. Those that ended 90 days ago are dropped, and all but the last 5,000 that ended."""
 MAX_ENDED = 5_000
+_AGAIN = timedelta(minutes=2)
+"""Within so long of it, the same silence by the same person from now on is one that was asked for twice."""
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +91,20 @@ def silence_over(silences: Iterable[Silence], alert: Alert, at: datetime) -> str
     """Return the id of a silence that lies over an alert, of several the one that ends last; "" for none."""
     over = [silence for silence in silences if silence.covers(alert, at)]
     return max(over, key=lambda silence: (silence.ends_at, silence.id)).id if over else ""
+
+
+def same_again(silences: Iterable[Silence], wanted: Silence, *, from_now: bool) -> Silence | None:
+    """Return the silence that its author has laid already, None for none: a repeat of what got no answer lays no other.
+
+    `from_now` says that it is to begin now, whenever that is.
+    """
+    within = _AGAIN if from_now else timedelta(0)
+    for each in silences:
+        asked = (each.author, each.matchers, each.reason, each.ends_at - each.starts_at)
+        same = asked == (wanted.author, wanted.matchers, wanted.reason, wanted.ends_at - wanted.starts_at)
+        if same and abs(each.starts_at - wanted.starts_at) <= within and each.ends_at > wanted.created_at:
+            return each
+    return None
 
 
 _decoder = msgspec.json.Decoder(Silence)

@@ -19,7 +19,7 @@ from alerts.desk.state import Desk
 from alerts.feedback import About, Said, said, topic_of
 from alerts.life import AlertView, Transition
 from alerts.matchers import Matcher, MatcherError, parse
-from alerts.silences import Silence
+from alerts.silences import Silence, same_again
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,10 @@ class Deeds:
         return step
 
     def silence(self, matchers: tuple[Matcher, ...], minutes: int, reason: str, starts_at: datetime | None) -> Laid:
-        """Lay a silence over what all matchers match, for so many minutes, from now or a later time on."""
+        """Lay a silence over what all matchers match, for so many minutes, from now or a later time on.
+
+        Asked for once more, by who got no answer, it is the same one.
+        """
         now = self._desk.actions.now()
         start = starts_at or now
         try:
@@ -74,6 +77,9 @@ class Deeds:
                 created_at=now,
             )
             over = sum(silence.covers(view.alert, now) for view in self._desk.store.views(open=True))  # may fail: first
+            before = same_again(self._desk.silences.all(), silence, from_now=starts_at is None)
+            if before is not None:
+                return Laid(**msgspec.structs.asdict(before), over=over)
             note = self._note("silence", silence.id, f"{', '.join(map(str, matchers))}: {reason}")
             self._desk.actions.silence(silence, self._who.name, note)
         except (ActionError, OverflowError) as exc:

@@ -1,0 +1,100 @@
+"""A silence is laid or it is not, and who asks again for want of an answer lays no second one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.exceptions import ConnectionError as LostError
+
+from alerts.actions import Actions, lay_silences
+from alerts.alert import Alert
+from alerts.audit import Audit, entry
+from alerts.matchers import Matcher
+from alerts.silences import Silence, Silences, same_again
+from alerts.store import AlertStore, BusyError
+
+AT = datetime(2026, 3, 9, 18, 4, tzinfo=UTC)
+BODY = {"matchers": "company=SIVB", "minutes": 60, "reason": "known"}
+
+
+def _silence(**fields: Any) -> Silence:
+    plain: dict[str, Any] = {"id": "s1", "author": "jo", "reason": "known", "created_at": AT}
+    times = {"starts_at": AT, "ends_at": AT + timedelta(hours=1)}
+    return Silence(matchers=(Matcher("company", "=", "SIVB"),), **{**plain, **times, **fields})
+
+
+@pytest.mark.parametrize("failure", [LostError("gone"), BusyError("others are faster")])
+def test_what_is_stored_is_not_said_to_have_failed_and_the_leader_does_the_rest(
+    store: Redis, put: Callable[..., Alert], monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    def lost(*_: object) -> None:
+        raise failure
+
+    alert, actions, alerts = put(), Actions(store, AT.timestamp), AlertStore(store)
+    with monkeypatch.context() as patch:
+        patch.setattr("alerts.actions.lay_silences", lost)
+        assert actions.silence(_silence(), "jo", entry("jo", "silence", target="s1")) == ()
+    assert Silences(store).get("s1") == _silence()
+    (laid,) = lay_silences(alerts, Silences(store).all(), AT)  # as the leader's timers do
+    assert (laid.alert, laid.event, laid.actor, laid.reason) == (alert.id, "silenced", "jo", "known")
+    assert actions.silence(_silence(), "jo", entry("jo", "silence", target="s1")) == ()
+    with monkeypatch.context() as patch:
+        patch.setattr("alerts.actions.lay_silences", lost)
+        assert actions.expire_silence("s1", "jo", entry("jo", "expire_silence", target="s1")) == ()
+    assert [each.event for each in lay_silences(alerts, Silences(store).all(), AT)] == ["unsilenced"]
+    assert [each.what for each in Audit(store).last()] == ["expire_silence", "silence"]
+
+
+def test_a_silence_whose_answer_was_lost_is_the_same_when_it_is_asked_for_again(
+    served: Any, put: Callable[..., Alert], store: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alert = put()
+    usual = Silences.put
+
+    def lost(silences: Silences, *args: Any) -> None:
+        usual(silences, *args)
+        raise LostError("the answer does not come")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Silences, "put", lost)
+        answer = served.client.post("/api/v1/silences", json=BODY)
+    assert answer.status_code == 503
+    assert "done or not" in answer.json()["detail"]
+    again = [served.client.post("/api/v1/silences", json=BODY).json() for _ in range(2)]
+    (laid,) = served.client.get("/api/v1/silences").json()["silences"]
+    assert [each["id"] for each in again] == [laid["id"]] * 2
+    assert [each["over"] for each in again] == [1, 1]
+    assert [each.what for each in Audit(store).last()] == ["silence"]
+    for _ in range(2):
+        path = f"/api/v1/alerts/{alert.id}/silence"
+        served.client.post(path, json={"minutes": 30, "reason": "known"})
+    assert len(served.client.get("/api/v1/silences").json()["silences"]) == 2
+
+
+def test_one_that_was_ended_or_is_another_is_laid(served: Any, put: Callable[..., Alert]) -> None:
+    put()
+    first = served.client.post("/api/v1/silences", json=BODY).json()["id"]
+    assert served.client.delete(f"/api/v1/silences/{first}").status_code == 204
+    second = served.client.post("/api/v1/silences", json=BODY).json()["id"]
+    others = [{"minutes": 61}, {"reason": "else"}, {"matchers": "company=JPM"}, {"starts_at": "2099-01-01T00:00:00Z"}]
+    found = [served.client.post("/api/v1/silences", json=BODY | other) for other in others]
+    ids = [answer.json()["id"] for answer in found if answer.status_code == 200]
+    assert len({first, second, *ids}) == 2 + 3
+    assert [answer.status_code for answer in found] == [200, 200, 200, 409]  # so far ahead none may end
+
+
+def test_what_is_the_same_again() -> None:
+    """By hand the beginning is when it came; one that was named must be the same."""
+    known = [_silence()]
+    later = _silence(id="s2", starts_at=AT + timedelta(seconds=90), ends_at=AT + timedelta(hours=1, seconds=90))
+    assert same_again(known, later, from_now=True) == known[0]
+    assert same_again(known, later, from_now=False) is None
+    assert same_again(known, _silence(id="s2"), from_now=False) == known[0]
+    much_later = _silence(id="s2", starts_at=AT + timedelta(minutes=3), ends_at=AT + timedelta(hours=1, minutes=3))
+    assert same_again(known, much_later, from_now=True) is None
+    assert same_again(known, _silence(id="s2", author="ann"), from_now=True) is None
+    assert same_again(known, _silence(id="s2", created_at=AT + timedelta(hours=2)), from_now=False) is None
