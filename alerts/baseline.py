@@ -30,6 +30,7 @@ _LONG = [(at, min(window // 60 + 1, 24)) for at, window in enumerate(WINDOWS_MIN
 _HELD_H = 25  # the last 24 hours and the next
 _LATE_H = 6  # what is older when it comes is not counted
 _OBSERVED, _EXPECTED = 0, 1
+_DISPERSION_FADES = np.array([np.exp(-window / _FORGET_DISPERSION_MIN) for window in WINDOWS_MIN])[:, None]
 
 
 class Baseline(Columns):
@@ -74,6 +75,9 @@ class Baseline(Columns):
         self.hour = hour
         self._factors: NDArray[np.float32] = np.zeros((_HELD_H, 0), dtype=np.float32)
         self.dispersion: Floats = np.zeros((len(WINDOWS_MIN), 0))
+        self.odds: Floats = np.zeros(0)
+        self.uncertainty: Floats = np.zeros(0)
+        """What 1/size has for how little is known of the odds: 1/(A + 3/2), A the decayed negatives behind them."""
         self._seasons = self._new_season()
         self._refresh()
 
@@ -83,6 +87,13 @@ class Baseline(Columns):
         now, later = self._factors[hour % _HELD_H, columns], self._factors[(hour + 1) % _HELD_H, columns]
         factor: Floats = now + (later - now) * (past / 60)
         return factor.astype(np.float64)
+
+    def factors(self, first: int, minutes: int) -> Floats:
+        """Return what `factor` does for so many minutes from `first` on [minute, series]."""
+        since = np.arange(first - 30, first - 30 + minutes)
+        past = (since % 60 / 60).astype(np.float32)[:, None]
+        now, later = self._factors[since // 60 % _HELD_H], self._factors[(since // 60 + 1) % _HELD_H]
+        return (now + (later - now) * past).astype(np.float64)
 
     def mean(self, minute: int, others: Counts, hours: Counts, columns: Ints | slice) -> Floats:
         """Return the negatives expected beside `others` [window, series], which came in clock `hours` [24, series].
@@ -110,7 +121,7 @@ class Baseline(Columns):
 
     def size(self, others: Counts, columns: Ints | slice = slice(None)) -> Floats:
         """Return the size of the negative binomial [window, series] beside `others` [window, series]."""
-        inverse = 1 / (others + 0.5) + self.dispersion[:, columns] + 1 / (self.behind[columns] + 1.5)
+        inverse = 1 / (others + 0.5) + self.dispersion[:, columns] + self.uncertainty[columns]
         return np.reciprocal(inverse)
 
     def learn(self, hour: int, totals: Counts, weights: Floats) -> None:
@@ -120,7 +131,7 @@ class Baseline(Columns):
         of_hour, of_part = self._seasons.split(slot)
         factor = of_hour * of_part
         mean = self.odds * factor * (others + 0.5)
-        inverse = 1 / (others + 0.5) + self.dispersion[_HOUR_WINDOW] + 1 / (self.behind + 1.5)
+        inverse = 1 / (others + 0.5) + self.dispersion[_HOUR_WINDOW] + self.uncertainty
         sd = np.sqrt(mean + mean**2 * inverse)
         # One item more: else the only negative in a hundred quiet hours would count as a fifth, and odds be too low.
         bounded = weights * np.clip(observed, mean - _WINSOR_SD * sd, mean + _WINSOR_SD * sd + 1)
@@ -141,19 +152,20 @@ class Baseline(Columns):
         self.others += weights * factor * others
         self._refresh()
 
-    def observe(self, window: int, observed: Counts, others: Counts, mean: Floats, weights: Floats | float) -> None:
-        """Learn the dispersion of window number `window` from its counts [series], once a window's length."""
+    def observe(self, observed: Counts, others: Counts, mean: Floats, weights: Floats | float) -> None:
+        """Learn the dispersion of the first windows from their counts [window, series], each once in its length."""
+        due = len(observed)
         square = mean**2
-        plain = mean + square * (1 / (others + 0.5) + 1 / (self.behind + 1.5))
-        variance = plain + square * self.dispersion[window]
+        plain = mean + square * (1 / (others + 0.5) + self.uncertainty)
+        variance = plain + square * self.dispersion[:due]
         residual = np.abs(observed - mean)
         sd = np.sqrt(variance)
         clipped = _CLIP_SCALE * np.minimum(residual, _CLIP_SD * sd)
         tells = weights * np.where(residual > _FAR_SD * sd, _FAR_WEIGHT, 1.0) * square / variance**2
-        fade = np.exp(-WINDOWS_MIN[window] / _FORGET_DISPERSION_MIN)
-        self.excess[window] = fade * self.excess[window] + tells * (clipped**2 - plain)
-        self.weight[window] = fade * self.weight[window] + tells * square
-        self.dispersion[window] = self._estimate(self.excess[window], self.weight[window])
+        fade, excess, weight = _DISPERSION_FADES[:due], self.excess[:due], self.weight[:due]
+        excess[:] = fade * excess + tells * (clipped**2 - plain)
+        weight[:] = fade * weight + tells * square
+        self.dispersion[:due] = self._estimate(excess, weight)
 
     def fade(self, first: int, hours: int) -> None:
         """Let so many hours pass, from the clock's hour `first` on, in which nothing was seen."""
@@ -183,7 +195,7 @@ class Baseline(Columns):
         self.grow(len(parents))
         self.parents[self.series - len(parents) :] = parents
         self._seasons = self._seasons.grown(self.season, self.week, self.parents)
-        self._refresh_share()
+        self._refresh_odds()
         fresh = self._seasons.table(self._held(), slice(self.series - len(parents), None))
         self._factors = np.append(self._factors, fresh, axis=1)
         start = self._estimate(self.excess[:, -len(parents) :], self.weight[:, -len(parents) :])
@@ -214,7 +226,7 @@ class Baseline(Columns):
         return Season(self.season, self.week, self.parents, (HOURS_PRIOR, PARTS_PRIOR), balanced=True)
 
     def _refresh(self) -> None:
-        self._refresh_share()
+        self._refresh_odds()
         self._factors = self._seasons.table(self._held())
         self._expect_late()
         self.dispersion = self._estimate(self.excess, self.weight)
@@ -224,15 +236,14 @@ class Baseline(Columns):
         held = sorted(range(self.hour - _HELD_H + 2, self.hour + 2), key=lambda hour: hour % _HELD_H)
         return [self._sessions.slot(hour) for hour in held]
 
-    def _refresh_share(self) -> None:
+    def _refresh_odds(self) -> None:
         share = np.full(self.series + 1, _MARKET_SHARE)  # the last entry answers for "no parent"
         for level in self._seasons.levels:
             above = self.parents[level]
             negatives = self.negatives[level] + _PRIOR_ITEMS * share[above]
             share[level] = negatives / (negatives + self.others[level] + _PRIOR_ITEMS * (1 - share[above]))
-        self.share: Floats = share[:-1]
-        self.odds: Floats = self.share / (1 - self.share)
-        self.behind: Floats = self.negatives + _PRIOR_ITEMS * share[self.parents]
+        self.odds = share[:-1] / (1 - share[:-1])
+        self.uncertainty = 1 / (self.negatives + _PRIOR_ITEMS * share[self.parents] + 1.5)
 
     def _expect_late(self) -> None:
         """Let the hours between which the factor of a return lies have the largest of what may have come then."""

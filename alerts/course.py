@@ -67,7 +67,7 @@ def course(detector: Detector, series: str, latest: int = 0) -> list[Bin]:
         # An hour's season at its middle, as the baseline draws it.
         factor = np.array([baseline.factor(int(start) + span // 2, one)[0] for start in starts])
         mean = baseline.odds[column] * factor * (others + 0.5)
-        inverse = 1 / (others + 0.5) + baseline.dispersion[window, column] + 1 / (baseline.behind[column] + 1.5)
+        inverse = 1 / (others + 0.5) + baseline.dispersion[window, column] + baseline.uncertainty[column]
         low, high = central_intervals(mean, 1 / inverse)
         found += [
             Bin(

@@ -45,7 +45,7 @@ _EDGES = np.arange(_BINS) * _WIDTH
 _SINKS = np.float32(_WIDTH)
 _TAIL_HOURS = 50.0
 _SLOPE = -3.0  # of ln(p) beyond the last knot, where nothing was seen: less steep than up to there
-_TABLE_HALF_LIFE_H = 30 * 24.0
+_TABLE_FADE = 0.5 ** (1 / (30 * 24.0))  # an hour
 _EXCLUDED, _OPENED = np.float32(-1), np.float32(-2)
 _VERSION = 3
 
@@ -73,35 +73,38 @@ class Table:
         )
         self._last = int(threshold / _WIDTH)
         self.counts: Floats = np.zeros(_BINS)  # hours that came to each edge; to the first, all
-        self._refresh()
+        self._logs: Floats | None = None  # of p by edge, worked out when it is asked for
 
     def learn(self, peaks: Floats, before: Floats) -> None:
         """Take in an hour's largest strengths [series], and what each series had come to shortly before."""
+        self.counts, self._logs = self.counts * _TABLE_FADE, None
+        if not peaks.size:
+            return
         top, known = (np.clip(values / _WIDTH, 0, _BINS - 1).astype(np.int64) for values in (peaks, before))
         anew = top > known
         steps = np.bincount(top[anew], minlength=_BINS) - np.bincount(known[anew], minlength=_BINS)
-        self.counts = self.counts * 0.5 ** (1 / _TABLE_HALF_LIFE_H) + np.cumsum(steps[::-1])[::-1]
+        self.counts += np.cumsum(steps[::-1])[::-1]
         self.counts[0] += peaks.size
-        self._refresh()
 
     def p(self, strengths: Floats) -> Floats:
         """Return the share of quiet hours [n] that come to at least that strength anew."""
+        if self._logs is None:
+            self._logs = self._worked_out()
         beyond = self._logs[-1] + (strengths - _EDGES[-1]) * _SLOPE
         p: Floats = np.exp(np.where(strengths > _EDGES[-1], beyond, np.interp(strengths, _EDGES, self._logs)))
         return p
 
     def restore(self, counts: Floats) -> None:
         """Take over counts."""
-        self.counts = counts
-        self._refresh()
+        self.counts, self._logs = counts, None
 
-    def _refresh(self) -> None:
+    def _worked_out(self) -> Floats:
         hours = _SHIPPED_HOURS / (1 + self.counts[0] / _GIVE_WAY_HOURS)
         counts = np.maximum(self.counts, 0.0) + hours * np.exp(self._shipped)
         counts = np.maximum.accumulate(counts[::-1])[::-1]  # little comes anew to where many are
         start = max(1, min(self._last, int((counts >= _TAIL_HOURS).sum()) - 1))
         body = np.log(counts[: start + 1] / counts[0])
-        self._logs: Floats = np.append(body, body[-1] + self._shipped[start + 1 :] - self._shipped[start])
+        return np.append(body, body[-1] + self._shipped[start + 1 :] - self._shipped[start])
 
 
 class _Snapshot(msgspec.Struct, frozen=True):
@@ -151,8 +154,9 @@ class Discovery:
             self._hour = minute // 60
             self._peaks, self._levels = np.zeros_like(self._before), np.zeros(self._before.size, dtype=np.uint8)
         if more := excluded.size - self._peaks.size:
-            self._peaks, self._before = np.pad(self._peaks, (0, more)), np.pad(self._before, (0, more))
-            self._levels = np.pad(self._levels, (0, more))
+            self._peaks, self._before, self._levels = (
+                np.append(known, np.zeros(more, known.dtype)) for known in (self._peaks, self._before, self._levels)
+            )
         if not columns.size and not excluded.any():
             return
         judged = np.isfinite(strengths)
@@ -264,8 +268,9 @@ class Discovery:
         self._span_h = (self._span_h + float(tested.any())) * fade
         for level, table in enumerate(self._tables):
             mine = tested & (self._levels == level)
-            by_chance = float(table.p(np.array([self._threshold]))[0])
-            self._false += float(mine.sum()) * min(limit, by_chance)
+            if number := float(mine.sum()):
+                by_chance = float(table.p(np.array([self._threshold]))[0])
+                self._false += number * min(limit, by_chance)
             if learn:
                 table.learn(peaks[mine], self._before[mine].astype(np.float64))
         self._before = np.maximum(self._before - hours * _SINKS, np.maximum(self._peaks, 0))

@@ -21,7 +21,7 @@ from alerts.alert import Alert, at_end_of
 from alerts.buckets import Buckets, Places
 from alerts.explain import Explainer
 from alerts.frontier import BEHIND_MIN, Frontier
-from alerts.judging import Judging, Memory
+from alerts.judging import Judging, Memory, is_calm
 from alerts.lifecycle import moved
 from alerts.metrics import AlertsMetrics
 from alerts.now import Now
@@ -254,28 +254,38 @@ class AlertEngine:
         found = self._buckets.counts(wanted, known_places) if wanted else []
         buckets = {each: counts for each, counts in zip(wanted, found, strict=True) if counts}
         listed = self._judging.listed(buckets, known_places)
+        calm: dict[int, Mapping[Count, int]] = {}
         for each, counts in buckets.items():
-            self._pass(minute, each - 1)
-            self._judge(each, counts, listed.get(each, []))
-            minute = each
-        self._pass(minute, last)
+            if is_calm(counts):
+                calm[each] = counts
+                continue
+            self._pass(minute, each - 1, calm, known_places)
+            self._judge(each, counts, listed.get(each, []), known_places)
+            minute, calm = each, {}
+        self._pass(minute, last, calm, known_places)
         return last
 
-    def _pass(self, minute: int, last: int) -> None:
-        """Judge the minutes after `minute` up to `last`, which are empty: together, as far as time brings nothing."""
+    def _pass(self, minute: int, last: int, calm: Mapping[int, Mapping[Count, int]], places: Places | None) -> None:
+        """Judge the minutes after `minute` up to `last`: together, as far as time brings nothing.
+
+        None has a negative item; `calm` are the counts of those that have items, in order.
+        """
         while minute < last:
             upto = min(last, self._judging.rests_until())
             if upto > minute and not (self._timing and self._judging.lifecycle.episodes):
-                self._judging.rest(upto)
-                self._empty += upto - minute
+                within = {each: counts for each, counts in calm.items() if minute < each <= upto}
+                self._judging.rest(upto, within)
+                self._empty = upto - max(within) if within else self._empty + upto - minute
                 minute = upto
             else:
                 minute += 1
-                self._judge(minute, {}, [])
+                self._judge(minute, calm.get(minute, {}), [], places)
 
-    def _judge(self, minute: int, counts: Mapping[Count, int], listed: Sequence[WindowItem]) -> None:
+    def _judge(
+        self, minute: int, counts: Mapping[Count, int], listed: Sequence[WindowItem], places: Places | None
+    ) -> None:
         self._empty = 0 if counts else self._empty + 1
-        changes = self._judging.judge(minute, counts, listed)
+        changes = self._judging.judge(minute, counts, listed, places)
         if self._quiet_until is None or minute > self._quiet_until:
             explained = self._judging.explain([each.alert for each in changes if each.has_new_stories])
             for change in changes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -31,6 +32,8 @@ from alerts.windows import COPY, NEGATIVE, Count, WindowItem
 
 log = logging.getLogger(__name__)
 
+_NO_COUNTS: Mapping[int, Mapping[Count, int]] = {}
+
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """All state between two minutes."""
@@ -40,6 +43,11 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     themes: bytes = b""
     discovery: bytes = b""
     told: list[Told] = []
+
+
+def is_calm(counts: Mapping[Count, int]) -> bool:
+    """Say whether a minute with these counts has no negative item, so that nothing begins to surge in it."""
+    return all(label != NEGATIVE for _, _, label in counts)
 
 
 class Judging:
@@ -104,8 +112,17 @@ class Judging:
         if self._explaining is not None:
             self._explaining.renew()
 
-    def judge(self, minute: int, counts: Mapping[Count, int], listed: Sequence[WindowItem]) -> list[Change]:
-        """Return what a minute with these counts and listed negative items changes."""
+    def judge(
+        self,
+        minute: int,
+        counts: Mapping[Count, int],
+        listed: Sequence[WindowItem],
+        places: Places | None = None,
+    ) -> list[Change]:
+        """Return what a minute with these counts and listed negative items changes.
+
+        `places`, where known for a day up to the minute, saves time when evidence is looked up.
+        """
         if not counts and minute <= self.rests_until():
             self.rest(minute)
             return []
@@ -115,16 +132,8 @@ class Judging:
             judgements = self.detector.update(minute, counts)
             if self._explaining is not None and any(j.state != "warming up" and j.z > CALM_Z for j in judgements):
                 self._explaining.prepare()
-            tested = self.detector.tested
-            self.lifecycle.discovery.observe(
-                minute,
-                tested.columns,
-                tested.strengths,
-                tested.negatives,
-                self.detector.in_episode(),
-                learn=not self.detector.warming_up(),
-            )
-            changes = self.lifecycle.step(minute, judgements, self._evidence)
+            self._observe_tests(minute)
+            changes = self.lifecycle.step(minute, judgements, partial(self._evidence, places))
             changes += self.lifecycle.step_themes(self._themes(minute, counts, listed))
         self._metrics.minutes.inc()
         self._metrics.tick_seconds.observe(time.perf_counter() - begun)
@@ -133,7 +142,7 @@ class Judging:
     def rests_until(self) -> int:
         """Return the minute up to which time alone brings nothing that is told; the last one judged if it may at once.
 
-        Up to there `rest` does for minutes without items what `judge` would do for each.
+        Up to there `rest` does for minutes without negative items what `judge` would do for each.
         """
         minute = self.detector.minute
         if any(episode.excess or kind(episode.alert.series) != THEME for episode in self.lifecycle.episodes):
@@ -144,12 +153,20 @@ class Judging:
             return minute
         return min(self.detector.rests_until(), self._emerging.rests_until())
 
-    def rest(self, minute: int) -> None:
-        """Go on to `minute`, at most `rests_until`, through minutes without items."""
+    def rest(self, minute: int, calm: Mapping[int, Mapping[Count, int]] = _NO_COUNTS) -> None:
+        """Go on to `minute`, at most `rests_until`, through minutes without negative items.
+
+        `calm` are the counts of those that have items, in order.
+        """
         begun, minutes = time.perf_counter(), minute - self.detector.minute
-        self.detector.rest(minute)
+        self.detector.rest(minute, calm)
+        if calm:  # all of one hour: for the tests they are one
+            self._observe_tests(minute)
         self.lifecycle.rest(minute)
         if self._emerging is not None:
+            for each, counts in calm.items():
+                self._emerging.rest(each - 1)
+                self._themes(each, counts, ())
             self._emerging.rest(minute)
         self._metrics.minutes.inc(minutes)
         self._metrics.tick_seconds.observe((time.perf_counter() - begun) / minutes)
@@ -160,7 +177,7 @@ class Judging:
         """Read the negative items of those minutes that have some, for the themes."""
         if self._emerging is None:
             return {}
-        minutes = [minute for minute, counts in buckets.items() if any(label == NEGATIVE for _, _, label in counts)]
+        minutes = [minute for minute, counts in buckets.items() if not is_calm(counts)]
         return dict(zip(minutes, self._buckets.listed(minutes, places) if minutes else [], strict=True))
 
     def explain(self, alerts: list[Alert]) -> Callable[[Alert], Alert]:
@@ -209,6 +226,18 @@ class Judging:
                 self.detector.release(member)  # or it would be watched for ever
             episodes.remove(episode)
 
+    def _observe_tests(self, minute: int) -> None:
+        """Tell control of false alerts what was tested in the last minute, and what time it is."""
+        tested = self.detector.tested
+        self.lifecycle.discovery.observe(
+            minute,
+            tested.columns,
+            tested.strengths,
+            tested.negatives,
+            self.detector.in_episode(),
+            learn=not self.detector.warming_up(),
+        )
+
     def _themes(self, minute: int, counts: Mapping[Count, int], listed: Sequence[WindowItem]) -> list[Theme]:
         """Return the themes that open or close in a minute with these counts and negative items."""
         if self._emerging is None:
@@ -217,12 +246,12 @@ class Judging:
         negatives = sum(count for label, count in market if label == NEGATIVE)
         return self._emerging.update(minute, sum(count for _, count in market), negatives, listed)
 
-    def _evidence(self, judgement: Judgement) -> list[WindowItem]:
+    def _evidence(self, places: Places | None, judgement: Judgement) -> list[WindowItem]:
         at, span, listed = self._listed
         if at != judgement.minute or span < judgement.window_min:
             minutes = range(judgement.minute - judgement.window_min + 1, judgement.minute + 1)
             listed = {}
-            for item in self._buckets.items(minutes):
+            for item in self._buckets.items(minutes, places):
                 for series in series_of(item.topic, item.companies):
                     listed.setdefault(series, []).append(item)
             self._listed = judgement.minute, judgement.window_min, listed

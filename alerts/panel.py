@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -12,12 +13,14 @@ from alerts.baseline import Baseline
 from alerts.columns import Bools, Columns, Counts, Floats, Ints
 from alerts.judgement import CALM_Z
 from alerts.negbin import signed_root
-from alerts.rolling import COPIES, GUARD_H, NEGATIVES, OTHERS, WINDOWS_MIN, Rolling
-from alerts.sequential import Sequential
+from alerts.rolling import COPIES, GUARD_H, NEGATIVES, OTHERS, WINDOWS_MIN, Arrivals, Rolling
+from alerts.sequential import Heard, Sequential
 from alerts.sessions import Sessions
 from alerts.volume import Volume
 
 _HOUR_WINDOW = WINDOWS_MIN.index(60)
+_HOURS = np.array(WINDOWS_MIN[: _HOUR_WINDOW + 1])[:, None] / 60
+"""The lengths of the windows up to an hour, in hours."""
 _LAST = len(WINDOWS_MIN) - 1
 _BY_LENGTH = np.array([0.0, 0.2, 0.45, 0.75, 0.9, 1.0, 1.0])[:, None]
 """What the z of a window counts for beyond itself: a long one seldom shows anything new, so that its z is rarer ..."""
@@ -122,44 +125,71 @@ class Panel:
         return totals
 
     def take_in(self, kinds: Ints, minutes: Ints, columns: Ints, counts: Ints) -> None:
-        """Take in `counts[i]` items of `kinds[i]`, of event minute `minutes[i]`, that came for series `columns[i]`."""
-        self.rolling.add(kinds, minutes, columns, counts)
-        arrived = np.zeros((3, self.series), dtype=np.int64)
-        np.add.at(arrived, (kinds, columns), counts)
-        heard = np.zeros(self.series, dtype=np.bool_)
-        heard[columns] = counts > 0
-        returned = self.volume.pass_minute(heard)
+        """Take in what arrived in this minute, as in `Arrivals`."""
+        arrivals = Arrivals(kinds, minutes, columns, counts)
+        self.rolling.add(*arrivals)
+        returned = self.volume.pass_minute(arrivals.heard)
         if returned.size:
             self.baseline.hear_again(self.minute, returned)
-        baseline, sums = self.baseline, self.rolling.sums
-        odds = baseline.odds * baseline.factor(self.minute)
-        hour = odds * (sums[OTHERS, _HOUR_WINDOW] + 0.5)
-        spread = 1 + odds + (baseline.dispersion[_HOUR_WINDOW] + 1 / (baseline.behind + 1.5)) * hour
-        self.sequential.update(arrived[NEGATIVES], arrived[OTHERS], odds, spread, self.volume.rate())
-        if columns.size:
+        odds = self.baseline.odds * self.baseline.factor(self.minute)
+        self._add_up(odds[None], self.rolling.sums[OTHERS, None, _HOUR_WINDOW], {0: arrivals})
+        if columns.size and self._may_lack():
             lacking = self._lacking()
             self.episodes.lacked[lacking] = self.minute
             self.sequential.r[:, lacking] = 0
-        self._observe()
+        if self.minute % WINDOWS_MIN[0] == 0:
+            self._observe()
         running = self._young()
         self.episodes.marked[running] |= np.uint32(1 << self.minute // 60 % 24)
 
-    def rest(self, minute: int) -> None:
-        """Go on to `minute` of the same hour, through minutes in which nothing arrives and no episode is open.
+    def rest(self, minute: int, calm: Mapping[int, Arrivals]) -> None:
+        """Go on to `minute` of the same hour, through minutes without negative items in which no episode is open.
 
-        It is what `advance` and `take_in` do, for several minutes at once.
+        It is what `advance` and `take_in` do, for several minutes at once; `calm` is what arrives in minutes with
+        others or copies.
         """
-        baseline, hour_of = self.baseline, self.rolling.sums[OTHERS, _HOUR_WINDOW]
-        rate = self.volume.rate()
-        self.volume.rest(minute - self.minute)
-        factor, others = np.empty((2, minute - self.minute, self.series))
-        for at in range(len(factor)):
+        first, minutes = self.minute + 1, minute - self.minute
+        arrivals = {each - first: brought for each, brought in calm.items()}  # by row
+        if arrivals and (self._may_lack() or self._may_return(arrivals, minutes)):
+            self._rest_singly(minute, calm)
+            return
+        others, others_of_hour = np.empty((minutes, self.series)), self.rolling.sums[OTHERS, _HOUR_WINDOW]
+        for at in range(minutes):
             self.rolling.advance()
-            factor[at], others[at] = baseline.factor(self.minute), hour_of
-            self._observe()
-        odds = baseline.odds * factor
-        scatter = baseline.dispersion[_HOUR_WINDOW] + 1 / (baseline.behind + 1.5)  # of an hour: as before them all
-        self.sequential.rest(odds, 1 + odds + scatter * (odds * (others + 0.5)), rate)
+            if at in arrivals:
+                self.rolling.add(*arrivals[at])
+            others[at] = others_of_hour
+            if (first + at) % WINDOWS_MIN[0] == 0:
+                self._observe()
+        self.volume.pass_minutes(minutes, {at: brought.heard for at, brought in arrivals.items()})
+        # The odds, and the dispersion of an hour, are as before them all.
+        self._add_up(self.baseline.odds * self.baseline.factors(first, minutes), others, arrivals)
+
+    def _rest_singly(self, minute: int, calm: Mapping[int, Arrivals]) -> None:
+        """Do what `rest` does, minute by minute where something arrives: a silence may end, or most items lack."""
+        for each, brought in calm.items():
+            if each - 1 > self.minute:
+                self.rest(each - 1, {})
+            self.advance()
+            self.take_in(*brought)
+        if minute > self.minute:
+            self.rest(minute, {})
+
+    def _may_return(self, arrivals: Mapping[int, Arrivals], minutes: int) -> bool:
+        heard = np.concatenate([brought.heard for brought in arrivals.values()])
+        return self.volume.may_return(heard, minutes)
+
+    def _add_up(self, odds: Floats, others: Counts | Floats, arrivals: Mapping[int, Arrivals]) -> None:
+        """Give minutes [minute, series] to the sequential statistic: odds, others of the hour, by row what arrived."""
+        heard: dict[int, Heard] = {}
+        for at, (kinds, _, columns, counts) in arrivals.items():
+            arrived = np.zeros((3, self.series), dtype=np.int64)
+            np.add.at(arrived, (kinds, columns), counts)
+            told = np.flatnonzero(arrived[NEGATIVES] + arrived[OTHERS])
+            heard[at] = Heard(told, arrived[NEGATIVES, told], arrived[OTHERS, told])
+        scatter = self.baseline.dispersion[_HOUR_WINDOW] + self.baseline.uncertainty
+        spread = 1 + odds + scatter * (odds * (others + 0.5))
+        self.sequential.update_many(odds, spread, self.volume.rate(), heard)
 
     def assess(
         self, columns: Ints, threshold_z: float | Floats, minimum_count: int | Ints, windows: Bools | None = None
@@ -213,6 +243,10 @@ class Panel:
             recent_strength=np.where(recent, shown(z, adds), -np.inf).max(axis=0),
         )
 
+    def _may_lack(self) -> bool:
+        """Say whether so many items are due in this hour that a lack of them can be seen."""
+        return bool((self.volume.due()[self.volume.roots] >= _DUE_ITEMS).any())
+
     def _lacking(self) -> Bools:
         """Say of which series a part of the feeds seems to be silent: most of the items that were due are not there.
 
@@ -220,21 +254,18 @@ class Panel:
         the hour at least the usual number is, longer windows wait until they begin after it. What contains all others
         tells of it; one company has its lulls.
         """
-        due, parents = self.volume.due(), self.volume.parents
-        root = np.zeros(self.series, dtype=np.bool_)
-        root[parents[parents >= 0]] = True
-        root &= parents < 0
-        seen = self.rolling.sums[:, : _HOUR_WINDOW + 1].sum(axis=0)  # copies too, as in what is due
-        hours = np.array(WINDOWS_MIN[: _HOUR_WINDOW + 1])[:, None] / 60
-        lacking = root & ((due * hours >= _DUE_ITEMS) & (seen < _LACKING * due * hours)).any(axis=0)
+        due, roots = self.volume.due(), self.volume.roots
+        seen = self.rolling.sums[:, : _HOUR_WINDOW + 1, roots].sum(axis=0)  # copies too, as in what is due
+        lacks = (due[roots] * _HOURS >= _DUE_ITEMS) & (seen < _LACKING * due[roots] * _HOURS)
+        lacking = np.zeros(self.series, dtype=np.bool_)
+        lacking[roots] = lacks.any(axis=0)
         found: Bools = self.volume.with_parts(lacking) & (due >= _PARTS_DUE)
         return found
 
     def _usual_negatives(self, columns: Ints) -> Floats:
         """Return the usual negatives [window up to an hour, series]."""
-        hours = np.array(WINDOWS_MIN[: _HOUR_WINDOW + 1])[:, None] / 60
         odds = self.baseline.odds[columns] * self.baseline.factor(self.minute, columns)
-        usual: Floats = hours * self.volume.due()[columns] * odds / (1 + odds)
+        usual: Floats = _HOURS * self.volume.due()[columns] * odds / (1 + odds)
         return usual
 
     def open(self, columns: Ints, windows: NDArray[np.intp]) -> None:
@@ -300,15 +331,16 @@ class Panel:
         self.volume.learn(hour, totals.sum(axis=0), in_episode)
 
     def _observe(self) -> None:
-        if self.minute % WINDOWS_MIN[0] or not self.series:
+        """Learn how much counts scatter from the windows that end now, each once in its length."""
+        if not self.series:
             return
-        due = [at for at, window in enumerate(WINDOWS_MIN) if self.minute % window == 0]
-        sums = self.rolling.sums
-        beside = sums[OTHERS, : due[-1] + 1]  # a window is due only with all shorter ones
-        mean = self.baseline.mean(self.minute, beside, self.rolling.hours[OTHERS], slice(None))
+        due = 1
+        while due < len(WINDOWS_MIN) and self.minute % WINDOWS_MIN[due] == 0:  # only with all shorter ones
+            due += 1
+        observed, others = self.rolling.sums[[NEGATIVES, OTHERS], :due]
+        mean = self.baseline.mean(self.minute, others, self.rolling.hours[OTHERS], slice(None))
         weights = np.where(self._young(), _EPISODE_WEIGHT, 1.0) if self.episodes.opened.any() else 1.0
-        for at in due:
-            self.baseline.observe(at, sums[NEGATIVES, at], sums[OTHERS, at], mean[at], weights)
+        self.baseline.observe(observed, others, mean, weights)
 
     def _young(self) -> Bools:
         opened = self.episodes.opened

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,31 @@ GUARD_H = 4
 _STEPS_MIN = (1, 1, 1, 1, 15, 15, 60)  # a window ends now and begins at a full step
 _SLOTS = {1: 60, 15: 16, 60: 24}
 _RINGS = {1: "minutes", 15: "quarters", 60: "hours"}
+_BY_STEP: dict[int, list[tuple[int, int]]] = {
+    step: [(at, window) for at, window in enumerate(WINDOWS_MIN) if _STEPS_MIN[at] == step] for step in _SLOTS
+}
+"""Number and length of the windows that begin at a step of so many minutes."""
 _MOST = np.iinfo(np.uint16).max
+
+
+class Arrivals(NamedTuple):
+    """What came in one minute: `counts[i]` items of `kinds[i]` and event minute `minutes[i]` for series `columns[i]`.
+
+    Each kind, event minute and series stands there once; no event minute lies ahead.
+    """
+
+    kinds: Ints
+    minutes: Ints
+    columns: Ints
+    counts: Ints
+
+    @property
+    def heard(self) -> Ints:
+        """The columns that got something, some of them more than once."""
+        return self.columns[self.counts > 0]
+
+
+NO_ARRIVALS = Arrivals(*(np.zeros(0, dtype=np.int64) for _ in range(4)))
 
 
 class Rolling(Columns):
@@ -48,15 +72,22 @@ class Rolling(Columns):
     def advance(self) -> Counts | None:
         """Go on to the next minute; at a full hour return the counts [kind, series] of the hour that ended 4 h ago."""
         self.minute += 1
-        for at, (window, step) in enumerate(zip(WINDOWS_MIN, _STEPS_MIN, strict=True)):
-            slot = (self.minute - window) // step % _SLOTS[step]
-            if self._filled[slot] if step == 1 else self.minute % step == 0:
-                self.sums[:, at] -= getattr(self, _RINGS[step])[:, slot]
-        for step, slots in _SLOTS.items():
-            slot = self.minute // step % slots
-            if self._filled[slot] if step == 1 else self.minute % step == 0:
-                getattr(self, _RINGS[step])[:, slot] = 0
-        self._filled[self.minute % _SLOTS[1]] = False
+        for at, window in _BY_STEP[1]:
+            slot = (self.minute - window) % _SLOTS[1]
+            if self._filled[slot]:
+                self.sums[:, at] -= self.minutes[:, slot]
+        slot = self.minute % _SLOTS[1]
+        if self._filled[slot]:
+            self.minutes[:, slot] = 0
+            self._filled[slot] = False
+        if self.minute % 15:
+            return None
+        for step in (15, 60):
+            if self.minute % step == 0:
+                ring = getattr(self, _RINGS[step])
+                for at, window in _BY_STEP[step]:
+                    self.sums[:, at] -= ring[:, (self.minute - window) // step % _SLOTS[step]]
+                ring[:, self.minute // step % _SLOTS[step]] = 0
         return self.hour(GUARD_H + 1) if self.minute % 60 == 0 else None
 
     def hour(self, ago: int) -> Counts:
@@ -65,22 +96,20 @@ class Rolling(Columns):
         return counts
 
     def add(self, kinds: Ints, minutes: Ints, columns: Ints, counts: Ints) -> None:
-        """Add `counts[i]` of `kinds[i]` at event minute `minutes[i]` to series `columns[i]`."""
+        """Add `Arrivals` of this minute."""
         if not counts.size:
             return
-        ages = np.maximum(self.minute - minutes, 0)
+        ages = self.minute - minutes
+        if not ages.any():
+            self._add_now(kinds, columns, counts)
+            return
         within = ages < max(WINDOWS_MIN)
         kinds, ages, columns, counts = kinds[within], ages[within], columns[within], counts[within]
-        # Each minute, kind and series once: a minute has a most, and sums hold what the minute takes.
-        cells = (ages * 3 + kinds) * self.series + columns
-        cells, places = np.unique(cells, return_inverse=True)
-        totals = np.bincount(places, counts, len(cells)).astype(np.int64)
-        ages, kinds, columns = cells // (3 * self.series), cells // self.series % 3, cells % self.series
         minutes = self.minute - ages
         slots = minutes % _SLOTS[1]
         fresh = ages < _SLOTS[1]
         before = np.where(fresh, self.minutes[kinds, slots, columns], 0)
-        totals = np.minimum(totals, _MOST - before)
+        totals = np.minimum(counts, _MOST - before)  # a minute has a most, and sums hold what the minute takes
         self.minutes[kinds[fresh], slots[fresh], columns[fresh]] += totals[fresh].astype(np.uint16)
         for slot in set(slots[fresh].tolist()):
             self._filled[slot] = True
@@ -91,6 +120,17 @@ class Rolling(Columns):
         for at, (window, step) in enumerate(zip(WINDOWS_MIN, _STEPS_MIN, strict=True)):
             held = self.minute // step - minutes // step < window // step
             np.add.at(self.sums[:, at], (kinds[held], columns[held]), totals[held])
+
+    def _add_now(self, kinds: Ints, columns: Ints, counts: Ints) -> None:
+        """Do what `add` does, for items that happened in the minute in which they came: most do."""
+        slot = self.minute % _SLOTS[1]
+        before = self.minutes[kinds, slot, columns].astype(np.int64)
+        totals = np.minimum(counts, _MOST - before)
+        self.minutes[kinds, slot, columns] = before + totals
+        self._filled[slot] = True
+        self.quarters[kinds, self.minute // 15 % _SLOTS[15], columns] += totals
+        self.hours[kinds, self.minute // 60 % _SLOTS[60], columns] += totals
+        self.sums[kinds, :, columns] += totals[:, None]
 
     def clear(self, minute: int) -> None:
         """Jump to `minute` over a time without items that is longer than all windows."""

@@ -70,9 +70,10 @@ class Season:
 
     def table(self, slots: Sequence[Slot], columns: slice = slice(None)) -> NDArray[np.float32]:
         """Return the factors [slots, series] of these columns."""
-        for slot in slots:
-            self.split(slot)
         hours, parts = [slot.hour for slot in slots], [part_of(slot) for slot in slots]
+        for slot, part in zip(slots, parts, strict=True):
+            if slot.hour not in self._known_hours or part not in self._known_parts:
+                self.split(slot)
         table: NDArray[np.float32] = (self._of_hour[hours, columns] * self._of_part[parts, columns]).astype(np.float32)
         return table
 
@@ -84,10 +85,13 @@ class Season:
     def grown(self, hours: NDArray[np.floating], parts: NDArray[np.floating], parents: NDArray[np.integer]) -> Season:
         """Return the season with series appended: they have counted nothing, and have their parents' factors."""
         before = self._parents.size
-        source = list(range(before))
-        for above in parents[before:].tolist():  # a parent stands before its parts
-            source.append(source[above] if above >= 0 else before)
-        return self.taken(hours, parts, parents, np.array(source, dtype=np.int64))
+        season = Season(hours, parts, parents, self._priors, balanced=self._balanced)
+        for grown, kept in ((season._of_hour, self._of_hour), (season._of_part, self._of_part)):
+            grown[:, :before] = kept
+            for column in range(before, parents.size):  # a parent stands before its parts
+                grown[:, column] = grown[:, parents[column]] if parents[column] >= 0 else 1.0
+        season._known_hours, season._known_parts = self._known_hours, self._known_parts
+        return season
 
     def taken(
         self,
@@ -96,11 +100,9 @@ class Season:
         parents: NDArray[np.integer],
         columns: Ints,
     ) -> Season:
-        """Return the season of series whose factors are those of `columns`; the one after the last has none, all 1."""
+        """Return the season of these columns alone."""
         season = Season(hours, parts, parents, self._priors, balanced=self._balanced)
-        season._of_hour, season._of_part = (
-            np.append(kept, np.ones((len(kept), 1)), axis=1)[:, columns] for kept in (self._of_hour, self._of_part)
-        )
+        season._of_hour, season._of_part = self._of_hour[:, columns], self._of_part[:, columns]
         season._known_hours, season._known_parts = self._known_hours, self._known_parts
         return season
 
@@ -138,10 +140,13 @@ class Season:
         factors = np.ones((counts.shape[1], counts.shape[2] + 1))  # the last entry answers for "no parent"
         for level in self.levels:
             above = factors[:, self._parents[level]]
-            beyond = counts[0][:, level] - counts[1][:, level] * above
-            surprise = beyond**2 / np.maximum(counts[1][:, level] * above, 1e-9)
-            believed = np.maximum(0.0, 1 - chance / np.maximum(surprise, 1e-9))
-            factors[:, level] = above + believed * beyond / (counts[1][:, level] + prior)
+            observed, expected = counts[0][:, level], counts[1][:, level]
+            usual = expected * above
+            beyond = observed - usual
+            if chance:
+                surprise = beyond**2 / np.maximum(usual, 1e-9)
+                beyond *= np.maximum(0.0, 1 - chance / np.maximum(surprise, 1e-9))  # what is believed of it
+            factors[:, level] = above + beyond / (expected + prior)
         return factors[:, :-1]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,19 @@ _LOG_MOST = 12.0  # so that a surge that nobody was told of is forgotten when it
 _IDLE = 0.02
 _FULL_RATE = 0.5  # items a minute; a series with fewer is not on the watch all of the time
 _LEAST = 3e-4
+_GAINS = np.array(GAINS)[:, None]
+_LOG_GAINS = np.log(_GAINS)
+
+
+class Heard(NamedTuple):
+    """The series `columns` [n] that got items in a minute, so many `negatives` [n] and `others` [n]."""
+
+    columns: Ints
+    negatives: Ints
+    others: Ints
+
+
+_NOBODY: Mapping[int, Heard] = {}
 
 
 class Sequential(Columns):
@@ -41,16 +55,10 @@ class Sequential(Columns):
     def update(self, negatives: Ints, others: Ints, odds: Floats, spread: Floats, rate: Floats) -> None:
         """Take in a minute's counts, the odds expected, φ and the usual items a minute; all [series]."""
         heard = np.flatnonzero(negatives + others)
-        watch = np.minimum(rate[heard] / _FULL_RATE, 1)
-        gains = np.array(GAINS)[:, None]
-        expected = (gains - 1) * odds[heard] * (others[heard] + _IDLE * watch)
-        log = (negatives[heard] * np.log(gains) - expected) / spread[heard]
-        r = (self.r[:, heard] + np.maximum(watch**2, _LEAST)) * np.exp(np.minimum(log, 2 * _LOG_MOST))
-        self.rest(odds[None], spread[None], rate)
-        self.r[:, heard] = np.minimum(r, np.exp(_LOG_MOST))
+        self.update_many(odds[None], spread[None], rate, {0: Heard(heard, negatives[heard], others[heard])})
 
-    def rest(self, odds: Floats, spread: Floats, rate: Floats) -> None:
-        """Take in minutes without an item, one a row of `odds` and `spread` [minute, series]."""
+    def update_many(self, odds: Floats, spread: Floats, rate: Floats, heard: Mapping[int, Heard] = _NOBODY) -> None:
+        """Take in minutes, one a row of `odds` and `spread` [minute, series]; `heard`, by row, are those with items."""
         if not self.series:
             return
         watch = np.minimum(rate / _FULL_RATE, 1)
@@ -64,13 +72,28 @@ class Sequential(Columns):
         np.multiply(ratios[:, 3] * ratios[:, 3], ratios[:, 1], out=ratios[:, 4])  # 18
         most = np.exp(_LOG_MOST)
         near = self.r.max() > most - len(odds)
-        for ratio in ratios:
+        for at, ratio in enumerate(ratios):
+            if at in heard:
+                columns = heard[at].columns
+                gained = _likelihood_ratio(heard[at], odds[at, columns], spread[at, columns], watch[columns])
+                risen = (self.r[:, columns] + begins[columns]) * gained
             self.r += begins
             self.r *= ratio
             if near:
                 np.minimum(self.r, most, out=self.r)
+            if at in heard:
+                self.r[:, columns] = np.minimum(risen, most)
+                near = near or self.r.max() > most - len(odds)
 
     def z(self, columns: Ints | slice = slice(None)) -> Floats:
         """Return ln(mean R) [series] on the scale of a window's z."""
         z: Floats = np.log(self.r[:, columns].mean(axis=0, dtype=np.float64) + 1e-300) * (Z_SCALE / LOG_SCALE)
         return z
+
+
+def _likelihood_ratio(heard: Heard, odds: Floats, spread: Floats, watch: Floats) -> Floats:
+    """Return Λ [gain, n] of series that got items."""
+    expected = (_GAINS - 1) * odds * (heard.others + _IDLE * watch)
+    log = (heard.negatives * _LOG_GAINS - expected) / spread
+    ratio: Floats = np.exp(np.minimum(log, 2 * _LOG_MOST))
+    return ratio

@@ -90,6 +90,7 @@ def check(series: str) -> None:
         raise SeriesError(f"{series[:128]!r} is no series: {shape}")
 
 
+@lru_cache(maxsize=65_536)
 def parent(series: str) -> str | None:
     """Return the series whose odds stand in while `series` has little history of its own.
 
@@ -118,6 +119,7 @@ def overlaps(outer: str, inner: str) -> bool:
     return contained or (kind(outer), kind(inner)) == ("topic", "company")
 
 
+@lru_cache(maxsize=65_536)
 def containers(series: str) -> tuple[str, ...]:
     """Return the series that contain `series` directly, the narrowest way up.
 

@@ -29,19 +29,18 @@ from numpy.typing import NDArray
 
 from alerts.columns import Bools, Counts, Floats, Ints
 from alerts.judgement import Judgement, State, Tested
+from alerts.names import Names
 from alerts.negbin import central_interval, upper_tail
 from alerts.panel import Panel, Strengths
-from alerts.rolling import COPIES, NEGATIVES, OTHERS, WINDOWS_MIN
+from alerts.rolling import NEGATIVES, OTHERS, WINDOWS_MIN, Arrivals
 from alerts.rules import Rules
-from alerts.series import containers, parent
 from alerts.sessions import Sessions
 from alerts.settings import SurgeSettings
-from alerts.windows import COPY, NEGATIVE, Count
+from alerts.windows import Count
 
 _FORGET_MIN = 14 * 1_440
 _SNAPSHOT_VERSION = 6
-_KINDS = {NEGATIVE: NEGATIVES, COPY: COPIES}
-_ORPHAN = -1
+_NO_COUNTS: Mapping[int, Mapping[Count, int]] = {}
 
 
 class SnapshotError(ValueError):
@@ -82,12 +81,12 @@ class Detector:
     @property
     def tracked(self) -> int:
         """The number of series."""
-        return len(self._columns)
+        return len(self._names.all)
 
     @property
     def names(self) -> Sequence[str]:
         """The series, in the order of the panel's columns."""
-        return self._names
+        return self._names.all
 
     @property
     def panel(self) -> Panel:
@@ -102,7 +101,7 @@ class Detector:
     @property
     def watched(self) -> list[str]:
         """The series that an open alert is about."""
-        return [self._names[column] for column in np.flatnonzero(self._panel.episodes.opened)]
+        return [self.names[column] for column in np.flatnonzero(self._panel.episodes.opened)]
 
     @property
     def tested(self) -> Tested:
@@ -116,17 +115,18 @@ class Detector:
 
     def in_episode(self) -> Bools:
         """Say which series [series] an open alert is about, or about what contains them."""
-        opened: Bools = np.append(self._panel.episodes.opened > 0, False)  # the last entry answers for "no parent"
-        if not opened.any():
-            return opened[:-1]
-        above = np.append(self.parents, _ORPHAN)
+        now: Bools = self._panel.episodes.opened > 0
+        if not now.any():
+            return now
+        opened = np.append(now, False)  # the last entry answers for "no parent"
+        above = np.append(self.parents, -1)
         opened |= opened[above]
         opened |= opened[above]
         return opened[:-1]
 
     def missing(self) -> list[str]:
         """Return the series that are silent though many items were due."""
-        return [self._names[column] for column in np.flatnonzero(self._panel.volume.missing())]
+        return [self.names[column] for column in np.flatnonzero(self._panel.volume.missing())]
 
     def warming_up(self) -> str:
         """Say what history is still missing before anything can be judged; empty when there is enough."""
@@ -153,10 +153,10 @@ class Detector:
         self._count_learnt(self._panel.advance())
         if minute % 1440 == 0:
             self._forget()  # before columns are named, since it moves them
-        kinds, minutes, columns, numbers = self._rows(counts)
-        self._panel.take_in(kinds, minutes, columns, numbers)
+        arrivals = self._arrivals(minute, counts)
+        self._panel.take_in(*arrivals)
         watched = np.flatnonzero(self._panel.episodes.opened)
-        touched = np.unique(columns[kinds == NEGATIVES])
+        touched = np.unique(arrivals.columns[arrivals.kinds == NEGATIVES])
         fresh = touched[self._panel.episodes.opened[touched] == 0]
         self._tested = _NOTHING_TESTED
         return self._judgements(watched, always=True) + self._judgements(fresh, always=False)
@@ -167,15 +167,29 @@ class Detector:
             return self.minute
         return self.minute // 60 * 60 + 59
 
-    def rest(self, minute: int) -> None:
-        """Go on to `minute`, at most `rests_until`, while nothing arrives, as `update` does minute by minute.
+    def rest(self, minute: int, calm: Mapping[int, Mapping[Count, int]] = _NO_COUNTS) -> None:
+        """Go on to `minute`, at most `rests_until`, while nothing negative arrives, as `update` does minute by minute.
+
+        `calm` are the counts of the minutes in which something arrives, in order.
 
         Raises:
-            ValueError: it is no later minute, or beyond that.
+            ValueError: it is no later minute, or beyond that; or `calm` has a negative item or other minutes.
         """
         if not self.minute < minute <= self.rests_until():
             raise ValueError(f"no rest from minute {self.minute} to {minute}: it ends at {self.rests_until()}")
-        self._panel.rest(minute)
+        known: dict[int, Arrivals] = {}
+        before = self.minute
+        for each, counts in calm.items():
+            if not before < each <= minute:
+                raise ValueError(f"minute {each} is not in its place between {before} and {minute}")
+            before = each
+            if not self._names.knows(counts) and each - 1 > self.minute:
+                self._panel.rest(each - 1, known)  # what is new begins with its first minute
+                known = {}
+            known[each] = self._arrivals(each, counts)
+            if (known[each].kinds == NEGATIVES).any():
+                raise ValueError(f"no rest in minute {each}, which has negative items")
+        self._panel.rest(minute, known)
         self._tested = _NOTHING_TESTED
 
     def skip_to(self, minute: int) -> None:
@@ -187,17 +201,16 @@ class Detector:
 
     def watch(self, series: str) -> None:
         """An alert was opened on `series`: judge it each minute from now on, and learn little from it for a day."""
-        columns = np.array([self._columns[series]])
+        columns = self._columns([series])
         self._panel.open(columns, self._panel.assess(columns, *self._limits(columns)).best)
 
     def release(self, series: str) -> None:
         """The alert is closed: only windows that begin after the calm before this minute can open another."""
-        self._panel.close(np.array([self._columns[series]]), self._settings.calm_min)
+        self._panel.close(self._columns([series]), self._settings.calm_min)
 
     def judge(self, series: str) -> Judgement | None:
         """Return how a series stands at the last minute; None when it is not tracked."""
-        column = self._columns.get(series)
-        return None if column is None else self._judgements(np.array([column]), always=True)[0]
+        return self._judgements(self._columns([series]), always=True)[0] if self.tracks(series) else None
 
     def threshold_z(self, series: str) -> float:
         """Return the z from which `series` surges, now."""
@@ -207,27 +220,27 @@ class Detector:
 
     def tracks(self, series: str) -> bool:
         """Say whether `series` is tracked."""
-        return series in self._columns
+        return series in self._names.columns
 
     def stand(self, series: Sequence[str]) -> Strengths:
         """Return how these series, which are tracked, stand in all windows at the last minute."""
-        columns = np.array([self._columns[name] for name in series], dtype=np.int64)
+        columns = self._columns(series)
         return self._panel.assess(columns, *self._limits(columns))
 
     def parts(self, series: str) -> list[str]:
         """Return the series that `series` contains directly: of the market its topics and companies."""
-        return self._parts.get(series, [])
+        return self._names.parts(series)
 
     def settle(self, series: Sequence[str]) -> None:
         """What these series hold is told: only windows that begin after the calm before this minute show anew."""
-        columns = np.array([self._columns[name] for name in series], dtype=np.int64)
+        columns = self._columns(series)
         self._panel.close(columns[self._panel.episodes.opened[columns] == 0], self._settings.calm_min)
 
     def snapshot(self) -> bytes:
         """Return all state, compressed."""
         packed = {name: (a.dtype.str, list(a.shape), a.tobytes()) for name, a in self._panel.state().items()}
         exchange, hours = self._sessions.exchange, (self._hours, self._last_hour)
-        state = _Snapshot(_SNAPSHOT_VERSION, exchange, self.minute, *hours, self._learnt, self._names, packed)
+        state = _Snapshot(_SNAPSHOT_VERSION, exchange, self.minute, *hours, self._learnt, self._names.all, packed)
         return zlib.compress(msgspec.msgpack.encode(state), level=1)
 
     def restore(self, snapshot: bytes) -> None:
@@ -251,87 +264,50 @@ class Detector:
         except (zlib.error, msgspec.MsgspecError, ValueError, TypeError, KeyError) as exc:
             raise exc if isinstance(exc, SnapshotError) else SnapshotError(f"not a snapshot: {exc}") from exc
         self._learnt, self._hours, self._last_hour = state.learnt, state.hours, state.last_hour
-        self._name(state.names)
+        self._names = Names(state.names)
 
     def _reset(self, minute: int) -> None:
         self._panel = Panel(minute, self._sessions)
         self._tested = _NOTHING_TESTED
-        self._name([])
+        self._names = Names()
         self._hours, self._last_hour = 0, -1  # hours with items: one item with a wrong time is no history
         self._learnt = 0
         self._refused = 0
 
-    def _name(self, names: Sequence[str]) -> None:
-        """The panel's columns are those of these series."""
-        self._names: list[str] = []
-        self._columns: dict[str, int] = {}
-        self._parts: dict[str, list[str]] = {}  # by what contains them directly
-        self._append(names)
-
-    def _append(self, names: Sequence[str]) -> None:
-        for name in names:
-            self._columns[name] = len(self._names)
-            self._names.append(name)
-            for outer in containers(name):
-                self._parts.setdefault(outer, []).append(name)
+    def _columns(self, series: Sequence[str]) -> Ints:
+        return np.array([self._names.columns[name] for name in series], dtype=np.int64)
 
     def _count_learnt(self, totals: Counts | None) -> None:
         if totals is not None:  # the market is the first column, when there is one
             self._learnt += int(totals[[NEGATIVES, OTHERS], :1].sum())
 
-    def _rows(self, counts: Mapping[Count, int]) -> tuple[Ints, Ints, Ints, Ints]:
-        """Return kinds, event minutes, columns and numbers of the counts; begin to track what is new."""
-        if not counts:
-            none = np.zeros(0, dtype=np.int64)
-            return none, none, none, none
-        if self.minute // 60 != self._last_hour:
-            self._hours, self._last_hour = self._hours + 1, self.minute // 60
-        self._track({series for series, _, _ in counts})
-        rows = [
-            (_KINDS.get(sentiment, OTHERS), minute, self._columns.get(series, _ORPHAN), count)
-            for (series, minute, sentiment), count in counts.items()
-        ]
-        table = np.array(rows, dtype=np.int64)
-        known = table[:, 2] != _ORPHAN
-        self._refused += int(table[~known, 3].sum())
-        kinds, minutes, columns, numbers = table[known].T
-        return kinds, minutes, columns, numbers
-
-    def _track(self, names: set[str]) -> None:
-        """Begin to track what is new, parents first, as far as `max_series` allows."""
-        wanted: dict[str, None] = {}
-        for name in sorted(names - self._columns.keys()):
-            line = [name]
-            while (above := parent(line[-1])) is not None:
-                line.append(above)
-            wanted |= dict.fromkeys(reversed(line))
-        room = self._settings.max_series - self.tracked
-        new = [name for name in wanted if name not in self._columns][: max(0, room)]
-        if not new:
-            return
-        self._append(new)
-        self._panel.append([self._columns[above] if (above := parent(name)) else _ORPHAN for name in new])
+    def _arrivals(self, minute: int, counts: Mapping[Count, int]) -> Arrivals:
+        """Return what the counts of `minute` bring to the columns; begin to track what is new."""
+        if counts and minute // 60 != self._last_hour:
+            self._hours, self._last_hour = self._hours + 1, minute // 60
+        if not self._names.knows(counts):
+            room = max(0, self._settings.max_series - self.tracked)
+            new = self._names.lacking(counts)[:room]
+            if new:
+                self._names.append(new)
+                self._panel.append(self._names.parents(new))
+        arrivals, refused = self._names.arrivals(minute, counts)
+        self._refused += refused
+        return arrivals
 
     def _forget(self) -> None:
         """Drop the series that nothing was heard of for two weeks."""
         idle = (self._panel.volume.silent_min >= _FORGET_MIN) & (self._panel.episodes.opened == 0)
-        needed = set[str]()
-        for column in np.flatnonzero(~idle):
-            line: str | None = self._names[column]
-            while line is not None and line not in needed:
-                needed.add(line)
-                line = parent(line)
-        if len(needed) == self.tracked:
-            return
-        kept = np.array([column for column, name in enumerate(self._names) if name in needed], dtype=np.int64)
-        self._name([self._names[column] for column in kept])
-        self._panel.keep(kept)
+        kept = self._names.with_parents(np.flatnonzero(~idle).tolist())
+        if len(kept) < self.tracked:
+            self._names = Names([self.names[column] for column in kept])
+            self._panel.keep(kept)
 
     def _limits(self, columns: NDArray[np.int64]) -> tuple[float | Floats, int | Ints, Bools | None]:
         """Return the thresholds, least counts and windows looked at of some series."""
         if self.rules is None or self.rules.plain:
             return self._settings.threshold_z, self._settings.minimum_count, None
-        found = [self.rules.limits(self._names[column], self.minute) for column in columns]
+        found = [self.rules.limits(self.names[column], self.minute) for column in columns]
         return (
             np.array([each.threshold_z for each in found], dtype=np.float64),
             np.array([each.minimum_count for each in found], dtype=np.int64),
@@ -372,7 +348,7 @@ class Detector:
                 state = "pending" if surges[at] else "normal"
             found.append(
                 Judgement(
-                    series=self._names[column],
+                    series=self.names[column],
                     minute=self.minute,
                     state=state,
                     window_min=WINDOWS_MIN[window],

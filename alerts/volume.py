@@ -16,6 +16,7 @@ SILENT_ITEMS = 20.0
 """So many items must have been due since the last one before a series has no data ..."""
 SILENT_MIN = 15
 """... and so many minutes be silent, since feeds that are polled bring their items at once."""
+_ROUNDED = 0.01  # more than what is rounded off in an hour of minutes
 _OUTAGE_ITEMS = 10.0  # an hour without an item in which so many were due says little of how many are usual
 _GIVE_UP_MIN = 3 * 1_440
 _FORGET_H = 240.0
@@ -55,18 +56,19 @@ class Volume(Columns):
         """`hour` is the clock's hour under way (Unix time // 3600)."""
         super().__init__()
         self._sessions = sessions
-        self._seasons = self._new_season()
+        self._go_by(self._new_season())
         self.turn(hour)
 
     def turn(self, hour: int) -> None:
         """The clock's hour under way is `hour`."""
         self.hour = hour
         of_hour, of_part = self._seasons.split(self._sessions.slot(hour))
-        self._factor = np.where((of_hour < _QUIET) | (of_part < _QUIET), 0.0, of_hour * of_part).astype(np.float32)
+        factor = np.where((of_hour < _QUIET) | (of_part < _QUIET), 0.0, of_hour * of_part).astype(np.float32)
+        self._due: Floats = self._usual() * factor
 
     def due(self) -> Floats:
         """Return the items [series] that are usual in the hour under way."""
-        return self._usual() * self._factor
+        return self._due
 
     def rate(self, columns: Ints | slice = slice(None)) -> Floats:
         """Return the usual items a minute [series], all hours taken together."""
@@ -82,22 +84,30 @@ class Volume(Columns):
         known: Floats = (self.season[_ITEMS] > 0.5).mean(axis=0)
         return known
 
-    def pass_minute(self, heard: Bools) -> Ints:
+    def pass_minute(self, heard: Ints) -> Ints:
         """Count a minute of the hour under way, in which the series `heard` got items; return whose silence ended."""
         silent = self._silent()
-        self.rest(1)
-        self.missed[heard] = 0
-        self.silent_min[heard] = 0
-        if not silent.any():
+        self.pass_minutes(1, {0: heard})
+        if not silent[heard].any():
             return np.zeros(0, np.int64)
         return np.flatnonzero(self.with_parts(silent) & ~self.with_parts(self._silent()))
 
-    def rest(self, minutes: int) -> None:
-        """Count so many minutes of the hour under way in which nothing came."""
+    def pass_minutes(self, minutes: int, heard: Mapping[int, Ints]) -> None:
+        """Count minutes of the hour under way; in the minute of each number in `heard` those series got items."""
         due = (self.due() / 60).astype(np.float32)
-        for _ in range(minutes):  # one by one: a product would be rounded otherwise
+        for at in range(minutes):  # one by one: a product would be rounded otherwise
             self.missed += due
+            if at in heard:
+                self.missed[heard[at]] = 0
         self.silent_min += minutes
+        for at in sorted(heard):
+            self.silent_min[heard[at]] = minutes - 1 - at
+
+    def may_return(self, heard: Ints, minutes: int) -> bool:
+        """Say whether one of these series may have been silent before an item in the next minutes of this hour."""
+        silent = self.silent_min[heard] + minutes >= SILENT_MIN
+        most = self.missed[heard] + self.due()[heard] * (minutes / 60)
+        return bool((silent & (most >= SILENT_ITEMS - _ROUNDED)).any())
 
     def learn(self, hour: int, items: Counts, skipped: Bools) -> None:
         """Take in the items [series] of a clock's hour, but for the series `skipped`."""
@@ -135,7 +145,7 @@ class Volume(Columns):
         """Append a series for each of `parents`, its parent's column."""
         self.grow(len(parents))
         self.parents[self.series - len(parents) :] = parents
-        self._seasons = self._seasons.grown(self.season, self.week, self.parents)
+        self._go_by(self._seasons.grown(self.season, self.week, self.parents))
         self.turn(self.hour)
 
     def keep(self, columns: Ints) -> None:
@@ -144,14 +154,21 @@ class Volume(Columns):
         moved[columns] = np.arange(len(columns))
         super().keep(columns)
         self.parents[:] = moved[self.parents]
-        self._seasons = self._seasons.taken(self.season, self.week, self.parents, columns)
+        self._go_by(self._seasons.taken(self.season, self.week, self.parents, columns))
         self.turn(self.hour)
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take over what `state` returned."""
         super().restore(state)
-        self._seasons = self._new_season()
+        self._go_by(self._new_season())
         self.turn(self.hour)
+
+    def _go_by(self, seasons: Season) -> None:
+        """Go by these seasons, of the series that there are."""
+        self._seasons = seasons
+        above = np.unique(self.parents[self.parents >= 0])
+        self.roots: Ints = above[self.parents[above] < 0]
+        """The columns of what contains others and is not contained itself."""
 
     def _new_season(self) -> Season:
         return Season(self.season, self.week, self.parents, _PRIORS, balanced=False)
@@ -166,6 +183,8 @@ class Volume(Columns):
 
     def with_parts(self, chosen: Bools) -> Bools:
         """Return which series are chosen, or contained in what is."""
+        if not chosen.any():
+            return chosen
         for _ in range(2):  # the market, companies, their topics
             chosen = chosen | np.append(chosen, False)[self.parents]
         return chosen

@@ -24,7 +24,7 @@ from alerts.outbox import Outbox
 from alerts.receivers import WebhookReceiver
 from alerts.rules import Rules
 from alerts.service import Alerting
-from alerts.settings import AlertsSettings, SurgeSettings
+from alerts.settings import AlertsSettings, SurgeSettings, ThemesSettings
 from alerts.store import AlertStore
 from alerts.windows import WindowItem, Windows
 
@@ -345,6 +345,28 @@ def test_months_without_items_are_skipped(store: redis.Redis, item: Make, secret
         ticks += 1
     assert ticks < 100  # 288,000 minutes would be 4,800
     assert engine.waiting == []
+
+
+@pytest.mark.parametrize("themes", [True, False])
+def test_minutes_without_negative_items_that_are_judged_together_come_to_what_each_does(
+    store: redis.Redis, item: Make, secret: str, themes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = _history(item, 34, surges=(30,))
+    for after_min in (4_000, 4_007, 4_600, 9_030, 9_033, 9_100):  # shorter and longer than what is skipped
+        at = START + 34 * 3600 + after_min * 60
+        items.append(item(len(items), seen_at=at, sentiment="neutral", companies=(f"N{after_min}",)))
+    found = []
+    for together in (True, False):
+        store.flushall()
+        _write(store, items)
+        engine = _engine(store, secret, themes=ThemesSettings(on=themes))
+        with monkeypatch.context() as patch:
+            if not together:
+                patch.setattr("alerts.engine.is_calm", lambda counts: False)
+            _finish(engine)
+        found.append((store.get("nq:{alerts}:state"), _outcome(store, secret), engine.metrics.minutes._value.get()))
+    assert found[0] == found[1]
+    assert "alert.resolved" in {delivery[1] for delivery in found[0][1][2]}
 
 
 def test_a_lost_snapshot_alerts_nobody_of_the_past(store: redis.Redis, item: Make, secret: str) -> None:

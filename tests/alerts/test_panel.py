@@ -135,7 +135,7 @@ def test_a_series_costs_less_than_2_kilobytes():
     held = [array for part in panel._parts for array in part._room.values()]
     held += [array for array in vars(panel.baseline).values() if isinstance(array, np.ndarray) and array.base is None]
     arrays = sum(array.nbytes for array in held) / detector.tracked
-    names_held = sum(map(sys.getsizeof, detector._names)) + sys.getsizeof(detector._columns)
+    names_held = sum(map(sys.getsizeof, detector.names)) + sys.getsizeof(detector._names.columns)
     assert arrays + names_held / detector.tracked < 2_048
     state = sum(array.nbytes for array in panel.state().values())
     assert state / detector.tracked < 1_700
