@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.resources import files
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -27,6 +27,28 @@ class Progress(msgspec.Struct, frozen=True):
     idle_at_ms: int | None = None
     sealed: int | None = None
     rebuilding: bool = False
+
+
+class Sealed(Protocol):
+    """What alerting reads of the windows; `Buckets` says what each method does."""
+
+    def progress(self) -> list[Progress]:
+        """See `Buckets.progress`."""
+
+    def seal(self, minute: int) -> None:
+        """See `Buckets.seal`."""
+
+    def counts(self, minutes: Sequence[int], places: Places | None = None) -> list[dict[Count, int]]:
+        """See `Buckets.counts`."""
+
+    def items(self, minutes: Sequence[int], places: Places | None = None) -> list[WindowItem]:
+        """See `Buckets.items`."""
+
+    def listed(self, minutes: Sequence[int], places: Places | None = None) -> list[list[WindowItem]]:
+        """See `Buckets.listed`."""
+
+    def places(self) -> dict[int, list[int]]:
+        """See `Buckets.places`."""
 
 
 class Buckets:

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from redis import Redis
 
 from alerts.alert import Alert, at_end_of
-from alerts.buckets import Buckets, Places
+from alerts.buckets import Buckets, Places, Sealed
 from alerts.explain import Explainer
 from alerts.frontier import BEHIND_MIN, Frontier
 from alerts.judging import Judging, Memory, is_calm
@@ -67,11 +67,13 @@ class AlertEngine:
         clock: Callable[[], float] = time.time,
         token: Callable[[], str] = str,
         shown: bool = True,
+        windows: Sealed | None = None,
     ) -> None:
         """Read the rules that the settings name, unless `rules` are given, which then hold to the end.
 
         `explainer`, when given, is asked for the words that weighed most in the stories of each new alert. `token` is
         the leader's, where several processes stand by for one another. Unless `shown`, nothing is written for the desk.
+        `windows`, when given, are read instead of the server's.
 
         Raises:
             RulesError: the file of rules cannot be used.
@@ -81,7 +83,7 @@ class AlertEngine:
         self.redis = Redis.from_url(redis_url, socket_timeout=30, socket_connect_timeout=5)
         self.metrics = AlertsMetrics(registry)
         self.watch = RulesWatch(settings, self.metrics, rules)
-        self._buckets = Buckets(self.redis, documents_topic, partitions)
+        self._buckets = windows or Buckets(self.redis, documents_topic, partitions)
         self._store = AlertStore(self.redis, token)
         self._now = Now(self.redis, token) if shown else None
         self._silences = Silences(self.redis)

@@ -14,7 +14,7 @@ import msgspec
 
 from alerts.alert import Alert
 from alerts.book import Episode
-from alerts.buckets import Buckets, Places
+from alerts.buckets import Places, Sealed
 from alerts.discovery import Discovery, DiscoverySnapshotError
 from alerts.emerging import Emerging, ThemesSnapshotError
 from alerts.episodes import Theme
@@ -54,7 +54,7 @@ class Judging:
     """Judges one minute after the other; one thread."""
 
     def __init__(
-        self, settings: AlertsSettings, buckets: Buckets, metrics: AlertsMetrics, explainer: Explainer | None
+        self, settings: AlertsSettings, buckets: Sealed, metrics: AlertsMetrics, explainer: Explainer | None
     ) -> None:
         self._settings = settings
         self._buckets = buckets

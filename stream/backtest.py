@@ -2,13 +2,14 @@
 
 Kafka alone is replaced: records go straight to `MessagePath`, into the partitions that Kafka's producer would choose.
 From there on everything is what runs live: windows by the same Lua call in a server of its own, `AlertEngine` with the
-event clock. So the same items give the same alerts; tests/integration/test_backtest.py holds it.
+event clock. So the same items give the same alerts; tests/integration/test_backtest.py holds it. What the windows made
+of the items is kept (`stream.kept_windows`): with other rules or thresholds it is only judged again.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from redis.asyncio import Redis as AsyncRedis
 from alerts.alert import Alert
 from alerts.buckets import Buckets
 from alerts.engine import AlertEngine
+from alerts.judging import is_calm
 from alerts.rules import Rules
 from alerts.settings import AlertsSettings
 from alerts.store import AlertStore
@@ -30,6 +32,7 @@ from stream import dead_letter
 from stream.batch import MessagePath
 from stream.course import Course
 from stream.history import History, KeptScorer
+from stream.kept_windows import KeptWindows, Made
 from stream.metrics import StreamMetrics
 from stream.rebuild import Again
 from stream.record import Record, Topics
@@ -86,6 +89,7 @@ async def backtest(
     partitions: int,
     alerts: AlertsSettings,
     stream: StreamSettings,
+    on_days: Callable[[int, int], None] = lambda done, of: None,
 ) -> Result:
     """Put the whole history through scoring, windows and detectors; nobody is alerted.
 
@@ -97,6 +101,7 @@ async def backtest(
         partitions: of topic `documents` where the same is to come out live: copies and evidence are kept by partition.
         alerts: its receivers are told nothing, and its clock is the items'.
         stream: of the message path.
+        on_days: is told how many days of how many are judged, when the windows are kept from an earlier run.
 
     Raises:
         HistoryError: the history cannot be read.
@@ -109,6 +114,8 @@ async def backtest(
     settings = alerts.model_copy(update={"clock": "event", "receivers": (), "explain": False})
     registry = CollectorRegistry()
     metrics = StreamMetrics(registry)
+    kept = history.windows(scorer.fingerprint, partitions, settings.windows, stream)
+    made = kept.made()
     engine = AlertEngine(
         settings,
         redis_url=redis_url,
@@ -117,43 +124,83 @@ async def backtest(
         registry=registry,
         rules=Rules(alerts) if alerts.rules is None else Rules.load(alerts, alerts.rules),
         shown=False,
+        windows=kept if made is not None else None,
     )
     nowhere = _Nowhere()
     redis = Redis.from_url(redis_url, socket_timeout=120)
     async_redis: AsyncRedis = AsyncRedis.from_url(redis_url, socket_timeout=120)
     server = _Server(redis, partitions, settings)
-    offsets = [0] * partitions
-    first = last = 0
     try:
-        windows = Windows(async_redis, settings.windows)
-        path = MessagePath(scorer, windows, nowhere, _TOPICS, stream, metrics, _never)
-        for documents in history.documents(_TOGETHER):
-            records = [_record(document, partitions, offsets) for document in documents]
-            await path.run(records)
-            first = first or int(documents[0].seen_at.timestamp() // 60)
-            last = int(documents[-1].seen_at.timestamp() // 60)
-            server.written((record.timestamp_ms // 60_000, record.partition) for record in records)
-            server.move_clock(documents[-1].seen_at.timestamp())
-            while engine.tick():
-                pass
-            server.read_out(course, last - 1)
-            server.forget(last)
-        server.move_clock((last + 1) * 60 + settings.grace_s + 1)
-        while engine.tick():
-            pass
-        server.read_out(course, last)
+        if made is None:
+            windows = Windows(async_redis, settings.windows)
+            path = MessagePath(scorer, windows, nowhere, _TOPICS, stream, metrics, _never)
+            kept.begin()
+            first, last = await _count_and_judge(history, path, engine, server, course, kept)
+            made = Made(first, last, _outcomes(metrics))
+            if not nowhere.dead:  # or the next run tries again to score it
+                kept.finish(made)
+        else:
+            _judge_again(kept, made, engine, course, settings.grace_s, on_days)
         found = server.alerts()
     finally:
         await async_redis.aclose()
         engine.close()
         redis.close()
-    outcomes = {
+    return Result(alerts=found, first=made.first, last=made.last, outcomes=made.outcomes, unscored=nowhere.dead)
+
+
+async def _count_and_judge(
+    history: History, path: MessagePath, engine: AlertEngine, server: _Server, course: Course, kept: KeptWindows
+) -> tuple[int, int]:
+    """Put all items through the windows and judge as far as they are known; return the first and the last minute."""
+    offsets = [0] * server.partitions
+    first = last = 0
+    for documents in history.documents(_TOGETHER):
+        records = [_record(document, offsets) for document in documents]
+        await path.run(records)
+        first = first or int(documents[0].seen_at.timestamp() // 60)
+        last = int(documents[-1].seen_at.timestamp() // 60)
+        server.written((record.timestamp_ms // 60_000, record.partition) for record in records)
+        server.move_clock(documents[-1].seen_at.timestamp())
+        while engine.tick():
+            pass
+        server.read_out(course, kept, last - 1)
+        server.forget(last)
+    server.move_clock(_closing_s(last, server.grace_s))
+    while engine.tick():
+        pass
+    server.read_out(course, kept, last)
+    return first, last
+
+
+def _judge_again(
+    kept: KeptWindows,
+    made: Made,
+    engine: AlertEngine,
+    course: Course,
+    grace_s: float,
+    on_days: Callable[[int, int], None],
+) -> None:
+    """Judge what the windows held in an earlier run."""
+    kept.move_clock(_closing_s(made.last, grace_s))
+    while engine.tick():
+        on_days(max(0, int(engine.now() // 60) - made.first) // 1_440, (made.last - made.first) // 1_440 + 1)
+    for counts in kept.all():
+        course.add(counts)
+
+
+def _closing_s(last: int, grace_s: float) -> float:
+    """Return the time, in Unix seconds, at which the minute `last` is complete, and none after it."""
+    return (last + 1) * 60 + grace_s + 1
+
+
+def _outcomes(metrics: StreamMetrics) -> dict[str, int]:
+    return {
         sample.labels["outcome"]: int(sample.value)
         for metric in metrics.windows.collect()
         for sample in metric.samples
         if sample.name.endswith("_total")
     }
-    return Result(alerts=found, first=first, last=last, outcomes=outcomes, unscored=nowhere.dead)
 
 
 class _Server:
@@ -162,6 +209,7 @@ class _Server:
     def __init__(self, redis: Redis, partitions: int, settings: AlertsSettings) -> None:
         self._redis = redis
         self._settings = settings.windows
+        self.partitions, self.grace_s = partitions, settings.grace_s
         self._prefixes = [prefix(_TOPICS.documents, partition) for partition in range(partitions)]
         self._buckets = Buckets(redis, _TOPICS.documents, partitions)
         self._unread: deque[int] = deque()
@@ -184,14 +232,18 @@ class _Server:
             pipe.hset(f"{start}progress", "clock_ms", str(int(now_s * 1000)))
         pipe.execute()
 
-    def read_out(self, course: Course, upto: int) -> None:
-        """Hand over the counts of the minutes up to `upto`, which are complete."""
+    def read_out(self, course: Course, kept: KeptWindows, upto: int) -> None:
+        """Hand over what the minutes up to `upto` hold, which are complete."""
         while self._unread and self._unread[0] <= upto:
             minutes: list[int] = []
             while self._unread and self._unread[0] <= upto and len(minutes) < _MINUTES_TOGETHER:
                 minutes.append(self._unread.popleft())
-            for counts in self._buckets.counts(minutes, self._places):
-                course.add(counts)
+            counts = dict(zip(minutes, self._buckets.counts(minutes, self._places), strict=True))
+            bad = [minute for minute in minutes if not is_calm(counts[minute])]
+            listed = dict(zip(bad, self._buckets.listed(bad, self._places) if bad else [], strict=True))
+            kept.add((minute, counts[minute], listed.get(minute, [])) for minute in minutes if counts[minute])
+            for minute in minutes:
+                course.add(counts[minute])
             for minute in minutes:
                 del self._places[minute]
 
@@ -228,8 +280,8 @@ def partition_of(story: str, partitions: int) -> int:
     return int((murmur2(story.encode()) & 0x7FFFFFFF) % partitions)
 
 
-def _record(document: Document, partitions: int, offsets: list[int]) -> Record:
-    partition = partition_of(document.story, partitions)
+def _record(document: Document, offsets: list[int]) -> Record:
+    partition = partition_of(document.story, len(offsets))
     offset = offsets[partition]
     offsets[partition] += 1
     key = document.story.encode()

@@ -25,6 +25,7 @@ import msgspec
 import numpy as np
 from prometheus_client import CollectorRegistry
 
+from alerts.settings import WindowsSettings
 from alerts.spelling import near
 from ingest.document import Document, decode, encode
 from ingest.metrics import IngestMetrics
@@ -33,6 +34,8 @@ from ingest.sources import SourceGoneError
 from ingest.sources.replay import ReplaySource
 from model.scorer import Scores
 from stream.batch import Scoring
+from stream.kept_windows import KeptWindows, made_of
+from stream.settings import StreamSettings
 
 _VERSION = 1
 _SHOWN_ROWS = 2_000
@@ -144,6 +147,12 @@ class History:
     def scorer(self, scorer: Scoring, on_texts: Callable[[int], None] = lambda texts: None) -> KeptScorer:
         """Return `scorer` with a memory; `on_texts` is told of how many more texts the scores are known."""
         return KeptScorer(scorer, self._base, on_texts)
+
+    def windows(self, scores: str, partitions: int, windows: WindowsSettings, stream: StreamSettings) -> KeptWindows:
+        """Return what was kept of the windows of these items with the scores of that fingerprint, or room for it."""
+        with self._translated():
+            items = str(self._base.execute("SELECT version, file, columns FROM input").fetchone())
+            return KeptWindows(self._base, made_of(items, scores, partitions, windows, stream))
 
     def _take_in(
         self,

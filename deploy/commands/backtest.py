@@ -52,8 +52,8 @@ def backtest(
     """Put the time-stamped items of FILE (.csv, .jsonl, .parquet; .gz) through scoring, windows and detectors.
 
     Columns that are not named are found by the usual names. Writes alerts.jsonl, a line an alert, and report.html to
-    the folder, and keeps cleaned items and scores there: the next run, with other settings or after a kill, reads and
-    scores nothing twice. Exit code 2: nothing was done.
+    the folder, and keeps cleaned items, scores and windows there: the next run, with other settings or after a kill,
+    reads, scores and counts nothing twice. Exit code 2: nothing was done.
     """
     config = settings.load()
     log.setup("ERROR")  # of a run of minutes every pause and alert would be told
@@ -135,6 +135,7 @@ def run(
                         partitions=config.kafka.partitions,
                         alerts=alerts,
                         stream=config.stream,
+                        on_days=lambda n, days: show("days judged again", n, days),
                     )
                 )
                 if known:

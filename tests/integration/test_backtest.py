@@ -21,6 +21,7 @@ from deploy.commands import backtest
 from ingest.publish import Publisher
 from model.scorer import Scores
 from stream.backtest import line_of
+from stream.batch import MessagePath
 from stream.history import History
 from tests.soak.instant_worker import InstantScorer
 
@@ -184,6 +185,27 @@ def test_other_rules_need_no_scoring_and_decide_what_is_told(
     assert ", 0 texts scored anew" in told
     assert not any("company=SIVB" in line["series"] for line in alerts_in(out))
     assert "rules.yaml" in (out / "report.html").read_text("utf-8")
+
+
+def test_what_the_windows_held_is_judged_again_to_the_same_as_if_it_were_counted_again(
+    config: settings.Settings, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    surge = config.alerts.surge.model_copy(update={"threshold_z": 2.5, "minimum_count": 3})
+    other = config.model_copy(update={"alerts": config.alerts.model_copy(update={"surge": surge})})
+    out, anew = tmp_path / "out", tmp_path / "anew"
+    backtest.run(config, file, out, {}, None, 24.0, InstantScorer)
+    backtest.run(other, file, anew, {}, None, 24.0, InstantScorer)
+    assert alerts_in(anew) != alerts_in(out)
+    with monkeypatch.context() as patch:
+        patch.setattr(MessagePath, "run", None)  # what would count
+        backtest.run(other, file, out, {}, None, 24.0, InstantScorer)
+    assert alerts_in(out) == alerts_in(anew)
+    assert (out / "report.html").read_text("utf-8") == (anew / "report.html").read_text("utf-8")
+    windows = config.alerts.windows.model_copy(update={"late_after_s": 60})
+    late = config.model_copy(update={"alerts": config.alerts.model_copy(update={"windows": windows})})
+    with monkeypatch.context() as patch, pytest.raises(TypeError):
+        patch.setattr(MessagePath, "run", None)
+        backtest.run(late, file, out, {}, None, 24.0, InstantScorer)
 
 
 def test_a_mistake_in_the_rules_or_the_columns_is_told_before_anything_is_done(
