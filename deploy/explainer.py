@@ -50,7 +50,7 @@ class LazyExplainer:
 
     def _load(self) -> explain.Explainer:
         from model.explain import Explainer
-        from model.load import weights_folder
+        from model.identity import weights_folder
 
         there = {"device": "cpu", "backend": "torch", "precision": "auto", "replicas": 0, "threads": _THREADS}
         settings = self._settings.model_copy(update={**there, "weights": weights_folder(self._settings)})

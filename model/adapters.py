@@ -11,9 +11,10 @@ from peft.tuners.lora import Linear as LoraLinear
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from model.identity import WEIGHTS
 from model.low_rank import Factors
 from model.network import Network
-from model.weights import WEIGHTS, stored_factors, unpack
+from model.weights import stored_factors, unpack
 
 _ALPHA = 32  # the step per rate is then much the same at every rank (Schulman et al. 2025, LoRA Without Regret)
 

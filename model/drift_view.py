@@ -42,7 +42,7 @@ class View:
         try:
             from model.device import pick_device
             from model.encoder import encoder_folder, load_tokenizer
-            from model.load import weights_folder
+            from model.identity import weights_folder
             from model.reading import Reader
             from model.weights import unpack
         except ModuleNotFoundError as exc:

@@ -17,9 +17,9 @@ from torch import Tensor
 from model.device import pick_device
 from model.encoder import encoder_folder, load_tokenizer
 from model.errors import ModelError
-from model.load import weights_folder
+from model.identity import CONFIG, weights_folder
 from model.network import NetworkConfig
-from model.weights import CONFIG, unpack
+from model.weights import unpack
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer

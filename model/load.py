@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import logging
 import os
@@ -11,16 +10,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from model.device import has_bfloat16, pick_device
-from model.encoder import MPNET, encoder_folder, load_tokenizer
+from model.encoder import encoder_folder, load_tokenizer
 from model.engine import Engine, TorchEngine, cpu_precision, openvino_engines
 from model.errors import ModelError
+from model.identity import CONFIG, fingerprint_of, weights_folder
 from model.scorer import Scorer
-from model.settings import SHIPPED_WEIGHTS, ModelSettings
-from model.weights import CONFIG, unpack
+from model.settings import ModelSettings
+from model.weights import unpack
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from model.network import Network
 
 log = logging.getLogger(__name__)
@@ -51,13 +49,11 @@ def load_scorer(settings: ModelSettings) -> Scorer:
 
         labels, sentiment = load_plain_sentiment(settings.sentiment_model, settings.sentiment_names, devices[0])
         version = f"{version}, sentiment by {settings.sentiment_model}"
-    # Calibrating weights anew changes their configuration alone.
-    configured = hashlib.sha256((weights / CONFIG).read_bytes() + f" {max_tokens}".encode()).hexdigest()
     return Scorer(
         engines,
         tokenizer,
         version=version,
-        fingerprint=f"{version}, configured {configured[:16]}",
+        fingerprint=fingerprint_of(version, (weights / CONFIG).read_bytes(), max_tokens),
         device=settings.device if len(devices) > 1 else devices[0],
         token_budget=settings.token_budget or (_GPU_TOKENS if on_gpu else _CPU_TOKENS),
         sentiment_labels=labels,
@@ -65,27 +61,6 @@ def load_scorer(settings: ModelSettings) -> Scorer:
         pad_id=config.encoder.get("pad_token_id") or 0,
         sentiment=sentiment,
     )
-
-
-def weights_folder(settings: ModelSettings) -> Path:
-    """The folder set, or the size of ours that suits the device: `base` needs its encoder to be there."""
-    if settings.weights is not None:
-        return settings.weights
-    on_gpu = pick_device(settings.device.split(",")[0]).startswith("cuda")
-    small, base = SHIPPED_WEIGHTS / "small", SHIPPED_WEIGHTS / "base"
-    if settings.size == "base" or (settings.size == "auto" and on_gpu and _kept(settings)):
-        return base
-    if on_gpu and settings.size == "auto":
-        log.info("the encoder of the size base is not there (`newsquake fetch-encoder`): the size small is used")
-    return small
-
-
-def _kept(settings: ModelSettings) -> bool:
-    try:
-        encoder_folder(settings.encoder, MPNET)
-    except ModelError:
-        return False
-    return True
 
 
 def _engines(settings: ModelSettings, network: Network, device: str) -> list[Engine]:

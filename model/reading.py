@@ -62,7 +62,7 @@ class Reader:
         """The network that a scorer of these settings serves; raises `ModelError`."""
         from model.device import pick_device
         from model.encoder import encoder_folder, load_tokenizer
-        from model.load import weights_folder
+        from model.identity import weights_folder
         from model.weights import unpack
 
         network, _ = unpack(weights_folder(settings), settings.encoder)

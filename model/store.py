@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from model.checkpoint import BEST, LAST
 from model.errors import ModelError
-from model.weights import CONFIG
+from model.identity import CONFIG
 
 CURRENT, PREVIOUS, LOG = "current", "previous", "promotions.jsonl"
 _LEFT_BEHIND = {LAST, BEST}  # checkpoints: many times the size of the weights, and of no use in serving

@@ -21,9 +21,10 @@ from model.data import UNLABELLED, Labelled
 from model.device import pick_device
 from model.encoder import MINILM, encoder_folder, load_tokenizer, weights_sha256
 from model.errors import ModelError
+from model.identity import CONFIG
 from model.network import NetworkConfig
 from model.predict import predict
-from model.weights import CONFIG, unpack
+from model.weights import unpack
 
 log = logging.getLogger(__name__)
 _FOLDS = 5

@@ -25,6 +25,7 @@ from model.calibrate import served_temperature, temperatures
 from model.data import UNLABELLED, Labelled
 from model.encoder import encoder_folder, load_tokenizer
 from model.errors import ModelError
+from model.identity import CONFIG, WEIGHTS
 from model.low_rank import Factors, layer_moments, low_rank, rounded_by
 from model.network import SERVED, Network
 from model.predict import dev_scores, held_out_scores, predict
@@ -33,7 +34,7 @@ from model.start import mean_with, start_network
 from model.taught import taught_targets
 from model.trainer import Report, Rows, Trainer
 from model.training_sets import TrainingSets, read_training_sets
-from model.weights import CONFIG, WEIGHTS, pack, unpack, write_config
+from model.weights import pack, unpack, write_config
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -9,7 +9,6 @@ rows) and `<name>.down` (rank, columns) are stored in the same way: one scale a 
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from model.encoder import encoder_folder, load_encoder
 from model.errors import ModelError
+from model.identity import CONFIG, WEIGHTS, version_of
 from model.network import Network, NetworkConfig
 from model.rounding import dequantise, quantise
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
     from model.low_rank import Factors
-
-CONFIG, WEIGHTS = "config.json", "weights.safetensors"
 
 
 def pack(
@@ -103,7 +101,7 @@ def unpack(folder: Path, encoder: Path | None = None) -> tuple[Network, str]:
     if config.weight_bits:
         to_grid(network, config.weight_bits)
     network.train(mode=False)
-    return network, f"{config.version}+{hashlib.sha256(data).hexdigest()[:8]}"
+    return network, version_of(config.version, data)
 
 
 @torch.no_grad()

@@ -86,7 +86,7 @@ def run(
     from deploy.local.servers import LocalValkey
     from ingest.settings import ReplaySettings
     from model.errors import ModelError
-    from model.scorer import Scorer
+    from model.later import scorer_of
     from stream import backtest as core
     from stream import backtest_report as report
     from stream.course import Course
@@ -112,7 +112,7 @@ def run(
         with closing(History(out / KEPT)) as history, shown_stages() as show:
             taken = history.read(replay, future_s=config.stream.future_s, on_rows=lambda n: show("reading rows", n, 0))
             show("loading the model", 0, 0)
-            scorer = load_scorer() if load_scorer is not None else Scorer.load(config.model)
+            scorer = load_scorer() if load_scorer is not None else scorer_of(config.model)
             done = 0
 
             def on_texts(more: int) -> None:

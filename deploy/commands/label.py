@@ -64,7 +64,7 @@ def export(out: Path, weight: float, as_json: bool) -> None:
     from deploy.topic_history import HistoryError, records
     from model.corrections import known_labels, take
     from model.errors import ModelError
-    from model.load import weights_folder
+    from model.identity import weights_folder
 
     config = settings.load()
     try:
@@ -112,7 +112,7 @@ def take(file: str | None, labels: Path, weight: float, new_labels: bool, show_a
     from model.corrections import Known, known_labels, show
     from model.corrections import take as take_in
     from model.errors import ModelError
-    from model.load import weights_folder
+    from model.identity import weights_folder
 
     if not file and not show_all:
         raise click.UsageError("give a FILE of corrections, or --list")

@@ -108,7 +108,7 @@ def promote(new: Path | None, into: Path | None, rollback: bool, **options: Any)
 
 
 def _promote(config: Settings, store: Store, new: Path, options: _Options) -> bool:
-    from model.load import weights_folder
+    from model.identity import weights_folder
     from model.promote import Limits, compare
     from model.scorer import Scorer
     from model.settings import EvaluateSettings

@@ -183,7 +183,7 @@ def _topics(config: settings.Settings) -> tuple[str, ...]:
     try:
         from model.corrections import known_labels
         from model.errors import ModelError
-        from model.load import weights_folder
+        from model.identity import weights_folder
     except ModuleNotFoundError:
         return ()
     try:

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from deploy import settings
 from model.encoder import encoder_folder, load_tokenizer
-from model.load import weights_folder
+from model.identity import weights_folder
 from model.network import Network
 from model.scorer import Scorer
 from model.text import clean
