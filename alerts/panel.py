@@ -176,6 +176,7 @@ class Panel:
             self.rest(minute, {})
 
     def _may_return(self, arrivals: Mapping[int, Arrivals], minutes: int) -> bool:
+        """Say whether what arrives in so many minutes may end a silence."""
         heard = np.concatenate([brought.heard for brought in arrivals.values()])
         return self.volume.may_return(heard, minutes)
 

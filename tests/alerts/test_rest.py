@@ -204,6 +204,7 @@ _items = st.tuples(
         st.tuples(st.sampled_from([1, 1, 2, 7, 40, 150, 500]), st.lists(_items, min_size=1, max_size=4)), max_size=15
     )
 )
+@example(steps=[(10, [("company=C", 0, "neutral", 1)])] * 12)  # a part of what was due
 def test_the_detector_comes_to_the_same_whatever_arrives_and_after_whatever_silence(
     learnt: bytes, steps: list[tuple[int, list[tuple[str, int, str, int]]]]
 ) -> None:
