@@ -13,7 +13,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from alerts.audit import Entry
-from alerts.life import SYSTEM, SYSTEM_REFUSED, AlertView, Event, Life, State, Transition, changed, is_system
+from alerts.life import SYSTEM, SYSTEM_REFUSED, AlertView, Event, State, Transition, changed, is_system
 from alerts.silences import Silence, Silences, silence_over
 from alerts.store import AlertStore, BusyError
 
@@ -24,7 +24,9 @@ log = logging.getLogger(__name__)
 
 MAX_STEPS = 200
 """Steps that people may take with one alert, silences aside: its history must stay readable, and bounded."""
-_BY_HAND = ("acknowledged", "unacknowledged", "resolved")
+REOPENED_WITHIN = timedelta(hours=1)
+"""How long after somebody resolved it an alert may be reopened whose surge is over."""
+_BY_HAND = ("acknowledged", "unacknowledged", "resolved", "reopened")
 _MAX_TEXT, _MAX_ID = 500, 200
 MAX_SILENCES, MAX_SILENCE = 1_000, timedelta(days=366)
 """Silences that hold or lie ahead, and how far ahead one may end: each is asked about every open alert, each second."""
@@ -32,7 +34,11 @@ _MAX_MATCHERS, _MAX_MATCHED = 20, 2_000
 
 
 class ActionError(ValueError):
-    """What was asked cannot be done; the message says why, in plain words."""
+    """What was asked cannot be done; the message says why, in plain words. `alert` is the id of one that it names."""
+
+    def __init__(self, why: str, *, alert: str = "") -> None:
+        super().__init__(why)
+        self.alert = alert
 
 
 class Actions:
@@ -62,10 +68,10 @@ class Actions:
             ActionError: there is no such alert, it is resolved or acknowledged.
         """
 
-        def problem(life: Life) -> str:
-            if life.state == "acknowledged":
-                return f"was acknowledged by {life.actor} at {_shown(life.since)}"
-            return _if_resolved(life)
+        def problem(view: AlertView) -> str:
+            if view.life.state == "acknowledged":
+                return f"was acknowledged by {view.life.actor} at {_shown(view.life.since)}"
+            return _if_resolved(view)
 
         return self._act(alert_id, "acknowledged", "acknowledged", problem, actor, reason, key, note)
 
@@ -78,8 +84,8 @@ class Actions:
             ActionError: there is no such alert, or it is not acknowledged.
         """
 
-        def problem(life: Life) -> str:
-            return _if_resolved(life) or ("" if life.state == "acknowledged" else "is not acknowledged")
+        def problem(view: AlertView) -> str:
+            return _if_resolved(view) or ("" if view.life.state == "acknowledged" else "is not acknowledged")
 
         return self._act(alert_id, "unacknowledged", "firing", problem, actor, reason, key, note)
 
@@ -92,6 +98,28 @@ class Actions:
             ActionError: there is no such alert, or it is resolved.
         """
         return self._act(alert_id, "resolved", "resolved", _if_resolved, actor, reason, key, note)
+
+    def reopen(
+        self, alert_id: str, actor: str, reason: str = "", key: str | None = None, note: Entry | None = None
+    ) -> Transition:
+        """Take back that somebody resolved it: it fires, and who was told of its end is told so.
+
+        Raises:
+            ActionError: there is no such alert, it cannot be reopened (`not_reopened`), or another alert on its series
+                is open, which the error names.
+        """
+
+        def problem(view: AlertView) -> str:
+            if why := not_reopened(view, self.now()):
+                return why
+            series = view.alert.series
+            for other in self._store.open(reopened=True):  # two would tell of one thing, and be resolved one by one
+                if other.series == series and other.id != view.alert.id:
+                    why = f"{view.alert.name}: another alert tells of {series} since {_shown(other.started_at)}"
+                    raise ActionError(f"{why}: look at that one ({other.id})", alert=other.id)
+            return ""
+
+        return self._act(alert_id, "reopened", "firing", problem, actor, reason, key, note)
 
     def silence(self, silence: Silence, actor: str, note: Entry | None = None) -> tuple[Transition, ...]:
         """Lay a silence over what it matches; return the transitions of open alerts, when it holds already.
@@ -144,7 +172,7 @@ class Actions:
         alert_id: str,
         event: Event,
         state: State,
-        problem: Callable[[Life], str],
+        problem: Callable[[AlertView], str],
         actor: str,
         reason: str,
         key: str | None,
@@ -160,7 +188,7 @@ class Actions:
             before[:] = [step for step in view.transitions if step.key == key]
             if before:
                 return None
-            if why := problem(view.life):
+            if why := problem(view):
                 raise ActionError(f"{view.alert.name}: the alert {why}")
             if sum(step.event in _BY_HAND and step.actor != SYSTEM for step in view.transitions) >= MAX_STEPS:
                 raise ActionError(f"{view.alert.name}: people changed the alert {MAX_STEPS} times; no more by hand")
@@ -173,6 +201,21 @@ class Actions:
         if view is None:
             raise ActionError(f"there is no alert {alert_id[:_MAX_ID]} (any more)")
         return before[0] if step is None else step
+
+
+def not_reopened(view: AlertView, now: datetime) -> str:
+    """Return why people cannot reopen an alert now, "" when they can.
+
+    They can while its surge goes on, of which no other alert would tell, and for an hour where that is over.
+    """
+    life = view.life
+    if life.state != "resolved":
+        return "is not resolved"
+    if life.actor == SYSTEM:
+        return f"was over at {_shown(life.since)}, and nobody resolved it by hand"
+    if view.alert.status == "resolved" and now - life.since > REOPENED_WITHIN:
+        return f"{_if_resolved(view)}, and its surge is over since: after an hour it cannot be reopened"
+    return ""
 
 
 def lay_silences(
@@ -199,7 +242,7 @@ def lay_silences(
         return changed(view.life, view.alert, event, state, at=now, actor=actor, reason=reason, silence=id_)
 
     lives = store.lives()
-    over = {alert.id: silence_over(holding, alert, now) for alert in store.open()} if holding else {}
+    over = {alert.id: silence_over(holding, alert, now) for alert in store.open(reopened=True)} if holding else {}
     for life in lives:
         if bool(over.get(life.alert)) != bool(life.silence):
             step = store.step(life.alert, change)[1]
@@ -207,7 +250,8 @@ def lay_silences(
     return tuple(made)
 
 
-def _if_resolved(life: Life) -> str:
+def _if_resolved(view: AlertView) -> str:
+    life = view.life
     return f"was resolved by {life.actor} at {_shown(life.since)}" if life.state == "resolved" else ""
 
 

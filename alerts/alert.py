@@ -132,15 +132,19 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class By(msgspec.Struct, frozen=True, kw_only=True):
-    """Who did by hand what is told, when and why. Both texts are as they came."""
+    """Who did by hand what is told, when and why. Both texts are as they came.
+
+    `did` is acknowledged, unacknowledged, resolved or reopened; messages of versions before have it empty.
+    """
 
     actor: str
     at: datetime
     reason: str = ""
+    did: str = ""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of a webhook. `by` is who acknowledged or resolved the alert by hand, or took that back, if anybody."""
+    """The body of a webhook. `by` is who acknowledged, resolved or reopened the alert by hand, if anybody."""
 
     type: Event
     timestamp: datetime

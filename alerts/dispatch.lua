@@ -1,9 +1,11 @@
 -- Moves the dispatcher on: its cursor in the log, what it knows of alerts and groups, and the deliveries that came of it
 -- move together or not at all.
 --
--- KEYS  fence, cursor, alerts, groups, then due and delivery of each delivery. All carry the same hash tag.
+-- KEYS  fence, cursor, alerts, groups, then due and delivery of each delivery, then where each of the ends is noted. All
+--       carry the same hash tag.
 -- ARGV  token, cursor expected (empty for none), cursor, then four msgpack arrays: alerts to set (id, value, ...),
---       alerts to drop, groups to set, groups to drop; then due_s and delivery (JSON) of each.
+--       alerts to drop, groups to set, groups to drop; a fifth of the ends (receiver, id of the delivery that told of it,
+--       ...), how long (s) they are kept; then due_s and delivery (JSON) of each.
 -- Returns 1 when it was stored, 0 when the cursor is not the expected one: somebody else moved it. A leader's write
 -- carries its token; it fails when there is a newer leader. A delivery that waits already is left as it is.
 
@@ -24,8 +26,14 @@ for n = 0, 1 do
     redis.call('HDEL', KEYS[3 + n], field)
   end
 end
-for n = 8, #ARGV, 2 do
-  local at = n - 3
+local ends = cmsgpack.unpack(ARGV[8])
+for at = 1, #ends, 2 do
+  local key = KEYS[#KEYS - (#ends - at - 1) / 2]
+  redis.call('HSET', key, ends[at], ends[at + 1])
+  redis.call('EXPIRE', key, ARGV[9])
+end
+for n = 10, #ARGV, 2 do
+  local at = n - 5
   if redis.call('SET', KEYS[at + 1], ARGV[n + 1], 'NX') then
     redis.call('ZADD', KEYS[at], ARGV[n], KEYS[at + 1])
   end

@@ -19,23 +19,24 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from redis.exceptions import RedisError, ResponseError
 
 from alerts.alert import Alert, AlertError
-from alerts.groups import TOLD_WITHIN_S, Group, Groups, Known, Telling
-from alerts.life import AlertView, Transition
+from alerts.groups import NOTHING, TOLD_WITHIN_S, Groups, Known, Telling
+from alerts.life import AlertView, Transition, last_told
 from alerts.matchers import labels_of, matches_all
 from alerts.metrics import AlertsMetrics
 from alerts.notification import Notification, as_told, by_hand
 from alerts.outbox import Delivery, delivery_key, delivery_of, due_key
-from alerts.records import UNREADABLE, name_of
+from alerts.records import name_of
 from alerts.routes import Way
 from alerts.rules import Rules
 from alerts.silences import Silence, Silences, silence_over
 from alerts.store import BOOK, FENCE, LOG, PREFIX, AlertStore, FencedError, fenced, step_of
+from alerts.told_book import ENDS_KEPT_S, decoded_alerts, decoded_groups, ends_key, number_of
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -47,9 +48,6 @@ CURSOR = f"{PREFIX}dispatch:cursor"
 ALERTS, GROUPS = BOOK, f"{PREFIX}dispatch:groups"
 """Hashes: alert → `Known`, key of a group → `Group`, as JSON."""
 _ENTRIES, _MANY = 200, 100_000
-_T = TypeVar("_T")
-_known = msgspec.json.Decoder(Known)
-_group = msgspec.json.Decoder(Group)
 
 
 class MovedError(Exception):
@@ -182,15 +180,15 @@ class Dispatcher:
         alerts: Any = self._redis.hgetall(ALERTS)
         groups: Any = self._redis.hgetall(GROUPS)
         self._put_back = {name_of(key) for key, raw in alerts.items() if not raw}
-        known, self._lost = _decoded("alert", {key: raw for key, raw in alerts.items() if raw}, _known)
-        read, lost = _decoded("group", groups, _group)
+        known, self._lost = decoded_alerts({key: raw for key, raw in alerts.items() if raw})
+        read, lost = decoded_groups(groups)
         book = Groups(known, read, self._singly)
         book.changed_alerts |= self._lost | self._put_back
         book.changed_groups |= lost
         first: Any = self._redis.xrange(LOG, count=1)
         # The log begins after the cursor, or was never read: it may have lost what alerts have been through.
         self._new = not self._cursor
-        self._behind = self._new or (bool(first) and _number(first[0][0].decode()) > _number(self._cursor))
+        self._behind = self._new or (bool(first) and number_of(first[0][0].decode()) > number_of(self._cursor))
         if self._cursor and self._behind:
             log.warning("the log begins after what was dispatched last; what is open is looked through")
         self._rules = None
@@ -213,12 +211,18 @@ class Dispatcher:
             book.drop(step.alert)
             return
         escalated = step.event == "escalated" or (known is not None and known.escalations > 0)
-        book.step(step, self._ways(alert, step.severity, step.state, escalated), now_s)
+        ended = self._ended(book, step.alert) if step.event == "reopened" else NOTHING
+        book.step(step, self._ways(alert, step.severity, step.state, escalated), now_s, ended)
+
+    def _ended(self, book: Groups, alert: str) -> dict[str, str]:
+        """Return by receiver which delivery told of an alert's end last."""
+        stored: Any = self._redis.hgetall(ends_key(alert))
+        return {key.decode(): raw.decode() for key, raw in stored.items()} | book.ended.get(alert, {})
 
     def _catch_up(self, book: Groups, views: Sequence[AlertView], now_s: float) -> None:
         """Take note of how alerts stand where the log no longer had what they went through."""
         for view in views:
-            known, last = book.known.get(view.alert.id), view.transitions[-1]
+            known, last = book.known.get(view.alert.id), last_told(view.transitions)
             if known is None or known.key != last.key:  # else it was noted, and counts once
                 self._note(book, last, now_s)
         for id_ in set(book.known) - {view.alert.id for view in views}:
@@ -226,7 +230,7 @@ class Dispatcher:
             if view_of_id is None:
                 book.drop(id_)
             elif view_of_id.life.state == "resolved":
-                self._note(book, view_of_id.transitions[-1], now_s)
+                self._note(book, last_told(view_of_id.transitions), now_s)
         self._behind = False
 
     def _relive_all(self, book: Groups, now_s: float) -> None:
@@ -357,11 +361,14 @@ class Dispatcher:
             pairs = [part for key in kept for part in (key, msgspec.json.encode(there[key]).decode())]
             gone = [key for key in changed if key not in there]
             arguments += [msgspec.msgpack.encode(pairs), msgspec.msgpack.encode(gone)]
+        ends = [(alert, receiver, told) for alert, each in book.ended.items() for receiver, told in each.items()]
+        arguments += [msgspec.msgpack.encode([part for _, *pair in ends for part in pair]), ENDS_KEPT_S]
         for number, made in enumerate(deliveries):
             # A microsecond apart, so that it can be told of each what came before it; a receiver's queue has them so.
             delivery = msgspec.structs.replace(made, created_s=wall_s + number * 1e-6)
             keys += [due_key(delivery.receiver), delivery_key(delivery.id)]
             arguments += [f"{delivery.created_s:.6f}", msgspec.json.encode(delivery)]
+        keys += [ends_key(alert) for alert, _, _ in ends]
         try:
             moved = self._script(keys=keys, args=arguments)
         except ResponseError as exc:
@@ -370,20 +377,4 @@ class Dispatcher:
             raise MovedError("another process has moved the dispatcher's cursor")
         book.changed_alerts.clear()
         book.changed_groups.clear()
-
-
-def _decoded(what: str, raws: Any, decoder: msgspec.json.Decoder[_T]) -> tuple[dict[str, _T], set[str]]:
-    """Return what a hash of the book's holds, and the keys of what cannot be read: one must not hold up the others."""
-    found: dict[str, _T] = {}
-    for key, raw in raws.items():
-        try:
-            found[key.decode()] = decoder.decode(raw)
-        except UNREADABLE as exc:
-            log.error("what was told of %s %r cannot be read; it is noted anew (%s)", what, key, exc)
-    return found, set(map(name_of, raws)) - found.keys()
-
-
-def _number(entry: str) -> tuple[int, int]:
-    """Return an id of the log's entries as what can be compared."""
-    first, _, second = entry.partition("-")
-    return int(first), int(second or 0)
+        book.ended.clear()

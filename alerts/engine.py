@@ -87,14 +87,14 @@ class AlertEngine:
         self._store = AlertStore(self.redis, token)
         self._now = Now(self.redis, token) if shown else None
         self._silences = Silences(self.redis)
-        self._timers = Timers(self.redis, self._store, lambda: self.watch.rules)
+        self._timers = Timers(self.redis, self._store, lambda: self.watch.rules, calm_min=settings.surge.calm_min)
         self._clock = clock
         self._judging = Judging(settings, self._buckets, self.metrics, explainer)
         self._minute: int | None = None
         self._quiet_until: int | None = None  # nobody is told of what was up to this minute
         self._reconcile_at: int | None = None  # when this minute is judged, open alerts and episodes are made one
         self._timed = 0.0  # when timers were asked last, by the wall
-        self._timing = False  # whether they are asked each minute, by the items' clock
+        self._timing = self._linger = False  # whether they are asked each minute, by the items' clock, and that always
         self._now_s: float | None = None  # by the items' clock
         self._loaded = False
         self.waiting = ["has not started"]
@@ -187,7 +187,7 @@ class AlertEngine:
             reached_s = 0.0 if self._minute is None else (self._minute + 1) * 60.0
             self._now_s = max(self.now(), reached_s)  # who judges minutes again does not set the clock back
             self._store.save_time(self._now_s)
-            self._timing = self._timers.needed()
+            self._timing, self._linger = self._timers.needed(), self._timers.linger()
         elif time.monotonic() - self._timed >= _TIMERS_S:
             self._timers.step(datetime.fromtimestamp(self.now(), UTC))
             self._timed = time.monotonic()
@@ -274,7 +274,7 @@ class AlertEngine:
         """
         while minute < last:
             upto = min(last, self._judging.rests_until())
-            if upto > minute and not (self._timing and self._judging.lifecycle.episodes):
+            if upto > minute and not self._is_timed():
                 within = {each: counts for each, counts in calm.items() if minute < each <= upto}
                 self._judging.rest(upto, within)
                 self._empty = upto - max(within) if within else self._empty + upto - minute
@@ -292,8 +292,12 @@ class AlertEngine:
             explained = self._judging.explain([each.alert for each in changes if each.has_new_stories])
             for change in changes:
                 self._put(explained(change.alert))
-            if self._timing and self._judging.lifecycle.episodes:
+            if self._is_timed():
                 self._timers.step(at_end_of(minute))
+
+    def _is_timed(self) -> bool:
+        """Say whether a minute of the items' clock can bring an open alert anything, though nothing surges."""
+        return self._timing and (self._linger or bool(self._judging.lifecycle.episodes))
 
     def _put(self, alert: Alert) -> None:
         now = datetime.fromtimestamp(self._clock(), UTC) if self._settings.clock == "wall" else alert.updated_at

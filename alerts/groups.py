@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import msgspec
 
 from alerts.alert import Event
-from alerts.life import SYSTEM, Severity, State, Transition
+from alerts.life import QUIET, SYSTEM, Severity, State, Transition
 from alerts.notification import notification_id
 from alerts.routes import Branch, Way
 
@@ -27,6 +28,7 @@ TOLD_WITHIN_S = 90.0
 """Seconds after which what stood so long has been told, when nobody knows any more whether it was."""
 MAX_ALERTS = 20
 """Alerts in one notification; more make more notifications."""
+NOTHING: Mapping[str, str] = MappingProxyType({})
 _RANK: dict[str, int] = {"": -1, "warning": 0, "critical": 1}
 _AT_ONCE = ("alert.escalated", "alert.acknowledged")
 _ORDER: tuple[Event, ...] = ("alert.firing", "alert.escalated", "alert.acknowledged", "alert.resolved")
@@ -54,7 +56,7 @@ class Member(msgspec.Struct):
 class Known(msgspec.Struct):
     """An alert that receivers are to be told of, as it stands by the transition `key`, with what each was told.
 
-    `actor` made that transition, for `reason`; both are empty when nobody did by hand.
+    `actor` made that transition (`did` it), for `reason`; all three are empty when nobody did by hand.
     """
 
     alert: str
@@ -67,6 +69,7 @@ class Known(msgspec.Struct):
     escalations: int = 0
     actor: str = ""
     reason: str = ""
+    did: str = ""
     members: dict[str, Member] = {}
 
 
@@ -116,6 +119,8 @@ class Groups:
         self._now_s = math.inf  # when groups were asked for last
         self.changed_alerts: set[str] = set()
         self.changed_groups: set[str] = set()
+        self.ended: dict[str, dict[str, str]] = {}
+        """By alert and receiver, what was told of its end: what comes after that has to wait for it."""
         for alert, each in self.known.items():
             for receiver, member in each.members.items():
                 self._within.setdefault(member.group, set()).add(alert)
@@ -127,8 +132,11 @@ class Groups:
             del self.groups[key]
             self.changed_groups.add(key)
 
-    def step(self, step: Transition, ways: Mapping[str, Way], now_s: float) -> None:
-        """Take note of a transition. `ways` lead to those who are told by now."""
+    def step(self, step: Transition, ways: Mapping[str, Way], now_s: float, ended: Mapping[str, str] = NOTHING) -> None:
+        """Take note of a transition. `ways` lead to those who are told by now.
+
+        Of one that is reopened `ended` are the deliveries, by receiver, that told of its end.
+        """
         known = self.known.get(step.alert)
         if known is None:
             if step.state == "resolved":
@@ -136,21 +144,22 @@ class Groups:
             known = self.known[step.alert] = Known(
                 step.alert, step.key, step.state, step.severity, step.at.timestamp(), step.revision, step.summary
             )
-        if step.event not in ("silenced", "unsilenced", "moved"):
+        if step.event not in QUIET:
             known.key, known.state = step.key, step.state
             known.at_s = step.at.timestamp()
-            known.actor, known.reason = (step.actor, step.reason) if step.actor != SYSTEM else ("", "")
+            by_hand = step.actor != SYSTEM
+            known.actor, known.reason, known.did = (step.actor, step.reason, step.event) if by_hand else ("", "", "")
             known.escalations += step.event == "escalated"
         if _RANK[step.severity] > _RANK[known.severity]:
             known.severity = step.severity
         known.revision, known.summary = step.revision, step.summary
-        self.lead(known, ways, now_s)
+        self.lead(known, ways, now_s, ended)
 
-    def lead(self, known: Known, ways: Mapping[str, Way], now_s: float) -> None:
+    def lead(self, known: Known, ways: Mapping[str, Way], now_s: float, ended: Mapping[str, str] = NOTHING) -> None:
         """Put an alert into the groups that it belongs to by these ways."""
         self.changed_alerts.add(known.alert)
         for receiver, way in ways.items():
-            member = known.members.setdefault(receiver, Member())
+            member = known.members.setdefault(receiver, Member(delivery=ended.get(receiver, "")))
             key = _key(receiver, way, known.alert)
             if member.group != key:
                 self._leave(member.group, known.alert)
@@ -285,6 +294,8 @@ class Groups:
         for known, member in of:
             self.changed_alerts.add(known.alert)
             member.state = "" if known.state == "resolved" else known.state
+            if known.state == "resolved":
+                self.ended.setdefault(known.alert, {})[group.receiver] = telling.id
             member.severity, member.calls = known.severity, known.escalations
             member.told_s, member.delivery, member.again = now_s, telling.id, False
         return telling

@@ -1,18 +1,20 @@
 """The life of an alert: what detectors, people and time make of it, as immutable transitions and what they add up to.
 
-    firing ──► acknowledged ──► resolved          by detectors: firing, moved, escalated, resolved
-      ▲ ▲            │             │              by people:    acknowledged, unacknowledged, resolved
-      │ └────────────┘             │              by time:      escalated, silenced, unsilenced
-      └────────────────────────────┘ reopened: it was resolved by hand and grew by a severity
+    firing ──► acknowledged ──► resolved          by detectors: firing, moved, escalated, reopened, resolved
+      ▲ ▲            │             │              by people:    acknowledged, unacknowledged, resolved, reopened
+      │ └────────────┘             │              by time:      escalated, silenced, unsilenced, resolved
+      └────────────────────────────┘ reopened: resolved by hand, it grew by a severity or somebody took that back
 
 An alert that grows by a severity fires again, whoever acknowledged the lesser thing. One that is resolved by hand is
-over for people, whatever its detector says, unless it grows by a severity. Silenced is no state: it lies over one.
+over for people, whatever its detector says, unless it grows by a severity or somebody takes that back: then it fires,
+whoever had acknowledged it before, since all were told that it is over. Silenced is no state: it lies over one.
 
 Pure values and rules; `alerts.store` keeps them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal, get_args
 
@@ -41,6 +43,8 @@ State = Literal["firing", "acknowledged", "resolved"]
 Severity = Literal["warning", "critical"]
 SEVERITIES = get_args(Severity)
 """The lesser one first."""
+QUIET: frozenset[Event] = frozenset({"silenced", "unsilenced", "moved"})
+"""Events that leave the state as it is, so that no receiver is told of them."""
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +107,11 @@ class AlertView(msgspec.Struct, frozen=True, kw_only=True):
     alert: Alert
     life: Life
     transitions: tuple[Transition, ...]
+
+
+def last_told(steps: Sequence[Transition]) -> Transition:
+    """Return the last transition that receivers may be told of, of one that has been through some."""
+    return next((step for step in reversed(steps) if step.event not in QUIET), steps[-1])
 
 
 def follow(life: Life | None, step: Transition) -> Life:

@@ -149,6 +149,7 @@ def _alert(event: Event, alert: Alert, by: By | None = None) -> Text:
     text.append(f"  {plain(alert.summary)}\n")
     if by is not None:
         word = {"alert.resolved": "resolved", "alert.acknowledged": "acknowledged"}.get(event, "no longer acknowledged")
+        word = by.did if by.did == "reopened" else word
         why = f": {plain(by.reason)}" if by.reason else ""
         text.append(f"  {word} by {plain(by.actor)} at {by.at:%H:%M} UTC{why}\n")
     if event in ("alert.firing", "alert.escalated"):

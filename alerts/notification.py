@@ -93,7 +93,9 @@ def by_hand(told: Telling) -> dict[str, By]:
     if told.event not in ("alert.firing", "alert.acknowledged", "alert.resolved"):
         return {}
     return {
-        known.alert: By(actor=known.actor, at=datetime.fromtimestamp(known.at_s, UTC), reason=known.reason)
+        known.alert: By(
+            actor=known.actor, at=datetime.fromtimestamp(known.at_s, UTC), reason=known.reason, did=known.did
+        )
         for known in told.alerts
         if known.actor
     }

@@ -1,10 +1,10 @@
 -- Puts back an alert that Redis has lost, or has less of. It is no news: the log does not get it.
 --
--- KEYS  alert, life, history, open, recent, the dispatcher's book, to which an empty entry says that it was put back.
--- ARGV  alert (JSON), life (JSON), id, status, changed_s, life_s, then each transition (JSON).
+-- KEYS  alert, life, history, open, after, recent, the dispatcher's book, to which an empty entry says that it was put back.
+-- ARGV  alert (JSON), life (JSON), id, which of "open" and "after" it belongs into (empty for none), changed_s, life_s, then each transition (JSON).
 -- Returns 1 when it was put back, 0 when as many transitions stood there.
 
-local alert, life, id, status, changed_s, life_s = unpack(ARGV, 1, 6) -- the history may be long
+local alert, life, id, place, changed_s, life_s = unpack(ARGV, 1, 6) -- the history may be long
 if redis.call('LLEN', KEYS[3]) >= #ARGV - 6 and redis.call('EXISTS', KEYS[1], KEYS[2]) == 2 then
   return 0
 end
@@ -15,7 +15,8 @@ for n = 7, #ARGV do
   redis.call('RPUSH', KEYS[3], ARGV[n])
 end
 redis.call('EXPIRE', KEYS[3], life_s)
-redis.call(status == 'firing' and 'SADD' or 'SREM', KEYS[4], id)
-redis.call('ZADD', KEYS[5], changed_s, id)
-redis.call('HSET', KEYS[6], id, '')
+redis.call(place == 'open' and 'SADD' or 'SREM', KEYS[4], id)
+redis.call(place == 'after' and 'SADD' or 'SREM', KEYS[5], id)
+redis.call('ZADD', KEYS[6], changed_s, id)
+redis.call('HSET', KEYS[7], id, '')
 return 1

@@ -1,13 +1,13 @@
 -- Stores one change of one alert, with its transitions in the alert's history and in the log, and with the audit log's
 -- entry of who did it: all of it, or nothing.
 --
--- KEYS  fence, alert, life, history, open, recent, log, audit. All carry one hash tag.
--- ARGV  token, life expected (JSON, empty for none), alert (JSON, empty to leave it), life (JSON), id, status, now_s,
---       life_s, longest log, entry of the audit log (JSON, empty for none), longest audit log, then each transition (JSON).
+-- KEYS  fence, alert, life, history, open, after, recent, log, audit. All carry one hash tag.
+-- ARGV  token, life expected (JSON, empty for none), alert (JSON, empty to leave it), life (JSON), id, which of "open" and
+--       "after" it belongs into (empty for none), now_s, life_s, longest log, entry of the audit log (JSON, empty for none), longest audit log, then each transition (JSON).
 -- Returns 1 when it was stored, 0 when the life is not the expected one. A leader's write carries its token; it fails
 -- when there is a newer leader.
 
-local token, expected, alert, life, id, status, now_s, life_s, longest, entry, entries = unpack(ARGV, 1, 11)
+local token, expected, alert, life, id, place, now_s, life_s, longest, entry, entries = unpack(ARGV, 1, 11)
 if token ~= '' and redis.call('GET', KEYS[1]) ~= token then
   return redis.error_reply('FENCED another process leads')
 end
@@ -16,19 +16,20 @@ if (redis.call('GET', KEYS[3]) or '') ~= expected then
 end
 if alert ~= '' then
   redis.call('SET', KEYS[2], alert, 'EX', life_s)
-  redis.call(status == 'firing' and 'SADD' or 'SREM', KEYS[5], id)
 else
   redis.call('EXPIRE', KEYS[2], life_s)
 end
+redis.call(place == 'open' and 'SADD' or 'SREM', KEYS[5], id)
+redis.call(place == 'after' and 'SADD' or 'SREM', KEYS[6], id)
 redis.call('SET', KEYS[3], life, 'EX', life_s)
 for n = 12, #ARGV do
   redis.call('RPUSH', KEYS[4], ARGV[n])
-  redis.call('XADD', KEYS[7], 'MAXLEN', '~', longest, '*', 'line', ARGV[n])
+  redis.call('XADD', KEYS[8], 'MAXLEN', '~', longest, '*', 'line', ARGV[n])
 end
 redis.call('EXPIRE', KEYS[4], life_s)
 if entry ~= '' then
-  redis.call('XADD', KEYS[8], 'MAXLEN', '~', entries, '*', 'entry', entry)
+  redis.call('XADD', KEYS[9], 'MAXLEN', '~', entries, '*', 'entry', entry)
 end
-redis.call('ZADD', KEYS[6], now_s, id)
-redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', tonumber(now_s) - tonumber(life_s))
+redis.call('ZADD', KEYS[7], now_s, id)
+redis.call('ZREMRANGEBYSCORE', KEYS[7], '-inf', tonumber(now_s) - tonumber(life_s))
 return 1

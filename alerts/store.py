@@ -41,6 +41,8 @@ BOOK = f"{PREFIX}dispatch:alerts"
 """A hash of the dispatcher's: alert → what was told of it, empty for one that was put back."""
 KEEP_S = 90 * 86_400
 _OPEN, _RECENT = f"{PREFIX}open", f"{PREFIX}recent"
+_AFTER = f"{PREFIX}after"
+"""A set: alerts that people have reopened after their detector's end. The others that are open are in `_OPEN`."""
 _LOG_LENGTH = 100_000
 _TRIES = 50
 _LATEST_S = 253_370_764_800.0  # the year 9999: what lies beyond cannot be written as a time
@@ -111,9 +113,9 @@ class AlertStore:
     def restore(self, view: AlertView) -> bool:
         """Put back an alert that was lost, in whole or in part; return whether it was. It is no news to anybody."""
         changed_s = repr(view.transitions[-1].at.timestamp())
-        arguments: list[Any] = [encode(view.alert), msgspec.json.encode(view.life), view.alert.id, view.alert.status]
-        arguments += [changed_s, KEEP_S, *map(msgspec.json.encode, view.transitions)]
-        return bool(self._restore(keys=[*_keys(view.alert.id), _OPEN, _RECENT, BOOK], args=arguments))
+        arguments: list[Any] = [encode(view.alert), msgspec.json.encode(view.life), view.alert.id]
+        arguments += [_place(view.alert, view.life), changed_s, KEEP_S, *map(msgspec.json.encode, view.transitions)]
+        return bool(self._restore(keys=[*_keys(view.alert.id), _OPEN, _AFTER, _RECENT, BOOK], args=arguments))
 
     def _change(
         self,
@@ -121,7 +123,7 @@ class AlertStore:
         change: Callable[[AlertView | None], tuple[Alert, Sequence[Transition]] | None],
         note: Entry | None = None,
     ) -> tuple[Transition, ...] | None:
-        keys = [FENCE, *_keys(alert_id), _OPEN, _RECENT, LOG, audit.ALERTS]
+        keys = [FENCE, *_keys(alert_id), _OPEN, _AFTER, _RECENT, LOG, audit.ALERTS]
         for _ in range(_TRIES):
             view, before = self._read(alert_id)
             changed = change(view)
@@ -135,8 +137,8 @@ class AlertStore:
                 return None
             life = msgspec.structs.replace(life, revision=alert.revision)
             fresh = b"" if view is not None and alert is view.alert else encode(alert)
-            arguments: list[Any] = [self._token(), before, fresh, msgspec.json.encode(life), alert_id, alert.status]
-            arguments += [repr(time.time()), KEEP_S, _LOG_LENGTH, audit.encoded(note), audit.MOST]
+            arguments: list[Any] = [self._token(), before, fresh, msgspec.json.encode(life), alert_id]
+            arguments += [_place(alert, life), repr(time.time()), KEEP_S, _LOG_LENGTH, audit.encoded(note), audit.MOST]
             arguments += map(msgspec.json.encode, steps)
             try:
                 if self._write(keys=keys, args=arguments):
@@ -180,7 +182,7 @@ class AlertStore:
         return [view for view in found if view is not None]
 
     def _ids(self) -> list[str]:
-        found: Any = self._redis.smembers(_OPEN)
+        found: Any = self._redis.sunion(_OPEN, _AFTER)
         return sorted(map(name_of, found))
 
     def lives(self) -> list[Life]:
@@ -202,9 +204,18 @@ class AlertStore:
         found = [_readable(each, raw, decode) for each, raw in zip(wanted, raws, strict=True)]
         return {alert.id: alert.name for alert in found if alert}
 
-    def open(self) -> list[Alert]:
-        """Return the alerts that fire for their detectors, whatever people made of them, the newest first."""
-        ids = self._ids()
+    def reopened(self) -> list[str]:
+        """Return the ids of the alerts that people have reopened after their detector's end, and that are open."""
+        found: Any = self._redis.smembers(_AFTER)
+        return sorted(map(name_of, found))
+
+    def open(self, *, reopened: bool = False) -> list[Alert]:
+        """Return the alerts that fire for their detectors, whatever people made of them, the newest first.
+
+        With `reopened` those that people have reopened after their detector's end, too.
+        """
+        found_ids: Any = self._redis.sunion(_OPEN, *([_AFTER] * reopened))
+        ids = sorted(map(name_of, found_ids))
         raws: Any = self._redis.mget([_keys(each)[0] for each in ids]) if ids else []
         found = [_readable(each, raw, decode) for each, raw in zip(ids, raws, strict=True)]
         return sorted((alert for alert in found if alert), key=lambda alert: alert.started_at, reverse=True)
@@ -298,6 +309,13 @@ def step_of(entry: str, fields: Any) -> Transition | None:
 def fenced(exc: ResponseError) -> Exception:
     """Return what a script's error means: `FencedError`, or the error itself."""
     return FencedError(str(exc)) if str(exc).startswith("FENCED") else exc
+
+
+def _place(alert: Alert, life: Life) -> str:
+    """Return which set an alert belongs into by now."""
+    if alert.status == "firing":
+        return "open"
+    return "" if life.state == "resolved" else "after"
 
 
 def _keys(alert_id: str) -> tuple[str, str, str]:

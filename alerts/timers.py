@@ -1,4 +1,4 @@
-"""What time alone brings: silences that begin and end, and alerts that nobody acknowledged in time."""
+"""What time alone brings: silences that begin and end, alerts that nobody acknowledged in time, the end of others."""
 
 from __future__ import annotations
 
@@ -25,15 +25,20 @@ log = logging.getLogger(__name__)
 class Timers:
     """Asked often, it makes the transitions that are due. The leader's: its `store` carries the leader's token."""
 
-    def __init__(self, redis: Redis, store: AlertStore, rules: Callable[[], Rules]) -> None:
-        self._store = store
+    def __init__(self, redis: Redis, store: AlertStore, rules: Callable[[], Rules], *, calm_min: int) -> None:
+        """So many calm minutes end an alert."""
+        self._store, self._calm = store, timedelta(minutes=calm_min)
         self._silences = Silences(redis)
         self._rules = rules
         self._quiet: _Quiet | None = None
 
     def needed(self) -> bool:
-        """Say whether time alone can bring anything: there are silences, or alerts may escalate."""
-        return self._silences.any() or _escalates(self._rules().routes.root)
+        """Say whether time alone can bring anything: there are silences, alerts may escalate, or some linger."""
+        return self._silences.any() or _escalates(self._rules().routes.root) or self.linger()
+
+    def linger(self) -> bool:
+        """Say whether alerts are open whose detectors end them no more: people reopened them after that."""
+        return bool(self._store.reopened())
 
     def step(self, now: datetime) -> tuple[Transition, ...]:
         """Return the transitions that are due at a time, stored.
@@ -46,10 +51,33 @@ class Timers:
         ended = [each for each in silences if each.ends_at <= now]  # those that ended last, first
         oldest = now - timedelta(seconds=KEEP_S)
         self._silences.drop(each.id for n, each in enumerate(ended) if n >= MAX_ENDED or each.ends_at < oldest)
-        made = lay_silences(self._store, silences, now) + self._escalate(now)
+        made = self._end(now) + lay_silences(self._store, silences, now) + self._escalate(now)
         for step in made:
             log.info("%s %s (%s): %s", step.event, step.alert, step.reason, step.summary)
         return made
+
+    def _end(self, now: datetime) -> tuple[Transition, ...]:
+        """Resolve what was reopened after its detector's end, when nothing has surged for as long as ends any alert.
+
+        What surges again on its series opens an alert of its own, which tells of it from then on.
+        """
+        lingering = self._store.reopened()
+        newer = {alert.series: alert for alert in self._store.open()} if lingering else {}
+
+        def change(view: AlertView) -> Transition | None:
+            if view.life.state == "resolved" or view.alert.status == "firing":
+                return None
+            since = max((step.at for step in view.transitions if step.event == "reopened"), default=view.life.since)
+            if view.alert.series in newer:
+                reason = f"another alert tells of it by now ({newer[view.alert.series].id})"
+            elif now - since >= self._calm:
+                reason = f"nothing has surged for {self._calm} since it was reopened"
+            else:
+                return None
+            return changed(view.life, view.alert, "resolved", "resolved", at=now, reason=reason)
+
+        made = [self._store.step(each, change)[1] for each in lingering]
+        return tuple(step for step in made if step is not None)
 
     def _escalate(self, now: datetime) -> tuple[Transition, ...]:
         routes = self._rules().routes

@@ -119,6 +119,7 @@ WORDS = {
 }
 """What the events are called before people."""
 _DONE = {"alert.acknowledged": "Acknowledged", "alert.resolved": "Resolved", "alert.firing": "No longer acknowledged"}
+_REOPENED = "Reopened"
 
 
 def _title(told: Notification) -> str:
@@ -183,7 +184,8 @@ def _part(alert: Alert, stories: int, desk: str, by: By | None, event: Event) ->
 def _done(by: By, event: Event) -> tuple[str, str]:
     """Return who did what, such as ("Acknowledged", "by ana at 14:03 UTC: calling the bank")."""
     why = f": {by.reason}" if by.reason else ""
-    return _DONE[event], clean(f"by {clean(by.actor, 60)} at {by.at:%H:%M} UTC{why}", 300)
+    done = _REOPENED if by.did == "reopened" else _DONE[event]
+    return done, clean(f"by {clean(by.actor, 60)} at {by.at:%H:%M} UTC{why}", 300)
 
 
 def _facts(alert: Alert) -> tuple[tuple[str, str], ...]:

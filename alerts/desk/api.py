@@ -214,6 +214,16 @@ def resolve(request: Request, who: Analyst, alert_id: AlertId, body: ChangeBody)
     return _change(request, who, "resolve", alert_id, body)
 
 
+@router.post("/alerts/{alert_id}/reopen", responses=answers(Transition, 404, 409), tags=["alerts"])
+def reopen(request: Request, who: Analyst, alert_id: AlertId, body: ChangeBody) -> Response:
+    """Take back that somebody resolved it: it fires, and who was told that it is over is told so.
+
+    409 when nobody resolved it by hand, when its surge was over and that is an hour ago, and when another alert on its
+    series is open, which `alert` of the answer names.
+    """
+    return _change(request, who, "reopen", alert_id, body)
+
+
 def _change(request: Request, who: Any, verb: str, alert_id: str, body: ChangeBody) -> Response:
     return _json(_deeds(request, who).change(verb, alert_id, body.reason))
 

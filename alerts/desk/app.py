@@ -94,15 +94,17 @@ def _describe(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents
 
 
-async def _answer(request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+async def _answer(
+    request: Request, status: int, detail: str, headers: dict[str, str] | None = None, alert: str = ""
+) -> Response:
     if request.url.path.startswith("/api/"):
-        return problem(status, detail, headers)
-    return await asyncio.to_thread(pages.error_page, request, status, detail)
+        return problem(status, detail, headers, alert)
+    return await asyncio.to_thread(pages.error_page, request, status, detail, alert)
 
 
 async def _on_problem(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, ProblemError)  # noqa: S101 - Starlette's types know no narrower handler
-    return await _answer(request, exc.status, exc.detail, exc.headers)
+    return await _answer(request, exc.status, exc.detail, exc.headers, exc.alert)
 
 
 async def _on_http(request: Request, exc: Exception) -> Response:

@@ -43,17 +43,18 @@ class Deeds:
         self._desk, self._who, self._address = desk, who, address
 
     def change(self, verb: str, alert_id: str, reason: str) -> Transition:
-        """Acknowledge, unacknowledge or resolve an alert."""
+        """Acknowledge, unacknowledge, resolve or reopen an alert."""
         alert = self._view(alert_id).alert
         deeds = {
             "acknowledge": self._desk.actions.acknowledge,
             "unacknowledge": self._desk.actions.unacknowledge,
             "resolve": self._desk.actions.resolve,
+            "reopen": self._desk.actions.reopen,
         }
         try:
             step = deeds[verb](alert_id, self._who.name, reason, note=self._note(verb, alert_id, reason))
         except ActionError as exc:
-            raise ProblemError(409, str(exc)) from exc
+            raise ProblemError(409, str(exc), alert=exc.alert) from exc
         self._count(verb)
         if verb == "acknowledge":
             self._learn("acknowledged", alert)

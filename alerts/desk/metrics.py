@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+_ACTIONS = ("acknowledge", "unacknowledge", "resolve", "reopen", "silence", "expire_silence", "dismiss", "feedback")
+
 
 class DeskMetrics:
     """Counts who looks on and what they do."""
@@ -40,7 +42,7 @@ class DeskMetrics:
         )
         self.actions = Counter(
             f"{name}actions",
-            "What people did: acknowledge, unacknowledge, resolve, silence, expire_silence, dismiss, feedback.",
+            f"What people did: {', '.join(_ACTIONS)}.",
             ["action"],
             registry=registry,
         )
@@ -84,5 +86,5 @@ class DeskMetrics:
             self.unreadable.labels(what=what)
         for outcome in ("ok", "wrong", "limited"):
             self.logins.labels(outcome=outcome)
-        for action in ("acknowledge", "unacknowledge", "resolve", "silence", "expire_silence", "dismiss", "feedback"):
+        for action in _ACTIONS:
             self.actions.labels(action=action)

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from redis import RedisError
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from alerts.actions import not_reopened
 from alerts.audit import entry
 from alerts.desk import api, charts, views
 from alerts.desk.auth import Identity
@@ -58,7 +59,7 @@ def _here(request: Request) -> str:
     return request.url.path + (f"?{request.url.query}" if request.url.query else "")
 
 
-def error_page(request: Request, status: int, detail: str) -> Response:
+def error_page(request: Request, status: int, detail: str, alert: str = "") -> Response:
     """Return the page that says what went wrong; who is not signed in is sent to where they can."""
     if status == 401:
         if request.method != "GET":
@@ -68,7 +69,7 @@ def error_page(request: Request, status: int, detail: str) -> Response:
     title = title_of(status)
     if detail == title:
         detail = f"{_here(request)[:100]} is no page of the desk." if status == 404 else ""
-    values = {"title": title, "detail": detail}
+    values = {"title": title, "detail": detail, "alert": alert}
     try:
         return _page(request, "error.html", known(request), values, status)
     except (RedisError, ProblemError):  # it may be what went wrong
@@ -232,6 +233,7 @@ def alert(request: Request, who: Visitor, alert_id: str) -> Response:
         "verdicts": [word for word in found.said if word.about == "alert"],
         "related": views.related(desk, found.alert),
         "now": now,
+        "can_reopen": not not_reopened(found.view, now),
         "max_reason": MAX_REASON,
     }
     return _page(request, "alert.html", who, values)
@@ -243,7 +245,7 @@ def act(
     who: Analyst,
     fields: Form,
     alert_id: str,
-    verb: Literal["acknowledge", "unacknowledge", "resolve", "silence", "verdict", "correction", "dismiss"],
+    verb: Literal["acknowledge", "unacknowledge", "resolve", "reopen", "silence", "verdict", "correction", "dismiss"],
 ) -> Response:
     """Do what a form asks, for browsers without scripts."""
     deeds, reason = Deeds(desk_of(request), who, address_of(request)), fields.get("reason", "").strip()[:MAX_REASON]

@@ -69,6 +69,11 @@ class Full(msgspec.Struct, frozen=True, kw_only=True):
     told: list[Told]
     told_before: int
 
+    @property
+    def view(self) -> AlertView:
+        """The alert as it is stored."""
+        return AlertView(alert=self.alert, life=self.life, transitions=self.transitions)
+
 
 class Headline(NamedTuple):
     """A story of an alert with its place, what who looks said of it, by what it is about, and what others said."""

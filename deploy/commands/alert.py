@@ -16,7 +16,7 @@ _REASON = click.option("--reason", default="", help="Why, for those who read it 
 
 @click.group()
 def alert() -> None:
-    """See alerts; acknowledge and resolve them.
+    """See alerts; acknowledge, resolve and reopen them.
 
     ID may be the beginning of an alert's id, if no other begins so.
     """
@@ -106,6 +106,15 @@ def unack(alert_id: str, reason: str, actor: str | None) -> None:
 def resolve(alert_id: str, reason: str, actor: str | None) -> None:
     """Say that it is over, whatever the detector sees; it comes back only when it grows by a severity."""
     _act(alert_id, "resolve", reason, actor)
+
+
+@alert.command()
+@click.argument("alert_id", metavar="ID")
+@_REASON
+@AS
+def reopen(alert_id: str, reason: str, actor: str | None) -> None:
+    """Take back that somebody resolved it: it fires again. While its surge goes on, and for an hour after."""
+    _act(alert_id, "reopen", reason, actor)
 
 
 def _act(alert_id: str, what: str, reason: str, actor: str | None) -> None:

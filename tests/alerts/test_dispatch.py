@@ -121,10 +121,10 @@ def test_who_did_it_by_hand_is_told(office: Office) -> None:
     office.news()
     assert [(note.event, note.by) for note in office.got if note.receiver == "desk"] == [
         ("alert.firing", {}),
-        ("alert.acknowledged", {"A": By(actor="ana", at=at[1], reason="calling the bank")}),
-        ("alert.firing", {"A": By(actor="ben", at=at[2])}),
+        ("alert.acknowledged", {"A": By(actor="ana", at=at[1], reason="calling the bank", did="acknowledged")}),
+        ("alert.firing", {"A": By(actor="ben", at=at[2], did="unacknowledged")}),
         ("alert.escalated", {}),
-        ("alert.resolved", {"A": By(actor="ana", at=at[4], reason="over")}),
+        ("alert.resolved", {"A": By(actor="ana", at=at[4], reason="over", did="resolved")}),
     ]
 
 

@@ -56,7 +56,7 @@ class Office:
     def _start(self) -> None:
         self.store, self.outbox = AlertStore(self.redis), Outbox(self.redis)
         self.actions = Actions(self.redis, lambda: self.now_s)
-        self.timers = Timers(self.redis, self.store, lambda: self.rules)
+        self.timers = Timers(self.redis, self.store, lambda: self.rules, calm_min=60)
         self.dispatcher = Dispatcher(self.redis, lambda: self.rules, AlertsMetrics(CollectorRegistry()))
 
     @property
@@ -120,6 +120,7 @@ def _deed(office: Office, rng: random.Random) -> None:
         lambda: office.actions.unacknowledge(name, "ann"),
         lambda: office.actions.unacknowledge(name, "ann"),
         lambda: office.actions.resolve(name, "ann"),
+        lambda: office.actions.reopen(name, "ann"),
         lambda: office.silence(name[0], rng.choice([7, 20])),
     ]
     with contextlib.suppress(ActionError):

@@ -32,7 +32,7 @@ class Clockwork:
         self.began = alert.updated_at
         self.alerts = AlertStore(store)
         self.actions = Actions(store, self._now_s)
-        self.timers = Timers(store, self.alerts, lambda: rules)
+        self.timers = Timers(store, self.alerts, lambda: rules, calm_min=60)
         self.now = self.began
 
     def _now_s(self) -> float:

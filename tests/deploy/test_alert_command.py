@@ -50,6 +50,9 @@ def test_an_alert_is_acknowledged_taken_back_and_resolved(fired: str) -> None:
     view = json.loads(said("alert", "show", fired, "--json"))
     assert [step["event"] for step in view["transitions"]] == ["firing", "acknowledged", "unacknowledged", "resolved"]
     assert [each["life"]["state"] for each in json.loads(said("alert", "list", "--all", "--json"))] == ["resolved"]
+    assert "reopened by anna" in said("alert", "reopen", fired[:8], "--as", "anna", "--reason", "the wrong one")
+    assert "firing" in said("alert", "list")
+    assert "is not resolved" in newsquake("alert", "reopen", fired, "--as", "anna").output
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@
     setTimeout(() => box.remove(), href ? 20000 : 6000);
   };
   const complaints = (root, id) => [...root.querySelectorAll(".failed")].filter((box) => !id || box.dataset.of === id);
-  const complain = (form, text, region) => {
+  const complain = (form, { detail, alert }, region) => {
     const box = document.createElement("div"), close = document.createElement("button");
     box.className = "failed";
     box.role = "alert";
@@ -32,7 +32,14 @@
     close.textContent = "✕";
     close.setAttribute("aria-label", "Put this message away");
     close.addEventListener("click", () => box.remove());
-    box.append(text, close);
+    box.append(detail);
+    if (alert) {
+      const there = document.createElement("a");
+      there.href = `/alerts/${alert}`;
+      there.textContent = "To that alert";
+      box.append(there);
+    }
+    box.append(close);
     place(box, document, region);
   };
   const place = (box, root, region) => {
@@ -55,7 +62,7 @@
     const values = {};
     for (const field of form.elements) if (field.name && field.name !== "csrf") values[field.name] = valueOf(field);
     const method = form.dataset.method || "POST";
-    let region = null, failed = "";
+    let region = null, failed = null;
     for (const button of form.querySelectorAll("button")) button.disabled = true;
     event.submitter?.setAttribute("aria-busy", "true");
     try {
@@ -74,9 +81,9 @@
         toast("over" in told ? silenced(told) : form.dataset.done);
         if (form.closest("details")) form.closest("details").open = false;
         if (!region) form.reset();
-      } else failed = told.detail || "That did not work.";
+      } else failed = { detail: told.detail || "That did not work.", alert: told.alert };
     } catch {
-      failed = "The desk cannot be reached; nothing is known to be done.";
+      failed = { detail: "The desk cannot be reached; nothing is known to be done." };
     }
     event.submitter?.removeAttribute("aria-busy");
     for (const button of form.querySelectorAll("button")) button.disabled = false;

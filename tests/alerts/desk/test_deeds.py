@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from redis import Connection, ConnectionPool, Redis
 from redis.exceptions import RedisError, ResponseError
 
+from alerts.actions import Actions
 from alerts.alert import Alert
 from alerts.audit import Audit
 from alerts.desk.auth import Identity
@@ -68,6 +69,7 @@ def _silenced(deeds: Deeds) -> str:
 DEEDS: dict[str, Callable[[Deeds, str], object]] = {
     "acknowledge": lambda deeds, alert: deeds.change("acknowledge", alert, "mine"),
     "resolve": lambda deeds, alert: deeds.change("resolve", alert, "over"),
+    "reopen": lambda deeds, alert: deeds.change("reopen", alert, "the wrong one"),
     "silence": lambda deeds, _: _silenced(deeds),
     "silence of an alert": lambda deeds, alert: deeds.silence_alert(alert, 60, "known"),
     "verdict": lambda deeds, alert: deeds.judge(alert, "useful"),
@@ -136,6 +138,8 @@ def test_killed_at_any_call_a_deed_and_its_entry_stand_together(
     while killed:
         store.flushall()
         alert = put()
+        if what == "reopen":
+            Actions(store).resolve(alert.id, "ben")
         with killer.at(next(calls)) as killed:
             DEEDS[what](_deeds(killer.redis), alert.id)
         entries = [entry.what for entry in Audit(store).last()]
