@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from alerts.audit import Entry
 from alerts.life import SYSTEM, SYSTEM_REFUSED, AlertView, Event, State, Transition, changed, is_system
+from alerts.notes import MAX_NOTE, MAX_NOTES, cleaned
 from alerts.silences import Silence, Silences, silence_over
 from alerts.store import AlertStore, BusyError
 
@@ -121,6 +122,24 @@ class Actions:
 
         return self._act(alert_id, "reopened", "firing", problem, actor, reason, key, note)
 
+    def annotate(
+        self, alert_id: str, actor: str, text: str, key: str | None = None, note: Entry | None = None
+    ) -> Transition:
+        """Write a note on an alert, whatever its state, for all who look at it.
+
+        Raises:
+            ActionError: there is no such alert, the note is empty or too long, or the alert has as many as it may.
+        """
+        text = cleaned(text)
+        if not text or len(text) > MAX_NOTE:
+            raise ActionError(f"a note has 1 to {MAX_NOTE} characters that can be seen")
+
+        def problem(view: AlertView) -> str:
+            full = sum(step.event == "noted" for step in view.transitions) >= MAX_NOTES
+            return f"has {MAX_NOTES} notes; there is no room for more" if full else ""
+
+        return self._act(alert_id, "noted", None, problem, actor, text, key, note)
+
     def silence(self, silence: Silence, actor: str, note: Entry | None = None) -> tuple[Transition, ...]:
         """Lay a silence over what it matches; return the transitions of open alerts, when it holds already.
 
@@ -171,7 +190,7 @@ class Actions:
         self,
         alert_id: str,
         event: Event,
-        state: State,
+        state: State | None,
         problem: Callable[[AlertView], str],
         actor: str,
         reason: str,
@@ -190,9 +209,11 @@ class Actions:
                 return None
             if why := problem(view):
                 raise ActionError(f"{view.alert.name}: the alert {why}")
-            if sum(step.event in _BY_HAND and step.actor != SYSTEM for step in view.transitions) >= MAX_STEPS:
+            by_hand = sum(step.event in _BY_HAND and step.actor != SYSTEM for step in view.transitions)
+            if event != "noted" and by_hand >= MAX_STEPS:
                 raise ActionError(f"{view.alert.name}: people changed the alert {MAX_STEPS} times; no more by hand")
-            return changed(view.life, view.alert, event, state, at=self.now(), actor=actor, reason=reason, key=key)
+            left = state or view.life.state
+            return changed(view.life, view.alert, event, left, at=self.now(), actor=actor, reason=reason, key=key)
 
         try:
             view, step = self._store.step(alert_id, change, note)

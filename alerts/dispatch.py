@@ -242,8 +242,7 @@ class Dispatcher:
         new = self._yet_to_come()
         for view in views:
             if view.alert.id not in book.known:
-                past = [step for step in view.transitions if step.key not in new]
-                self._relive(book, view, past, now_s)
+                self._relive(book, view, _past(view, new), now_s)
         book.remind()
         self._new = False
         self._lost.clear()
@@ -257,8 +256,7 @@ class Dispatcher:
         views = [view for id_ in sorted(self._lost | self._put_back) if (view := self._store.view(id_)) is not None]
         new = self._yet_to_come()
         for view in views:
-            past = [step for step in view.transitions if step.key not in new]
-            self._relive(book, view, past, now_s, in_doubt=view.alert.id in self._lost)
+            self._relive(book, view, _past(view, new), now_s, in_doubt=view.alert.id in self._lost)
         self._lost.clear()
         self._put_back.clear()
 
@@ -378,3 +376,8 @@ class Dispatcher:
         book.changed_alerts.clear()
         book.changed_groups.clear()
         book.ended.clear()
+
+
+def _past(view: AlertView, new: Collection[str]) -> list[Transition]:
+    """Return what an alert has been through, without what is `new` and what people only wrote down."""
+    return [step for step in view.transitions if step.key not in new and step.event != "noted"]

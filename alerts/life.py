@@ -1,7 +1,7 @@
 """The life of an alert: what detectors, people and time make of it, as immutable transitions and what they add up to.
 
     firing ──► acknowledged ──► resolved          by detectors: firing, moved, escalated, reopened, resolved
-      ▲ ▲            │             │              by people:    acknowledged, unacknowledged, resolved, reopened
+      ▲ ▲            │             │              by people:    acknowledged, unacknowledged, resolved, reopened, noted
       │ └────────────┘             │              by time:      escalated, silenced, unsilenced, resolved
       └────────────────────────────┘ reopened: resolved by hand, it grew by a severity or somebody took that back
 
@@ -38,12 +38,13 @@ Event = Literal[
     "reopened",
     "silenced",
     "unsilenced",
+    "noted",
 ]
 State = Literal["firing", "acknowledged", "resolved"]
 Severity = Literal["warning", "critical"]
 SEVERITIES = get_args(Severity)
 """The lesser one first."""
-QUIET: frozenset[Event] = frozenset({"silenced", "unsilenced", "moved"})
+QUIET: frozenset[Event] = frozenset({"silenced", "unsilenced", "moved", "noted"})
 """Events that leave the state as it is, so that no receiver is told of them."""
 
 
@@ -51,9 +52,9 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
     """One step in an alert's life. `key` is its identity: what comes twice under one key happened once.
 
     `state`, `severity`, `silenced` and `series` are those after the step; `silenced` says that a silence lies over the
-    alert. `actor` is "newsquake" or a user, `reason` their words. An alert has `escalated` by its `cause`: it grew by a
-    severity, or nobody acknowledged it in time. `silence` is the id of the silence of `silenced` and `unsilenced`.
-    `revision` is the alert's when it was made. Times are those of the clock that alerting goes by.
+    alert. `actor` is "newsquake" or a user, `reason` their words, of `noted` the note. An alert has `escalated` by its
+    `cause`: it grew by a severity, or nobody acknowledged it in time. `silence` is the id of the silence of `silenced`
+    and `unsilenced`. `revision` is the alert's when it was made. Times are those of the clock that alerting goes by.
     """
 
     key: str

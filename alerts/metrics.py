@@ -49,7 +49,7 @@ class AlertsMetrics:
         self.transitions = Counter(
             f"{name}transitions",
             "Steps in the lives of alerts: firing, moved, escalated, acknowledged, unacknowledged, resolved, reopened, "
-            "silenced, unsilenced.",
+            "silenced, unsilenced, noted.",
             ["event"],
             registry=registry,
         )

@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 import httpx
 
-_JOINERS = "\u200c\u200d"  # scripts and emoji need them; they hide nothing
+from alerts.notes import is_seen
+
 _MENTION = re.compile(r"@(?=\S)")
 _MAX_URL = 1_500
 _FULLWIDTH = str.maketrans({char: chr(ord(char) + 0xFEE0) for char in "<>[](){}*_`~#|\\!&"})
@@ -24,13 +25,9 @@ def clean(text: str, limit: int) -> str:
     """
     text = text[: 4 * limit]
     if not text.isprintable():
-        text = "".join(" " if char.isspace() else char for char in text if _is_seen(char))
+        text = "".join(" " if char.isspace() else char for char in text if is_seen(char))
     line = _MENTION.sub("@\u200b", " ".join(text.split()))  # a space of no width: nobody is called @channel
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
-
-
-def _is_seen(char: str) -> bool:
-    return char.isspace() or char in _JOINERS or unicodedata.category(char)[0] != "C"
 
 
 def fullwidth(text: str) -> str:

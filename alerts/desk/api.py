@@ -22,6 +22,7 @@ from alerts.desk.stream import Item
 from alerts.desk.visitors import Analyst, Visitor, address_of, desk_of, still_there
 from alerts.feedback import Said
 from alerts.life import Transition
+from alerts.notes import MAX_NOTE
 from alerts.now import NowError
 from alerts.silences import Silence
 
@@ -94,6 +95,12 @@ class ChangeBody(BaseModel, extra="forbid"):
     """Why, in a few words."""
 
     reason: Reason = ""
+
+
+class NoteBody(BaseModel, extra="forbid"):
+    """What is to be known of the alert. Controls, direction marks and blank lines are left out."""
+
+    text: str = Field(min_length=1, max_length=MAX_NOTE)
 
 
 class SilenceAlertBody(BaseModel, extra="forbid"):
@@ -222,6 +229,15 @@ def reopen(request: Request, who: Analyst, alert_id: AlertId, body: ChangeBody) 
     series is open, which `alert` of the answer names.
     """
     return _change(request, who, "reopen", alert_id, body)
+
+
+@router.post("/alerts/{alert_id}/note", responses=answers(Transition, 404, 409), tags=["alerts"])
+def note(request: Request, who: Analyst, alert_id: AlertId, body: NoteBody) -> Response:
+    """Write a note on an alert, for all who look at it; it stands in its history as `noted`, and nobody is told.
+
+    409 when the alert has as many notes as it may.
+    """
+    return _json(_deeds(request, who).note(alert_id, body.text))
 
 
 def _change(request: Request, who: Any, verb: str, alert_id: str, body: ChangeBody) -> Response:

@@ -19,6 +19,7 @@ from alerts.desk.state import Desk
 from alerts.feedback import About, Said, said, topic_of
 from alerts.life import AlertView, Transition
 from alerts.matchers import Matcher, MatcherError, parse
+from alerts.notes import MAX_NOTE, cleaned
 from alerts.silences import Silence, same_again
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,18 @@ class Deeds:
         self._count(verb)
         if verb == "acknowledge":
             self._learn("acknowledged", alert)
+        return step
+
+    def note(self, alert_id: str, text: str) -> Transition:
+        """Write a note on an alert."""
+        self._view(alert_id)
+        if not 0 < len(text := cleaned(text)) <= MAX_NOTE:
+            raise ProblemError(422, f"a note has 1 to {MAX_NOTE} characters that can be seen")
+        try:
+            step = self._desk.actions.annotate(alert_id, self._who.name, text, note=self._note("note", alert_id, text))
+        except ActionError as exc:
+            raise ProblemError(409, str(exc)) from exc
+        self._count("note")
         return step
 
     def silence(self, matchers: tuple[Matcher, ...], minutes: int, reason: str, starts_at: datetime | None) -> Laid:

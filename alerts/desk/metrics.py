@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-_ACTIONS = ("acknowledge", "unacknowledge", "resolve", "reopen", "silence", "expire_silence", "dismiss", "feedback")
+_ACTIONS = (
+    "acknowledge", "unacknowledge", "resolve", "reopen", "note", "silence", "expire_silence", "dismiss", "feedback",
+)  # fmt: skip
 
 
 class DeskMetrics:

@@ -23,11 +23,16 @@ from alerts.desk.problems import ProblemError, title_of
 from alerts.desk.visitors import COOKIE, Analyst, Form, Visitor, address_of, desk_of, known, same_site, set_cookie
 from alerts.feedback import topic_of
 from alerts.judgement import State
+from alerts.notes import MAX_NOTE
 
 router = APIRouter(include_in_schema=False)
 
 _PAGE, _LIST = 60, 200
 _THEMES = ("light", "dark")
+Verb = Literal[
+    "acknowledge", "unacknowledge", "resolve", "reopen", "note", "silence", "verdict", "correction", "dismiss"
+]
+"""What forms ask of an alert."""
 
 
 def _page(
@@ -235,6 +240,7 @@ def alert(request: Request, who: Visitor, alert_id: str) -> Response:
         "now": now,
         "can_reopen": not not_reopened(found.view, now),
         "max_reason": MAX_REASON,
+        "max_note": MAX_NOTE,
     }
     return _page(request, "alert.html", who, values)
 
@@ -245,7 +251,7 @@ def act(
     who: Analyst,
     fields: Form,
     alert_id: str,
-    verb: Literal["acknowledge", "unacknowledge", "resolve", "reopen", "silence", "verdict", "correction", "dismiss"],
+    verb: Verb,
 ) -> Response:
     """Do what a form asks, for browsers without scripts."""
     deeds, reason = Deeds(desk_of(request), who, address_of(request)), fields.get("reason", "").strip()[:MAX_REASON]
@@ -256,6 +262,8 @@ def act(
         deeds.judge(alert_id, verdict if verdict in ("useful", "false_alarm") else "")
     elif verb == "dismiss":
         deeds.dismiss(alert_id)
+    elif verb == "note":
+        deeds.note(alert_id, fields.get("text", ""))
     elif verb == "correction":
         about: Literal["sentiment", "topic"] = "topic" if fields.get("about") == "topic" else "sentiment"
         label = fields.get("label", "")

@@ -33,7 +33,8 @@ _MOST, _TOLD = 1_000, 100
 class Brief(msgspec.Struct, frozen=True, kw_only=True):
     """An alert in one line. `silenced` says that nobody is told of it; `since` is when its state began, by `actor`.
 
-    `place` is its place in the list of who asks, null when the list is not ordered for them.
+    `notes` says how many there are on it. `place` is its place in the list of who asks, null when the list is not
+    ordered for them.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Brief(msgspec.Struct, frozen=True, kw_only=True):
     publishers: int
     parent: str
     explains: int
+    notes: int = 0
     place: Place | None = None
 
 
@@ -143,6 +145,7 @@ def brief(view: AlertView) -> Brief:
         publishers=alert.publishers,
         parent=label(alert.parent) if alert.parent else "",
         explains=alert.explains,
+        notes=sum(step.event == "noted" for step in view.transitions),
     )
 
 

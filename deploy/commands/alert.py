@@ -16,7 +16,7 @@ _REASON = click.option("--reason", default="", help="Why, for those who read it 
 
 @click.group()
 def alert() -> None:
-    """See alerts; acknowledge, resolve and reopen them.
+    """See alerts; acknowledge, resolve and reopen them; write notes on them.
 
     ID may be the beginning of an alert's id, if no other begins so.
     """
@@ -117,12 +117,21 @@ def reopen(alert_id: str, reason: str, actor: str | None) -> None:
     _act(alert_id, "reopen", reason, actor)
 
 
-def _act(alert_id: str, what: str, reason: str, actor: str | None) -> None:
+@alert.command()
+@click.argument("alert_id", metavar="ID")
+@click.argument("text")
+@AS
+def note(alert_id: str, text: str, actor: str | None) -> None:
+    """Write TEXT on an alert, for all who look at it. Nobody is told."""
+    _act(alert_id, "annotate", text, actor, "note")
+
+
+def _act(alert_id: str, what: str, reason: str, actor: str | None, called: str = "") -> None:
     from alerts.actions import Actions
 
     who = actor_of(actor)
     with acting() as redis:
         found = alert_of(redis, alert_id).alert.id
-        note = note_of(what, who=who, target=found, detail=reason)
-        step: Transition = getattr(Actions(redis), what)(found, who, reason, note=note)
+        entry = note_of(called or what, who=who, target=found, detail=reason)
+        step: Transition = getattr(Actions(redis), what)(found, who, reason, note=entry)
     click.echo(f"{step.name}: {step.event} by {step.actor}")

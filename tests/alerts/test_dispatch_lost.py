@@ -121,6 +121,7 @@ def _deed(office: Office, rng: random.Random) -> None:
         lambda: office.actions.unacknowledge(name, "ann"),
         lambda: office.actions.resolve(name, "ann"),
         lambda: office.actions.reopen(name, "ann"),
+        lambda: office.actions.annotate(name, "ann", "as we know"),
         lambda: office.silence(name[0], rng.choice([7, 20])),
     ]
     with contextlib.suppress(ActionError):

@@ -250,7 +250,7 @@ def test_a_large_group_is_told_in_parts() -> None:
 ALERTS = ("a1", "a1", "a2", "b1")
 ACTIONS = st.one_of(
     st.tuples(
-        st.sampled_from(["rise", "rise", "grow", "call", "ack", "unack", "end", "end", "silence", "unsilence"]),
+        st.sampled_from(["rise", "rise", "grow", "call", "ack", "unack", "end", "end", "silence", "unsilence", "note"]),
         st.sampled_from(ALERTS),
     ),
     st.tuples(st.just("wait"), st.sampled_from([10, 30, 300, 4_000])),
@@ -292,6 +292,8 @@ def test_whatever_happens(text: str, actions: list[tuple[str, object]]) -> None:
             desk.step(name, "unacknowledged", "firing")
         elif action == "end" and state != "resolved":
             desk.step(name, "resolved", "resolved")
+        elif action == "note" and name in desk.state:
+            desk.step(name, "noted", state)
         elif action == "silence":
             desk.silenced.add(name)
         elif action == "unsilence" and name in desk.silenced:

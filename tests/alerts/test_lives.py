@@ -36,7 +36,7 @@ AFTER = {
 
 series = st.sampled_from(SERIES)
 numbers = st.integers(0, 30)
-deeds = st.sampled_from(["acknowledge", "unacknowledge", "resolve", "resolve", "reopen", "reopen"])
+deeds = st.sampled_from(["acknowledge", "unacknowledge", "resolve", "resolve", "reopen", "reopen", "annotate"])
 
 
 class Lives(RuleBasedStateMachine):
@@ -107,7 +107,7 @@ class Lives(RuleBasedStateMachine):
         in_time = view.alert.status == "firing" or self.now - view.life.since <= timedelta(hours=1)
         fits = by_hand and in_time and all(each.series != view.alert.series for each in others)
         try:
-            step = getattr(self.actions, what)(id_, "anna")
+            step = getattr(self.actions, what)(id_, "anna", "because")
         except ActionError as exc:
             assert what != "reopen" or not fits, exc
         else:
@@ -133,7 +133,7 @@ class Lives(RuleBasedStateMachine):
         if self.known:
             AlertStore._read = read  # type: ignore[method-assign]
             with contextlib.suppress(ActionError):
-                getattr(self.actions, what)(self.known[number % len(self.known)], "ben")
+                getattr(self.actions, what)(self.known[number % len(self.known)], "ben", "so it is")
             AlertStore._read = real  # type: ignore[method-assign]
 
     @rule(on=series, minutes=st.sampled_from([5, 90]))
@@ -177,7 +177,10 @@ class Lives(RuleBasedStateMachine):
             assert view is not None
             life: Life | None = None
             for step in view.transitions:
-                if step.event not in ("silenced", "unsilenced"):
+                if step.event == "noted":
+                    assert life is not None
+                    assert follow(life, step) == msgspec.structs.replace(life, transitions=life.transitions + 1)
+                elif step.event not in ("silenced", "unsilenced"):
                     assert step.event in AFTER[life.state if life else ""], step
                 life = follow(life, step)
             assert life is not None

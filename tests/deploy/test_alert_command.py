@@ -55,6 +55,15 @@ def test_an_alert_is_acknowledged_taken_back_and_resolved(fired: str) -> None:
     assert "is not resolved" in newsquake("alert", "reopen", fired, "--as", "anna").output
 
 
+def test_a_note_is_written_and_shown(fired: str, store: redis.Redis) -> None:
+    assert "noted by anna" in said("alert", "note", fired[:8], "they \x1b[31mknow", "--as", "anna")
+    assert "1 to 500 characters" in newsquake("alert", "note", fired, "\x1b", "--as", "anna").output
+    shown = said("alert", "show", fired)
+    assert "they [31mknow" in shown
+    assert "firing" in said("alert", "list")
+    assert [(each.what, each.target) for each in Audit(store).last()] == [("note", fired)]
+
+
 @pytest.mark.parametrize(
     "words",
     [

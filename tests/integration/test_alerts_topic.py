@@ -73,6 +73,10 @@ def lived(client: redis.Redis, alert: Callable[..., Alert]) -> None:
         store.put(alert(number))
     actions.acknowledge(alert(0).id, "anna", "calling")
     store.put(alert(0, revision=2, severity="critical"))
+    actions.annotate(alert(0).id, "anna", "they know")
+    actions.resolve(alert(1).id, "ben")
+    actions.annotate(alert(1).id, "ben", "not ours")
+    actions.reopen(alert(1).id, "ben")
     actions.resolve(alert(1).id, "ben")
     silence = Silence(
         id="s1", matchers=parse("company=C2"), starts_at=NOW - timedelta(hours=1), ends_at=NOW + timedelta(hours=1),

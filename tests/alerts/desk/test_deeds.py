@@ -70,6 +70,7 @@ DEEDS: dict[str, Callable[[Deeds, str], object]] = {
     "acknowledge": lambda deeds, alert: deeds.change("acknowledge", alert, "mine"),
     "resolve": lambda deeds, alert: deeds.change("resolve", alert, "over"),
     "reopen": lambda deeds, alert: deeds.change("reopen", alert, "the wrong one"),
+    "note": lambda deeds, alert: deeds.note(alert, "they know"),
     "silence": lambda deeds, _: _silenced(deeds),
     "silence of an alert": lambda deeds, alert: deeds.silence_alert(alert, 60, "known"),
     "verdict": lambda deeds, alert: deeds.judge(alert, "useful"),

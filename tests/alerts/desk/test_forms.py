@@ -24,7 +24,7 @@ from alerts.desk.stream import Stream
 TAG = "<xyzzy"
 FIELDS = (
     "csrf", "next", "token", "theme", "keys", "reason", "minutes", "verdict", "story", "title", "about", "label",
-    "taken_back", "matchers", "other",
+    "taken_back", "matchers", "text", "other",
 )  # fmt: skip
 PLACES = tuple(
     route.path.replace("{verb}", verb)

@@ -1,0 +1,24 @@
+"""Notes: short texts that people write on an alert, as steps in its history that change nothing else."""
+
+from __future__ import annotations
+
+import unicodedata
+
+MAX_NOTES, MAX_NOTE = 50, 500
+"""Notes on one alert, and characters in one."""
+_JOINERS = "\u200c\u200d"  # scripts and emoji need them; they hide nothing
+
+
+def cleaned(text: str) -> str:
+    r"""Return lines of what can be seen: without controls, escapes and direction marks, blank lines and indents.
+
+    >>> cleaned(" called the\x1b[31m bank\u202e,\r\n\r\n  they  know ")
+    'called the[31m bank,\nthey know'
+    """
+    lines = ("".join(filter(is_seen, line)).split() for line in text.splitlines())
+    return "\n".join(" ".join(words) for words in lines if words)
+
+
+def is_seen(char: str) -> bool:
+    """Say whether a character shows, or joins or parts what does."""
+    return char.isspace() or char in _JOINERS or unicodedata.category(char)[0] != "C"
