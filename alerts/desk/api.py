@@ -152,14 +152,15 @@ def answers(of: Any, *problems: int) -> dict[int | str, dict[str, Any]]:
     return good | documented(*problems)
 
 
-def _json(value: Any) -> Response:
+def encoded(value: Any) -> Response:
+    """Return an answer in JSON."""
     return Response(_encode(value), media_type="application/json")
 
 
 @router.get("/me", responses=answers(Me), tags=["session"])
 def me(who: Visitor) -> Response:
     """Say who asks."""
-    return _json(Me(name=who.name, role=who.role, csrf=who.csrf))
+    return encoded(Me(name=who.name, role=who.role, csrf=who.csrf))
 
 
 @router.get("/now", responses=answers(views.NowTable), tags=["now"])
@@ -173,7 +174,7 @@ def now(
     limit: Annotated[int, Query(ge=1, le=2_000)] = 100,
 ) -> Response:
     """Return how the series stand, the most unusual first."""
-    return _json(views.now(desk_of(request), kind, q, state, order, limit))
+    return encoded(views.now(desk_of(request), kind, q, state, order, limit))
 
 
 @router.get("/alerts", responses=answers(views.Alerts, 404), tags=["alerts"])
@@ -191,7 +192,7 @@ def alerts(
     With `after` the list begins behind that alert: 404 when it is not in the list, 422 with `order=mine`.
     """
     mine = who.name if order == "mine" else ""
-    return _json(views.alerts(desk_of(request), state, q, limit, who=mine, after=after))
+    return encoded(views.alerts(desk_of(request), state, q, limit, who=mine, after=after))
 
 
 @router.get("/alerts/{alert_id}", responses=answers(views.Full, 404), tags=["alerts"])
@@ -200,7 +201,7 @@ def alert(request: Request, who: Visitor, alert_id: AlertId) -> Response:
     found = views.full(desk_of(request), alert_id)
     if found is None:
         raise ProblemError(404, "there is no such alert (any more)")
-    return _json(found)
+    return encoded(found)
 
 
 @router.post("/alerts/{alert_id}/acknowledge", responses=answers(Transition, 404, 409), tags=["alerts"])
@@ -237,30 +238,30 @@ def note(request: Request, who: Analyst, alert_id: AlertId, body: NoteBody) -> R
 
     409 when the alert has as many notes as it may.
     """
-    return _json(_deeds(request, who).note(alert_id, body.text))
+    return encoded(_deeds(request, who).note(alert_id, body.text))
 
 
 def _change(request: Request, who: Any, verb: str, alert_id: str, body: ChangeBody) -> Response:
-    return _json(_deeds(request, who).change(verb, alert_id, body.reason))
+    return encoded(_deeds(request, who).change(verb, alert_id, body.reason))
 
 
 @router.post("/alerts/{alert_id}/silence", responses=answers(Laid, 404, 409), tags=["silences"])
 def silence_alert(request: Request, who: Analyst, alert_id: AlertId, body: SilenceAlertBody) -> Response:
     """Lay a silence over the alert's series."""
-    return _json(_deeds(request, who).silence_alert(alert_id, body.minutes, body.reason))
+    return encoded(_deeds(request, who).silence_alert(alert_id, body.minutes, body.reason))
 
 
 @router.post("/alerts/{alert_id}/verdict", responses=answers(Said, 404), tags=["feedback"])
 def verdict(request: Request, who: Analyst, alert_id: AlertId, body: VerdictBody) -> Response:
     """Say that an alert was useful or a false alarm."""
-    return _json(_deeds(request, who).judge(alert_id, body.verdict or ""))
+    return encoded(_deeds(request, who).judge(alert_id, body.verdict or ""))
 
 
 @router.post("/alerts/{alert_id}/correction", responses=answers(Said, 404, 409), tags=["feedback"])
 def correction(request: Request, who: Analyst, alert_id: AlertId, body: CorrectionBody) -> Response:
     """Say that the sentiment or topic of a headline is wrong."""
     deeds = _deeds(request, who)
-    return _json(deeds.correct(alert_id, body.story, body.title, body.about, body.label, taken_back=body.taken_back))
+    return encoded(deeds.correct(alert_id, body.story, body.title, body.about, body.label, taken_back=body.taken_back))
 
 
 @router.post(
@@ -279,19 +280,19 @@ def dismiss(request: Request, who: Analyst, alert_id: AlertId) -> Response:
 @router.get("/precision", responses=answers(views.PrecisionTable), tags=["feedback"])
 def precision(request: Request, who: Visitor) -> Response:
     """Return how often alerts were useful, by rule and by topic."""
-    return _json(views.PrecisionTable(rows=desk_of(request).feedback.precision()))
+    return encoded(views.PrecisionTable(rows=desk_of(request).feedback.precision()))
 
 
 @router.get("/silences", responses=answers(SilenceList), tags=["silences"])
 def silences(request: Request, who: Visitor) -> Response:
     """Return all silences, those that end last first."""
-    return _json(SilenceList(silences=desk_of(request).silences.all()))
+    return encoded(SilenceList(silences=desk_of(request).silences.all()))
 
 
 @router.post("/silences", responses=answers(Laid, 409), tags=["silences"])
 def silence(request: Request, who: Analyst, body: SilenceBody) -> Response:
     """Lay a silence over what all matchers match."""
-    return _json(_deeds(request, who).silence(matchers_of(body.matchers), body.minutes, body.reason, body.starts_at))
+    return encoded(_deeds(request, who).silence(matchers_of(body.matchers), body.minutes, body.reason, body.starts_at))
 
 
 @router.delete(
@@ -311,13 +312,13 @@ def expire(request: Request, who: Analyst, silence_id: SilenceId) -> Response:
 def stream(request: Request, who: Visitor, limit: Annotated[int, Query(ge=1, le=1_000)] = 100) -> Response:
     """Return the newest scored items."""
     stream = desk_of(request).stream
-    return _json(Items(items=stream.since(0, limit)[::-1], problem=stream.problem))
+    return encoded(Items(items=stream.since(0, limit)[::-1], problem=stream.problem))
 
 
 @router.get("/health", responses=answers(Standing), tags=["health"])
 def health(request: Request, who: Visitor) -> Response:
     """Say how sources, workers, detectors and deliveries are."""
-    return _json(standing(request))
+    return encoded(standing(request))
 
 
 def standing(request: Request) -> Standing:
@@ -349,7 +350,7 @@ def audit(
 
     With `after` the list begins behind that entry, which need not be kept any more; new entries do not move it.
     """
-    return _json(AuditList(**desk_of(request).audit.part(limit, after)._asdict()))
+    return encoded(AuditList(**desk_of(request).audit.part(limit, after)._asdict()))
 
 
 @router.get(

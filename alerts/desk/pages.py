@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from alerts.actions import not_reopened
 from alerts.audit import entry
-from alerts.desk import api, charts, views
+from alerts.desk import api, charts, together, views
 from alerts.desk.auth import Identity
 from alerts.desk.deeds import MAX_REASON, MAX_SILENCE_MIN, Deeds, matchers_of
 from alerts.desk.opened import Opened, opened
@@ -209,8 +209,20 @@ def alerts(
     limit = min(max(limit, 1), views.MOST)
     mine = who.name if chosen["order"] == "mine" else ""
     found = views.alerts(desk, chosen["state"], chosen["q"], limit, who=mine)
-    values = {"found": found, "chosen": chosen, "limit": limit, "now": desk.actions.now()}
+    values = {"found": found, "chosen": chosen, "limit": limit, "now": desk.actions.now(), "max_reason": MAX_REASON}
     return _page(request, "alerts.html", who, values)
+
+
+@router.post("/alerts")
+def several(request: Request, who: Analyst, fields: Form) -> Response:
+    """Do one thing to the alerts that are ticked, for browsers without scripts, and say what became of each."""
+    desk, what = desk_of(request), _one_of(together.What, fields.get("what", ""), "")
+    if not what:
+        raise ProblemError(422, "Choose what to do: acknowledge, resolve or silence.")
+    ids, minutes = together.chosen(fields), _minutes(fields) if what == "silence" else 0
+    reason = fields.get("reason", "").strip()[:MAX_REASON] or ("no reason given" if what == "silence" else "")
+    told = together.together(desk.store, Deeds(desk, who, address_of(request)), what, ids, reason, minutes)
+    return _page(request, "together.html", who, {"told": told})
 
 
 @router.get("/alerts/{alert_id}")

@@ -69,7 +69,7 @@ async def form(request: Request) -> dict[str, str]:
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
         return {}
     try:
-        pairs = parse_qsl((await request.body()).decode(), keep_blank_values=True, max_num_fields=50, errors="strict")
+        pairs = parse_qsl((await request.body()).decode(), keep_blank_values=True, max_num_fields=150, errors="strict")
     except ValueError as exc:
         raise ProblemError(422, "the form cannot be read") from exc
     return dict(pairs)

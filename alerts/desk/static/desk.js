@@ -55,12 +55,18 @@
       + `covers ${made.over} open alert${made.over === 1 ? "" : "s"} now`;
   };
 
+  const valuesOf = (form, submitter) => {
+    if ("together" in form.dataset) return valuesTogether(form, submitter);
+    const values = {};
+    for (const field of form.elements) if (field.name && field.name !== "csrf") values[field.name] = valueOf(field);
+    return values;
+  };
+
   document.addEventListener("submit", async (event) => {
     const form = event.target;
     if (!form.dataset.api) return;
     event.preventDefault();
-    const values = {};
-    for (const field of form.elements) if (field.name && field.name !== "csrf") values[field.name] = valueOf(field);
+    const values = valuesOf(form, event.submitter);
     const method = form.dataset.method || "POST";
     let region = null, failed = null;
     for (const button of form.querySelectorAll("button")) button.disabled = true;
@@ -78,7 +84,8 @@
       const told = answer.status === 204 ? {} : await answer.json();
       if (answer.ok || answer.status === 409) region = form.closest("[data-live]");  // which is not as it was
       if (answer.ok) {
-        toast("over" in told ? silenced(told) : form.dataset.done);
+        if ("outcomes" in told) tell(told);
+        else toast("over" in told ? silenced(told) : form.dataset.done);
         if (form.closest("details")) form.closest("details").open = false;
         if (!region) form.reset();
       } else failed = { detail: told.detail || "That did not work.", alert: told.alert };
@@ -89,7 +96,9 @@
     for (const button of form.querySelectorAll("button")) button.disabled = false;
     for (const box of complaints(document, form.id)) box.remove();
     await refresh(null, region?.id);
+    ticked();
     if (failed) complain(form, failed, region && document.getElementById(region.id));
+    if (form.hidden) return;  // the focus is where it is told what became of each
     // A button that is disabled has lost the focus; who went elsewhere meanwhile stays there.
     const active = document.activeElement;
     if (active && active !== document.body && !form.contains(active)) return;
@@ -98,9 +107,62 @@
     focus(next);
   });
   const focus = (node) => {
-    if (!node.matches("a, button, summary")) node.tabIndex = -1;
+    if (!node.matches("a, button, summary, input")) node.tabIndex = -1;
     node.focus();
   };
+
+  // Several alerts at once: the bar shows while any is ticked, and says what became of each --------------------------
+  const bar = document.getElementById("together");
+  const boxes = () => [...document.querySelectorAll("[data-pick]")];
+  const ticks = () => boxes().filter((box) => box.checked);
+  const ticked = () => {
+    if (!bar) return;
+    const count = ticks().length, all = bar.querySelector("[data-all]");
+    bar.hidden = !count;
+    document.getElementById("picked").textContent = count ? `${count} ticked` : "";
+    all.hidden = false;
+    all.textContent = count < Math.min(boxes().length, MOST_TOGETHER) ? "Tick all" : "Tick none";
+  };
+  const MOST_TOGETHER = 100;
+  const valuesTogether = (form, submitter) => {
+    const what = submitter?.value || "acknowledge", fields = form.elements;
+    const values = { what, alerts: ticks().map((box) => box.value), reason: fields.reason.value };
+    if (what === "silence") {
+      values.minutes = Number(fields.minutes.value);
+      values.reason ||= "no reason given";
+    }
+    return values;
+  };
+  const tell = ({ done, outcomes }) => {
+    const box = document.getElementById("outcomes"), list = box.querySelector("ul");
+    box.querySelector("h2").textContent = `${done} of ${outcomes.length} done`;
+    list.replaceChildren(...outcomes.map(({ alert, name, status, detail }) => {
+      const line = document.createElement("li"), link = document.createElement("a");
+      const text = document.createElement("span");
+      link.href = `/alerts/${alert}`;
+      link.textContent = name;
+      text.textContent = detail;
+      if (status !== 200) text.className = "bad";
+      line.append(link, ": ", text);
+      return line;
+    }));
+    for (const each of boxes()) each.checked = false;
+    box.hidden = false;
+    focus(box.querySelector("h2"));
+  };
+  if (bar) {
+    document.addEventListener("change", (event) => { if (event.target.matches("[data-pick]")) ticked(); });
+    bar.querySelector("[data-all]").addEventListener("click", () => {
+      const on = ticks().length < Math.min(boxes().length, MOST_TOGETHER);
+      boxes().forEach((box, number) => { box.checked = on && number < MOST_TOGETHER; });
+      ticked();
+    });
+    document.querySelector("#outcomes [data-close]").addEventListener("click", () => {
+      document.getElementById("outcomes").hidden = true;
+    });
+    addEventListener("pageshow", ticked);  // a browser may have kept what was ticked
+    ticked();
+  }
 
   // Filters: what is chosen is the address, so that it can be kept and shared ------------------------------------
   for (const form of document.querySelectorAll("[data-filters]")) {
@@ -120,7 +182,7 @@
   // Live regions are fetched as the server renders them ----------------------------------------------------------
   const busy = (region) => {
     const active = document.activeElement;
-    const typing = region.contains(active) && active.matches("input, select, textarea");
+    const typing = region.contains(active) && active.matches("input:not([type=checkbox]), select, textarea");
     return typing || region.querySelector("details[open]");
   };
   const inForm = (root, id) => {
@@ -132,7 +194,10 @@
     const active = region.contains(document.activeElement) ? document.activeElement : null;
     const link = active?.closest("a[href]")?.getAttribute("href");
     const form = (active?.closest("form") || active?.closest("details")?.querySelector("form"))?.id;
+    const picked = new Set([...region.querySelectorAll("[data-pick]:checked")].map((box) => box.value));
     region.replaceWith(document.adoptNode(next));
+    for (const box of next.querySelectorAll("[data-pick]")) box.checked = picked.has(box.value);
+    if (picked.size) ticked();  // of those that are resolved by now none is
     for (const box of complaints(region)) {
       box.removeAttribute("role");  // it has been said
       place(box, document, next);
@@ -347,7 +412,7 @@
     for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
   });
 
-  // Keys: / searches, j and k walk through the rows, g then n, a, s, h goes to a page. Who dictates turns them off ---
+  // Keys: / searches, j and k walk through the rows, x ticks one, g then n, a, s, h goes to a page. Who dictates turns them off ---
   let go = false;
   document.addEventListener("keydown", (event) => {
     const open = event.key === "Escape" && (event.target.closest("details[open]")
@@ -357,7 +422,7 @@
       open.querySelector("summary").focus();
       return;
     }
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea")) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input:not([type=checkbox]), select, textarea")) {
       if (event.key === "Escape") event.target.blur();
       return;
     }
@@ -368,8 +433,9 @@
     if (event.key === "/") { event.preventDefault(); document.querySelector("[data-search]")?.focus(); }
     if (event.key === "j" || event.key === "k") {
       const rows = [...document.querySelectorAll("[data-row]")];
-      const at = rows.indexOf(document.activeElement);
+      const at = rows.findIndex((row) => row === document.activeElement || row.parentNode.contains(document.activeElement));
       rows[Math.min(rows.length - 1, Math.max(0, at + (event.key === "j" ? 1 : -1)))]?.focus();
     }
+    if (event.key === "x") document.activeElement.closest("li")?.querySelector("[data-pick]")?.click();
   });
 })();

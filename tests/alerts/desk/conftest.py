@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import msgspec
@@ -24,6 +24,14 @@ from alerts.desk.settings import DeskSettings
 from alerts.desk.state import Desk
 from alerts.desk.stream import Stream
 from alerts.store import AlertStore
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+_FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
 
 
 class Served:
@@ -104,3 +112,44 @@ def put(store: Redis, alert: Alert) -> Callable[..., Alert]:
         return made
 
     return make
+
+
+@pytest.fixture(scope="module")
+def browser(service_program: Callable[[str, str], str]) -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    program = service_program("chromium", "chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=list(_FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def sign_in(browser: Browser, served: Any) -> Iterator[Callable[..., Page]]:
+    """Opens the desk, signed in; what goes wrong in the page, and requests elsewhere, fail the test."""
+    from playwright.sync_api import expect
+
+    wrong: list[str] = []
+    contexts = []
+
+    def open_(width: int = 1000, scheme: str = "light") -> Page:
+        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: None if request.url.startswith(served.url) else wrong.append(request.url))
+        page.goto(f"{served.url}/alerts")
+        page.get_by_label("Token").fill(served.token)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("heading", name="Alerts")).to_be_visible()
+        expect(page.locator("#link")).to_have_text("live")
+        return page
+
+    yield open_
+    for context in contexts:
+        for page in context.pages:
+            page.goto("about:blank")  # Chromium may never close a page whose next one is just being taken over
+        context.close()
+    assert not wrong

@@ -4,62 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 from redis import Redis, RedisError
 
 from alerts.alert import Alert
 from alerts.desk.live import Message
 from alerts.store import LOG
 
-_FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 _PAGES = ("/", "/alerts", "/stream", "/silences", "/health", "/audit")
-
-
-@pytest.fixture(scope="module")
-def browser(service_program: Callable[[str, str], str]) -> Iterator[Browser]:
-    program = service_program("chromium", "chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(_FLAGS))
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def sign_in(browser: Browser, served: Any) -> Iterator[Callable[..., Page]]:
-    """Opens the desk, signed in; what goes wrong in the page, and requests elsewhere, fail the test."""
-    wrong: list[str] = []
-    contexts = []
-
-    def open_(width: int = 1000, scheme: str = "light") -> Page:
-        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda request: None if request.url.startswith(served.url) else wrong.append(request.url))
-        page.goto(f"{served.url}/alerts")
-        page.get_by_label("Token").fill(served.token)
-        page.get_by_role("button", name="Sign in").click()
-        expect(page.get_by_role("heading", name="Alerts")).to_be_visible()
-        expect(page.locator("#link")).to_have_text("live")
-        return page
-
-    yield open_
-    for context in contexts:
-        for page in context.pages:
-            page.goto("about:blank")  # Chromium may never close a page whose next one is just being taken over
-        context.close()
-    assert not wrong
 
 
 def test_an_alert_appears_by_itself_and_is_worked_through(
