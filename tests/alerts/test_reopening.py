@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from prometheus_client import CollectorRegistry
 from alerts.actions import MAX_STEPS, ActionError, Actions
 from alerts.alert import Alert
 from alerts.audit import Audit, entry
+from alerts.channels.channel import HttpChannel
 from alerts.channels.content import content_of
 from alerts.dispatch import Dispatcher
+from alerts.engine import AlertEngine
 from alerts.life import AlertView
 from alerts.listen import render
 from alerts.matchers import parse
@@ -30,6 +33,7 @@ from alerts.silences import Silence
 from alerts.store import AlertStore
 from alerts.timers import Timers
 from alerts.told_book import ends_key
+from tests.alerts.test_channels import channel
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -349,3 +353,43 @@ def test_two_that_lead_end_it_once(office: Office, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(AlertStore, "_read", read)
     assert office.timers.step(office.now) == ()
     assert office.events() == ["firing", "resolved", "reopened", "resolved"]
+
+
+def test_by_the_items_clock_it_ends_at_its_minute_though_nothing_else_is_open(office: Office, one_server: str) -> None:
+    office.actions.resolve(office.alert.id, "ben")
+    office.ends()
+    office.minutes = 10
+    office.actions.reopen(office.alert.id, "ben")
+    settings = AlertsSettings.model_validate({"clock": "event", "grace_s": 0})
+    engine = AlertEngine(
+        settings, redis_url=one_server, documents_topic="documents", partitions=1, registry=CollectorRegistry()
+    )
+    for minutes in (20, 300):
+        clock_ms = int((START + minutes * MINUTE).timestamp() * 1_000)
+        office.redis.hset("nq:{documents-0}:progress", mapping={"offset": 1, "clock_ms": clock_ms})
+        while engine.tick():
+            pass
+        assert (office.view.life.state == "resolved") == (minutes == 300)
+    engine.close()
+    assert office.view.transitions[-1].at == START + 70 * MINUTE
+
+
+@pytest.mark.parametrize("severity", ["warning", "critical"])
+def test_pagerduty_and_alertmanager_have_it_open_again_as_the_same(office: Office, severity: str) -> None:
+    if severity == "critical":
+        office.store.put(msgspec.structs.replace(office.alert, revision=2, severity="critical"))
+    office.at(0)
+    office.actions.resolve(office.alert.id, "ben")
+    office.at(1)
+    office.actions.reopen(office.alert.id, "ben")
+    now_s = office.now.timestamp()
+    office.dispatcher.step(now_s, now_s)
+    told = decode_notification(office.take()[0].body)
+    pager, manager = channel("pagerduty", "https://pager.example"), channel("alertmanager", "https://manager.example")
+    assert isinstance(pager, HttpChannel)
+    assert isinstance(manager, HttpChannel)
+    [event] = [json.loads(each.body) for each in pager.requests(told, office.now)]
+    assert (event["event_action"], event["dedup_key"]) == ("trigger", office.alert.id)
+    [[posted]] = [json.loads(each.body) for each in manager.requests(told, office.now)]
+    assert (posted["labels"]["alert_id"], posted["labels"]["severity"]) == (office.alert.id, severity)
+    assert datetime.fromisoformat(posted["endsAt"]) > office.now
