@@ -113,6 +113,17 @@ class Lives(RuleBasedStateMachine):
         else:
             assert what != "reopen" or (fits and step.state == "firing")
 
+    @rule(on=series, minutes=st.sampled_from([0, 59, 61]))
+    def slip(self, on: str, minutes: int) -> None:
+        """Somebody resolves what fires, its surge ends, and they find that it was the wrong one."""
+        if on in self.episodes:
+            id_ = self.episodes[on].id
+            with contextlib.suppress(ActionError):
+                self.actions.resolve(id_, "anna")
+            self.calm(on)
+            self.minutes += minutes
+            self.act("reopen", self.known.index(id_))
+
     @rule(what=deeds, number=numbers, on=series, then=st.sampled_from(["calm", "grow", "tick", "act"]))
     def at_once(self, what: str, number: int, on: str, then: str) -> None:
         """Between the reading and the writing of what somebody does something else happens."""

@@ -118,8 +118,8 @@
   const ticked = () => {
     if (!bar) return;
     const count = ticks().length, all = bar.querySelector("[data-all]");
-    bar.hidden = !count;
-    document.getElementById("picked").textContent = count ? `${count} ticked` : "";
+    bar.hidden = !count && document.activeElement !== bar.elements.reason;  // it does not go while somebody writes
+    document.getElementById("picked").textContent = `${count || "none"} ticked`;
     all.hidden = false;
     all.textContent = count < Math.min(boxes().length, MOST_TOGETHER) ? "Tick all" : "Tick none";
   };
@@ -155,6 +155,7 @@
     bar.querySelector("[data-all]").addEventListener("click", () => {
       const on = ticks().length < Math.min(boxes().length, MOST_TOGETHER);
       boxes().forEach((box, number) => { box.checked = on && number < MOST_TOGETHER; });
+      if (!on) boxes()[0].focus();  // the bar goes
       ticked();
     });
     document.querySelector("#outcomes [data-close]").addEventListener("click", () => {
