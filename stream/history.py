@@ -2,7 +2,7 @@
 
 All is kept in one SQLite file: it sorts what does not fit into memory, and a run that was killed goes on. Items are
 those of one file with one choice of columns, and are read again when either changes; scores are kept by text, model and
-its configuration.
+its configuration. One run at a time has the file: what another made of other items would be taken for its own.
 """
 
 from __future__ import annotations
@@ -76,12 +76,20 @@ class History:
     """The items of one file and the scores of their texts, in the SQLite file `path`."""
 
     def __init__(self, path: Path) -> None:
+        """Open it, or begin it.
+
+        Raises:
+            HistoryError: it cannot be used, or another run has it open.
+        """
         self._path = path
         with self._translated():
             # The message path scores in a thread; no two calls are under way at once.
-            self._base = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._base = sqlite3.connect(path, timeout=1, check_same_thread=False, isolation_level=None)
             try:
-                self._base.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; {_TABLES}")
+                # Exclusive before anything is read: SQLite then locks the file until it is closed, or its process ends.
+                self._base.executescript(
+                    f"PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; {_TABLES}"
+                )
             except sqlite3.Error:
                 self._base.close()
                 raise
@@ -186,9 +194,9 @@ class History:
         try:
             yield
         except sqlite3.Error as exc:
-            raise HistoryError(
-                f"{self._path}: {exc}; if no other backtest uses it and the disk has room, delete it"
-            ) from exc
+            if getattr(exc, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
+                raise HistoryError(f"another backtest is at work in {self._path.parent}: give another --out") from exc
+            raise HistoryError(f"{self._path}: {exc}; if the disk has room, delete it") from exc
 
 
 class KeptScorer:

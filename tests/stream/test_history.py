@@ -147,6 +147,13 @@ def test_a_text_is_scored_once_by_each_model_and_gets_the_same_scores_again(tmp_
     assert np.array_equal(scores.topic, again.topic)
 
 
+def test_one_run_at_a_time_has_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "kept.sqlite"
+    for _ in range(2):  # when it is new, and when it was there
+        with closing(History(path)), pytest.raises(HistoryError, match="another backtest is at work"):
+            History(path)
+
+
 def test_a_file_that_is_no_database_is_told_and_left_alone(tmp_path):
     path = tmp_path / "kept.sqlite"
     path.write_bytes(b"these are notes of my own\n" * 100)
