@@ -41,7 +41,7 @@ class Sealed(Protocol):
     def counts(self, minutes: Sequence[int], places: Places | None = None) -> list[dict[Count, int]]:
         """See `Buckets.counts`."""
 
-    def items(self, minutes: Sequence[int], places: Places | None = None) -> list[WindowItem]:
+    def items(self, minutes: Sequence[int]) -> list[WindowItem]:
         """See `Buckets.items`."""
 
     def listed(self, minutes: Sequence[int], places: Places | None = None) -> list[list[WindowItem]]:
@@ -91,9 +91,9 @@ class Buckets:
         answers = iter(pipe.execute())
         return [_sum(islice(answers, len(each))) for each in keys]
 
-    def items(self, minutes: Sequence[int], places: Places | None = None) -> list[WindowItem]:
+    def items(self, minutes: Sequence[int]) -> list[WindowItem]:
         """Return the negative items listed in these arrival minutes, in the order of the minutes."""
-        return [item for listed in self.listed(minutes, places) for item in listed]
+        return [item for listed in self.listed(minutes) for item in listed]
 
     def listed(self, minutes: Sequence[int], places: Places | None = None) -> list[list[WindowItem]]:
         """Return the negative items listed in each arrival minute; `places`, where known, saves time."""

@@ -261,13 +261,13 @@ class AlertEngine:
             if is_calm(counts):
                 calm[each] = counts
                 continue
-            self._pass(minute, each - 1, calm, known_places)
-            self._judge(each, counts, listed.get(each, []), known_places)
+            self._pass(minute, each - 1, calm)
+            self._judge(each, counts, listed.get(each, []))
             minute, calm = each, {}
-        self._pass(minute, last, calm, known_places)
+        self._pass(minute, last, calm)
         return last
 
-    def _pass(self, minute: int, last: int, calm: Mapping[int, Mapping[Count, int]], places: Places | None) -> None:
+    def _pass(self, minute: int, last: int, calm: Mapping[int, Mapping[Count, int]]) -> None:
         """Judge the minutes after `minute` up to `last`: together, as far as time brings nothing.
 
         None has a negative item; `calm` are the counts of those that have items, in order.
@@ -281,13 +281,11 @@ class AlertEngine:
                 minute = upto
             else:
                 minute += 1
-                self._judge(minute, calm.get(minute, {}), [], places)
+                self._judge(minute, calm.get(minute, {}), [])
 
-    def _judge(
-        self, minute: int, counts: Mapping[Count, int], listed: Sequence[WindowItem], places: Places | None
-    ) -> None:
+    def _judge(self, minute: int, counts: Mapping[Count, int], listed: Sequence[WindowItem]) -> None:
         self._empty = 0 if counts else self._empty + 1
-        changes = self._judging.judge(minute, counts, listed, places)
+        changes = self._judging.judge(minute, counts, listed)
         if self._quiet_until is None or minute > self._quiet_until:
             explained = self._judging.explain([each.alert for each in changes if each.has_new_stories])
             for change in changes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 import msgspec
 
@@ -117,12 +116,8 @@ class Judging:
         minute: int,
         counts: Mapping[Count, int],
         listed: Sequence[WindowItem],
-        places: Places | None = None,
     ) -> list[Change]:
-        """Return what a minute with these counts and listed negative items changes.
-
-        `places`, where known for a day up to the minute, saves time when evidence is looked up.
-        """
+        """Return what a minute with these counts and listed negative items changes."""
         if not counts and minute <= self.rests_until():
             self.rest(minute)
             return []
@@ -133,7 +128,7 @@ class Judging:
             if self._explaining is not None and any(j.state != "warming up" and j.z > CALM_Z for j in judgements):
                 self._explaining.prepare()
             self._observe_tests(minute)
-            changes = self.lifecycle.step(minute, judgements, partial(self._evidence, places))
+            changes = self.lifecycle.step(minute, judgements, self._evidence)
             changes += self.lifecycle.step_themes(self._themes(minute, counts, listed))
         self._metrics.minutes.inc()
         self._metrics.tick_seconds.observe(time.perf_counter() - begun)
@@ -246,12 +241,12 @@ class Judging:
         negatives = sum(count for label, count in market if label == NEGATIVE)
         return self._emerging.update(minute, sum(count for _, count in market), negatives, listed)
 
-    def _evidence(self, places: Places | None, judgement: Judgement) -> list[WindowItem]:
+    def _evidence(self, judgement: Judgement) -> list[WindowItem]:
         at, span, listed = self._listed
         if at != judgement.minute or span < judgement.window_min:
             minutes = range(judgement.minute - judgement.window_min + 1, judgement.minute + 1)
             listed = {}
-            for item in self._buckets.items(minutes, places):
+            for item in self._buckets.items(minutes):
                 for series in series_of(item.topic, item.companies):
                     listed.setdefault(series, []).append(item)
             self._listed = judgement.minute, judgement.window_min, listed

@@ -43,7 +43,7 @@ class _Buckets:
             found.update((series, at, item.sentiment) for series in series_of(item.topic, item.companies))
         return found
 
-    def items(self, minutes: Sequence[int], places: object = None) -> list[WindowItem]:
+    def items(self, minutes: Sequence[int]) -> list[WindowItem]:
         return [item for listed in self.listed(minutes) for item in listed]
 
     def listed(self, minutes: Sequence[int], places: object = None) -> list[list[WindowItem]]:
