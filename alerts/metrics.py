@@ -34,7 +34,7 @@ class AlertsMetrics:
         self.minutes = Counter(f"{name}minutes_judged", "Minutes judged.", registry=registry)
         self.tick_seconds = Histogram(
             f"{name}tick_seconds",
-            "Seconds to read and judge one minute.",
+            "Seconds to judge a minute, or each of those judged together, on average.",
             buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10),
             registry=registry,
         )
