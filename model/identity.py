@@ -16,6 +16,8 @@ from model.settings import SHIPPED_WEIGHTS, ModelSettings
 log = logging.getLogger(__name__)
 
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
+MAX_TOKENS = 96
+"""Tokens read of a text at once, where the configuration says nothing."""
 
 
 class Identity(NamedTuple):
@@ -60,10 +62,11 @@ def identity_of(settings: ModelSettings) -> Identity:
     try:
         raw = (folder / CONFIG).read_bytes()
         config = json.loads(raw)
-        version = version_of(config["version"], (folder / WEIGHTS).read_bytes())
-        fingerprint = fingerprint_of(version, raw, settings.max_tokens or config["max_tokens"])
-        return Identity(version, fingerprint, tuple(config["sentiment_labels"]), tuple(config["topic_labels"]))
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+        labels = config.get("sentiment_labels", ()), config.get("topic_labels", ())
+        version = version_of(config.get("version", ""), (folder / WEIGHTS).read_bytes())
+        fingerprint = fingerprint_of(version, raw, settings.max_tokens or config.get("max_tokens", MAX_TOKENS))
+        return Identity(version, fingerprint, *map(tuple, labels))
+    except (OSError, ValueError, AttributeError, TypeError) as exc:
         raise ModelError(
             f"no weights in {folder}: {exc!r}; it must hold {CONFIG} and {WEIGHTS} as `newsquake train` writes them"
         ) from exc

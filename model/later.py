@@ -1,4 +1,4 @@
-"""A scorer that waits with loading until there is something to score."""
+"""A scorer whose name and labels are known before it is loaded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from model.settings import ModelSettings
 
 
 class LaterScorer:
-    """A scorer that is loaded when there is something to score. One call at a time."""
+    """A scorer that is loaded when it is known that there is something to score. One call at a time."""
 
     def __init__(self, identity: Identity, device: str, load: Callable[[], Scorer]) -> None:
         """`load` gives the scorer of that identity; `device` is what the settings call it."""
@@ -21,8 +21,8 @@ class LaterScorer:
         self._load = load
         self._scorer: Scorer | None = None
 
-    def score(self, texts: Sequence[str]) -> Scores:
-        """See `Scorer.score`; the first call loads.
+    def load(self) -> Scorer:
+        """Load it, unless that has been done: before anything is scored, since texts could not be told from a cause.
 
         Raises:
             ModelError: the model cannot be loaded, or its files have changed meanwhile.
@@ -33,7 +33,11 @@ class LaterScorer:
             if loaded != self._identity:
                 raise ModelError(f"the weights have changed from {self.version} to {scorer.version}: try again")
             self._scorer = scorer
-        return self._scorer.score(texts)
+        return self._scorer
+
+    def score(self, texts: Sequence[str]) -> Scores:
+        """See `Scorer.score`."""
+        return self.load().score(texts)
 
 
 def scorer_of(settings: ModelSettings) -> Scorer | LaterScorer:

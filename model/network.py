@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from model.encoder import MINILM
+from model.identity import MAX_TOKENS
 
 TOPIC = "topic"  # the topic head's name beside the conventions'
 SERVED = "served"  # the name of the temperature of the mean of the sentiment heads
@@ -43,7 +44,7 @@ class NetworkConfig(PreTrainedConfig):
         conventions: tuple[str, ...] = (),
         convention_weights: tuple[float, ...] = (),
         temperature: dict[str, float] | None = None,
-        max_tokens: int = 96,
+        max_tokens: int = MAX_TOKENS,
         dropout: float = 0.1,
         encoder_sha256: str = "",
         encoder_name: str = MINILM,

@@ -1,4 +1,4 @@
-"""What a scorer is called is known without loading it, and it is loaded when there is something to score."""
+"""What a scorer is called is known without loading it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,18 @@ def test_a_scorer_is_called_what_its_files_say(settings: ModelSettings, max_toke
     )
 
 
-def test_it_is_loaded_with_the_first_text_and_once(settings: ModelSettings) -> None:
+def test_what_a_configuration_leaves_out_is_as_the_loader_takes_it(settings: ModelSettings) -> None:
+    assert settings.weights is not None
+    path = settings.weights / CONFIG
+    config = json.loads(path.read_text("utf-8"))
+    for name in ("version", "max_tokens"):
+        del config[name]
+    path.write_text(json.dumps(config), "utf-8")
+    scorer = Scorer.load(settings)
+    assert identity_of(settings)[:2] == (scorer.version, scorer.fingerprint)
+
+
+def test_it_is_loaded_once(settings: ModelSettings) -> None:
     loaded = []
 
     def load() -> Scorer:
@@ -43,6 +54,7 @@ def test_it_is_loaded_with_the_first_text_and_once(settings: ModelSettings) -> N
     later = LaterScorer(identity_of(settings), "cpu", load)
     assert later.sentiment_labels
     assert not loaded
+    later.load()
     scores = [later.score(["profit soars"]) for _ in range(2)]
     assert len(loaded) == 1
     assert np.array_equal(scores[0].sentiment, loaded[0].score(["profit soars"]).sentiment)
@@ -53,8 +65,9 @@ def test_weights_that_are_gone_or_change_meanwhile_are_told_of(settings: ModelSe
     later = scorer_of(settings)
     path = settings.weights / CONFIG
     path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "version": "another"}), "utf-8")
+    assert isinstance(later, LaterScorer)
     with pytest.raises(ModelError, match="have changed"):
-        later.score(["profit soars"])
+        later.load()
     (settings.weights / WEIGHTS).unlink()
     with pytest.raises(ModelError, match="no weights in"):
         scorer_of(settings)
