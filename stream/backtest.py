@@ -2,8 +2,9 @@
 
 Kafka alone is replaced: records go straight to `MessagePath`, into the partitions that Kafka's producer would choose.
 From there on everything is what runs live: windows by the same Lua call in a server of its own, `AlertEngine` with the
-event clock. So the same items give the same alerts; tests/integration/test_backtest.py holds it. What the windows made
-of the items is kept (`stream.kept_windows`): with other rules or thresholds it is only judged again.
+event clock. So the same items give the same alerts; tests/integration/test_backtest.py holds it. First all is counted,
+and what the windows held is kept (`stream.kept_windows`); then that is judged. So with other rules or thresholds it is
+only judged again, in the same way.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from alerts.buckets import Buckets
 from alerts.engine import AlertEngine
 from alerts.judging import is_calm
 from alerts.rules import Rules
-from alerts.settings import AlertsSettings
+from alerts.settings import AlertsSettings, WindowsSettings
 from alerts.store import AlertStore
 from alerts.windows import Windows, prefix
 from ingest.document import Document
@@ -101,7 +102,7 @@ async def backtest(
         partitions: of topic `documents` where the same is to come out live: copies and evidence are kept by partition.
         alerts: its receivers are told nothing, and its clock is the items'.
         stream: of the message path.
-        on_days: is told how many days of how many are judged, when the windows are kept from an earlier run.
+        on_days: is told how many days of how many are judged.
 
     Raises:
         HistoryError: the history cannot be read.
@@ -112,86 +113,86 @@ async def backtest(
     """
     check_labels(scorer.sentiment_labels, scorer.topic_labels)
     settings = alerts.model_copy(update={"clock": "event", "receivers": (), "explain": False})
-    registry = CollectorRegistry()
-    metrics = StreamMetrics(registry)
-    kept = history.windows(scorer.fingerprint, partitions, settings.windows, stream)
+    rules = Rules(alerts) if alerts.rules is None else Rules.load(alerts, alerts.rules)
+    kept = history.windows(scorer, partitions, settings.windows, stream)
     made = kept.made()
-    engine = AlertEngine(
-        settings,
-        redis_url=redis_url,
-        documents_topic=_TOPICS.documents,
-        partitions=partitions,
-        registry=registry,
-        rules=Rules(alerts) if alerts.rules is None else Rules.load(alerts, alerts.rules),
-        shown=False,
-        windows=kept if made is not None else None,
-    )
     nowhere = _Nowhere()
     redis = Redis.from_url(redis_url, socket_timeout=120)
     async_redis: AsyncRedis = AsyncRedis.from_url(redis_url, socket_timeout=120)
-    server = _Server(redis, partitions, settings)
     try:
         if made is None:
+            scorer.make_ready()  # while what is kept of other settings is still there
+            metrics = StreamMetrics(CollectorRegistry())
             windows = Windows(async_redis, settings.windows)
             path = MessagePath(scorer, windows, nowhere, _TOPICS, stream, metrics, _never)
-            kept.begin()
-            first, last = await _count_and_judge(history, path, engine, server, course, kept)
-            made = Made(first, last, _outcomes(metrics))
+            made = await _count(history, path, _Server(redis, partitions, settings.windows), kept, metrics)
             if not nowhere.dead:  # or the next run tries again to score it
                 kept.finish(made)
-        else:
-            _judge_again(kept, made, engine, course, settings.grace_s, on_days)
-        found = server.alerts()
+        _judge(kept, made, settings, rules, redis_url, on_days)
+        for counts in kept.all():
+            course.add(counts)
+        found = _alerts(redis)
     finally:
         await async_redis.aclose()
-        engine.close()
         redis.close()
     return Result(alerts=found, first=made.first, last=made.last, outcomes=made.outcomes, unscored=nowhere.dead)
 
 
-async def _count_and_judge(
-    history: History, path: MessagePath, engine: AlertEngine, server: _Server, course: Course, kept: KeptWindows
-) -> tuple[int, int]:
-    """Put all items through the windows and judge as far as they are known; return the first and the last minute."""
+async def _count(
+    history: History, path: MessagePath, server: _Server, kept: KeptWindows, metrics: StreamMetrics
+) -> Made:
+    """Put all items through the windows, and keep what they hold."""
     offsets = [0] * server.partitions
     first = last = 0
+    ends: list[float] = []
+    kept.begin()
     for documents in history.documents(_TOGETHER):
         records = [_record(document, offsets) for document in documents]
         await path.run(records)
+        ends.append(documents[-1].seen_at.timestamp())
         first = first or int(documents[0].seen_at.timestamp() // 60)
-        last = int(documents[-1].seen_at.timestamp() // 60)
+        last = int(ends[-1] // 60)
         server.written((record.timestamp_ms // 60_000, record.partition) for record in records)
-        server.move_clock(documents[-1].seen_at.timestamp())
-        while engine.tick():
-            pass
-        server.read_out(course, kept, last - 1)
+        server.read_out(kept, last - 1)
         server.forget(last)
-    server.move_clock(_closing_s(last, server.grace_s))
-    while engine.tick():
-        pass
-    server.read_out(course, kept, last)
-    return first, last
+    server.read_out(kept, last)
+    return Made(first, last, ends, _outcomes(metrics))
 
 
-def _judge_again(
+def _judge(
     kept: KeptWindows,
     made: Made,
-    engine: AlertEngine,
-    course: Course,
-    grace_s: float,
+    settings: AlertsSettings,
+    rules: Rules,
+    redis_url: str,
     on_days: Callable[[int, int], None],
 ) -> None:
-    """Judge what the windows held in an earlier run."""
-    kept.move_clock(_closing_s(made.last, grace_s))
-    while engine.tick():
-        on_days(max(0, int(engine.now() // 60) - made.first) // 1_440, (made.last - made.first) // 1_440 + 1)
-    for counts in kept.all():
-        course.add(counts)
+    """Judge what the windows held, to the end of the last minute.
 
-
-def _closing_s(last: int, grace_s: float) -> float:
-    """Return the time, in Unix seconds, at which the minute `last` is complete, and none after it."""
-    return (last + 1) * 60 + grace_s + 1
+    Time goes by in the steps in which the items were counted, in each run the same: where a step begins or ends within
+    a long gap, the engine skips another part of it, which is not to the bit what its minutes come to.
+    """
+    engine = AlertEngine(
+        settings,
+        redis_url=redis_url,
+        documents_topic=_TOPICS.documents,
+        partitions=1,
+        registry=CollectorRegistry(),
+        rules=rules,
+        clock=kept.now,  # the wall's would hold up items of this very minute
+        shown=False,
+        windows=kept,
+    )
+    days = (made.last - made.first) // 1_440 + 1
+    try:
+        for end_s in (*made.ends, (made.last + 1) * 60 + settings.grace_s + 1):
+            kept.move_clock(end_s)
+            more = True
+            while more:
+                more = engine.tick()
+                on_days(max(0, int(engine.now() // 60) - made.first) // 1_440, days)
+    finally:
+        engine.close()
 
 
 def _outcomes(metrics: StreamMetrics) -> dict[str, int]:
@@ -204,12 +205,12 @@ def _outcomes(metrics: StreamMetrics) -> dict[str, int]:
 
 
 class _Server:
-    """What a backtest does to its server beside what runs live: time, the course, and forgetting in event time."""
+    """What a backtest does to its server beside what runs live: reading out, and forgetting in event time."""
 
-    def __init__(self, redis: Redis, partitions: int, settings: AlertsSettings) -> None:
+    def __init__(self, redis: Redis, partitions: int, settings: WindowsSettings) -> None:
         self._redis = redis
-        self._settings = settings.windows
-        self.partitions, self.grace_s = partitions, settings.grace_s
+        self._settings = settings
+        self.partitions = partitions
         self._prefixes = [prefix(_TOPICS.documents, partition) for partition in range(partitions)]
         self._buckets = Buckets(redis, _TOPICS.documents, partitions)
         self._unread: deque[int] = deque()
@@ -225,15 +226,8 @@ class _Server:
                     queue.append(minute)
             self._places.setdefault(minute, set()).add(partition)
 
-    def move_clock(self, now_s: float) -> None:
-        """Tell alerting that all partitions have been read up to this time, as idle workers do live."""
-        pipe = self._redis.pipeline(transaction=False)
-        for start in self._prefixes:
-            pipe.hset(f"{start}progress", "clock_ms", str(int(now_s * 1000)))
-        pipe.execute()
-
-    def read_out(self, course: Course, kept: KeptWindows, upto: int) -> None:
-        """Hand over what the minutes up to `upto` hold, which are complete."""
+    def read_out(self, kept: KeptWindows, upto: int) -> None:
+        """Keep what the minutes up to `upto` hold, which are complete."""
         while self._unread and self._unread[0] <= upto:
             minutes: list[int] = []
             while self._unread and self._unread[0] <= upto and len(minutes) < _MINUTES_TOGETHER:
@@ -242,8 +236,6 @@ class _Server:
             bad = [minute for minute in minutes if not is_calm(counts[minute])]
             listed = dict(zip(bad, self._buckets.listed(bad, self._places) if bad else [], strict=True))
             kept.add((minute, counts[minute], listed.get(minute, [])) for minute in minutes if counts[minute])
-            for minute in minutes:
-                course.add(counts[minute])
             for minute in minutes:
                 del self._places[minute]
 
@@ -263,12 +255,13 @@ class _Server:
         for at in range(0, len(gone), 1_000):
             self._redis.unlink(*gone[at : at + 1_000])
 
-    def alerts(self) -> list[Alert]:
-        """Return the last revision of every alert, by the time it fired."""
-        store = AlertStore(self._redis)
-        ids = dict.fromkeys(line.alert for line in reversed(store.log(100_000)))
-        found = [alert for each in ids if (alert := store.get(each)) is not None]
-        return sorted(found, key=lambda alert: (alert.started_at, alert.series))
+
+def _alerts(redis: Redis) -> list[Alert]:
+    """Return the last revision of every alert, by the time it fired."""
+    store = AlertStore(redis)
+    ids = dict.fromkeys(line.alert for line in reversed(store.log(100_000)))
+    found = [alert for each in ids if (alert := store.get(each)) is not None]
+    return sorted(found, key=lambda alert: (alert.started_at, alert.series))
 
 
 def partition_of(story: str, partitions: int) -> int:

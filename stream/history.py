@@ -32,9 +32,10 @@ from ingest.metrics import IngestMetrics
 from ingest.settings import ReplayColumns, ReplaySettings
 from ingest.sources import SourceGoneError
 from ingest.sources.replay import ReplaySource
+from model.later import LaterScorer
 from model.scorer import Scores
 from stream.batch import Scoring
-from stream.kept_windows import KeptWindows, made_of
+from stream.kept_windows import TABLES, KeptWindows, made_of
 from stream.settings import StreamSettings
 
 _VERSION = 1
@@ -51,7 +52,7 @@ _USUAL: Mapping[str, str] = {
     "url": "url link",
     "ticker": "ticker tickers symbol symbols company companies stock",
 }
-_TABLES = """
+_TABLES = f"""{TABLES}
 CREATE TABLE IF NOT EXISTS input (version INTEGER, file TEXT, columns TEXT, rows INTEGER);
 CREATE TABLE IF NOT EXISTS items (seen_us INTEGER, row INTEGER, document BLOB,
                                   PRIMARY KEY (seen_us, row)) WITHOUT ROWID;
@@ -87,9 +88,8 @@ class History:
             self._base = sqlite3.connect(path, timeout=1, check_same_thread=False, isolation_level=None)
             try:
                 # Exclusive before anything is read: SQLite then locks the file until it is closed, or its process ends.
-                self._base.executescript(
-                    f"PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; {_TABLES}"
-                )
+                self._base.executescript(f"PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; {_TABLES}")
+                self._base.execute("PRAGMA synchronous = NORMAL")
             except sqlite3.Error:
                 self._base.close()
                 raise
@@ -156,11 +156,14 @@ class History:
         """Return `scorer` with a memory; `on_texts` is told of how many more texts the scores are known."""
         return KeptScorer(scorer, self._base, on_texts)
 
-    def windows(self, scores: str, partitions: int, windows: WindowsSettings, stream: StreamSettings) -> KeptWindows:
-        """Return what was kept of the windows of these items with the scores of that fingerprint, or room for it."""
+    def windows(
+        self, scorer: Scoring, partitions: int, windows: WindowsSettings, stream: StreamSettings
+    ) -> KeptWindows:
+        """Return what was kept of the windows of these items with the scores of `scorer`, or room for it."""
         with self._translated():
             items = str(self._base.execute("SELECT version, file, columns FROM input").fetchone())
-            return KeptWindows(self._base, made_of(items, scores, partitions, windows, stream))
+        scores = repr((scorer.fingerprint, scorer.sentiment_labels, scorer.topic_labels))  # settings name labels, too
+        return KeptWindows(self._base, made_of(items, scores, partitions, windows, stream), self._translated)
 
     def _take_in(
         self,
@@ -170,7 +173,7 @@ class History:
         latest: datetime,
         on_rows: Callable[[int], None],
     ) -> None:
-        for table in ("input", "items", "bad"):
+        for table in ("input", "items", "bad", "windows"):
             self._base.execute(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
         number = 0
         try:
@@ -211,6 +214,15 @@ class KeptScorer:
         self._scorer = scorer
         self._base = base
         self._on_texts = on_texts
+
+    def make_ready(self) -> None:
+        """Load the real scorer, where it waits with that.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
+        if isinstance(self._scorer, LaterScorer):
+            self._scorer.load()
 
     def score(self, texts: Sequence[str]) -> Scores:
         """Return the probabilities of each text, to the bit those that the real scorer gave first."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.resources import files
 
 import msgspec
@@ -18,7 +19,7 @@ from alerts.settings import WindowsSettings
 from alerts.windows import Count, WindowItem
 from stream.settings import StreamSettings
 
-_TABLES = """
+TABLES = """
 CREATE TABLE IF NOT EXISTS windows (made_of TEXT, made BLOB);
 CREATE TABLE IF NOT EXISTS buckets (minute INTEGER PRIMARY KEY, counts BLOB, items BLOB);
 """
@@ -34,15 +35,19 @@ _items = msgspec.msgpack.Decoder(list[WindowItem])
 
 
 class Made(msgspec.Struct, frozen=True):
-    """What became of all items: the minutes (Unix time // 60) of the first and last, and outcomes as in `Added`."""
+    """What became of all items: the minutes (Unix time // 60) of the first and last, and outcomes as in `Added`.
+
+    `ends` are the times (Unix s) up to which they were counted in each step.
+    """
 
     first: int
     last: int
+    ends: list[float]
     outcomes: dict[str, int]
 
 
 def made_of(items: str, scores: str, partitions: int, windows: WindowsSettings, stream: StreamSettings) -> str:
-    """Return what windows are made of, as a digest; `items` and `scores` say which."""
+    """Return what windows are made of, as a digest; `items` and `scores` say which, and as what they count."""
     digest = hashlib.blake2b(digest_size=16)
     for part in (items, scores, str(partitions), windows.model_dump_json(), stream.model_dump_json()):
         digest.update(part.encode() + b"\0")
@@ -53,26 +58,34 @@ def made_of(items: str, scores: str, partitions: int, windows: WindowsSettings, 
 
 
 class KeptWindows:
-    """Sealed buckets by arrival minute (Unix time // 60), in the SQLite file of a `History`.
+    """Sealed buckets by arrival minute (Unix time // 60), in the SQLite file of a `History`, which has `TABLES`.
 
     They are written once (`begin`, `add`, `finish`), and then read as `alerts.buckets.Buckets` are.
     """
 
-    def __init__(self, base: sqlite3.Connection, made_of: str) -> None:
+    def __init__(
+        self,
+        base: sqlite3.Connection,
+        made_of: str,
+        translated: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """Within `translated` errors of SQLite become what the caller tells of."""
+        self._translated = translated
         self._base = base
         self._made_of = made_of
         self._clock_ms = 0
-        self._base.executescript(_TABLES)
 
     def made(self) -> Made | None:
         """Return what is kept; None when it is not whole, or was made of something else."""
-        row = self._base.execute("SELECT made FROM windows WHERE made_of = ?", (self._made_of,)).fetchone()
+        with self._translated():
+            row = self._base.execute("SELECT made FROM windows WHERE made_of = ?", (self._made_of,)).fetchone()
         return None if row is None else msgspec.msgpack.decode(row[0], type=Made)
 
     def begin(self) -> None:
         """Forget all that is kept."""
-        self._base.execute("DELETE FROM windows")
-        self._base.execute("DELETE FROM buckets")
+        with self._translated():
+            self._base.execute("DELETE FROM windows")
+            self._base.execute("DELETE FROM buckets")
 
     def add(self, buckets: Iterable[tuple[int, Mapping[Count, int], Sequence[WindowItem]]]) -> None:
         """Keep what these minutes hold: counts, and the negative items that are listed."""
@@ -81,22 +94,29 @@ class KeptWindows:
             (minute, encode([(*key, number) for key, number in counts.items()]), encode(listed) if listed else None)
             for minute, counts, listed in buckets
         ]
-        self._base.execute("BEGIN")
-        self._base.executemany("INSERT INTO buckets VALUES (?, ?, ?)", rows)
-        self._base.execute("COMMIT")
+        with self._translated():
+            self._base.execute("BEGIN")
+            self._base.executemany("INSERT INTO buckets VALUES (?, ?, ?)", rows)
+            self._base.execute("COMMIT")
 
     def finish(self, made: Made) -> None:
         """Nothing more comes: from now on it is kept as a whole."""
-        self._base.execute("INSERT INTO windows VALUES (?, ?)", (self._made_of, msgspec.msgpack.encode(made)))
+        with self._translated():
+            self._base.execute("INSERT INTO windows VALUES (?, ?)", (self._made_of, msgspec.msgpack.encode(made)))
 
     def all(self) -> Iterator[dict[Count, int]]:
         """Yield the counts of all minutes, in order."""
-        for (raw,) in self._base.execute("SELECT counts FROM buckets ORDER BY minute"):
-            yield _decoded(raw)
+        with self._translated():
+            for (raw,) in self._base.execute("SELECT counts FROM buckets ORDER BY minute"):
+                yield _decoded(raw)
 
     def move_clock(self, now_s: float) -> None:
         """From now on all has been read up to this time."""
         self._clock_ms = int(now_s * 1000)
+
+    def now(self) -> float:
+        """Return the time, in Unix seconds, up to which all has been read."""
+        return self._clock_ms / 1000
 
     def progress(self) -> list[Progress]:
         """See `Buckets.progress`: it is as if there were one partition."""
@@ -110,7 +130,7 @@ class KeptWindows:
         found = self._between("counts", minutes)
         return [_decoded(found[minute]) if minute in found else {} for minute in minutes]
 
-    def items(self, minutes: Sequence[int], places: Places | None = None) -> list[WindowItem]:
+    def items(self, minutes: Sequence[int]) -> list[WindowItem]:
         """See `Buckets.items`."""
         return [item for listed in self.listed(minutes) for item in listed]
 
@@ -121,12 +141,14 @@ class KeptWindows:
 
     def places(self) -> dict[int, list[int]]:
         """See `Buckets.places`; which partition an item came by is not kept."""
-        return {minute: [] for (minute,) in self._base.execute("SELECT minute FROM buckets ORDER BY minute")}
+        with self._translated():
+            return {minute: [] for (minute,) in self._base.execute("SELECT minute FROM buckets ORDER BY minute")}
 
     def _between(self, column: str, minutes: Sequence[int]) -> dict[int, bytes]:
         """Return what a column holds of these rising minutes and those between them, where it holds anything."""
         query = f"SELECT minute, {column} FROM buckets WHERE minute BETWEEN ? AND ? AND {column} IS NOT NULL"  # noqa: S608 - names from above
-        return dict(self._base.execute(query, (minutes[0], minutes[-1]))) if minutes else {}
+        with self._translated():
+            return dict(self._base.execute(query, (minutes[0], minutes[-1]))) if minutes else {}
 
 
 def _decoded(raw: bytes) -> dict[Count, int]:

@@ -135,7 +135,7 @@ def run(
                         partitions=config.kafka.partitions,
                         alerts=alerts,
                         stream=config.stream,
-                        on_days=lambda n, days: show("days judged again", n, days),
+                        on_days=lambda n, days: show("days judged", n, days),
                     )
                 )
                 if known:

@@ -11,14 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from alerts.engine import AlertEngine
 from alerts.store import AlertStore
 from deploy import settings
 from deploy.cli import cli
 from deploy.commands import backtest
 from ingest.publish import Publisher
+from model.errors import ModelError
+from model.identity import Identity
+from model.later import LaterScorer
 from model.scorer import Scores
 from stream.backtest import line_of
 from stream.batch import MessagePath
@@ -57,14 +62,17 @@ def rows() -> list[dict[str, Any]]:
     return [*found, found[-1], {**found[0], "time": "some day", "id": "bad"}]
 
 
+def written(path: Path, items: list[dict[str, Any]]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.DictWriter(out, list(items[0]))
+        writer.writeheader()
+        writer.writerows(items)
+    return path
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    path = tmp_path / "items.csv"
-    with path.open("w", encoding="utf-8", newline="") as out:
-        writer = csv.DictWriter(out, list(rows()[0]))
-        writer.writeheader()
-        writer.writerows(rows())
-    return path
+    return written(tmp_path / "items.csv", rows())
 
 
 @pytest.fixture
@@ -206,6 +214,73 @@ def test_what_the_windows_held_is_judged_again_to_the_same_as_if_it_were_counted
     with monkeypatch.context() as patch, pytest.raises(TypeError):
         patch.setattr(MessagePath, "run", None)
         backtest.run(late, file, out, {}, None, 24.0, InstantScorer)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_it_is_judged_again_to_the_same_bits_across_long_gaps(
+    config: settings.Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """What of a gap is skipped depends on how far time had come before: items are counted in several steps."""
+    monkeypatch.setattr("stream.backtest._TOGETHER", 130)
+    rng, at = np.random.default_rng(seed), T0
+    items: list[dict[str, Any]] = []
+    while len(items) < 500:
+        for n in range(int(rng.integers(40, 90))):
+            at += timedelta(minutes=int(rng.integers(1, 30)))
+            label = "negative" if n < 12 or rng.random() < 0.1 else "neutral"  # a surge after each gap
+            words = f"${'ABC'[n % 3]}XY says {len(items)} [{label}]"
+            items.append({"time": at.isoformat(), "text": words, "source": f"Paper {n % 4}"})
+        at += timedelta(minutes=int(rng.integers(2_100, 3_600)))
+    file, states = written(tmp_path / "gaps.csv", items), []
+    closed = AlertEngine.close
+
+    def close(engine: AlertEngine) -> None:
+        states.append(engine._judging.memory())
+        closed(engine)
+
+    monkeypatch.setattr(AlertEngine, "close", close)
+    surge = config.alerts.surge.model_copy(update={"threshold_z": 2.5})
+    other = config.model_copy(update={"alerts": config.alerts.model_copy(update={"surge": surge})})
+    out, anew = tmp_path / "out", tmp_path / "anew"
+    backtest.run(config, file, out, {}, None, 24.0, InstantScorer)
+    backtest.run(other, file, anew, {}, None, 24.0, InstantScorer)
+    monkeypatch.setattr(MessagePath, "run", None)  # what would count
+    backtest.run(other, file, out, {}, None, 24.0, InstantScorer)
+    assert states[2] == states[1] != states[0]
+    assert alerts_in(out) == alerts_in(anew) != []
+
+
+def test_items_of_this_very_minute_are_judged_again_too(config: settings.Settings, tmp_path: Path) -> None:
+    items = rows()[:-1]
+    later = datetime.now(UTC) + timedelta(seconds=100) - max(datetime.fromisoformat(each["time"]) for each in items)
+    for each in items:
+        each["time"] = (datetime.fromisoformat(each["time"]) + later).isoformat()
+    file, out = written(tmp_path / "now.csv", items), tmp_path / "out"
+    found = []
+    for _ in range(2):
+        backtest.run(config, file, out, {}, None, 24.0, InstantScorer)
+        found.append(alerts_in(out))
+    assert found[0] == found[1] != []
+
+
+def test_a_model_that_cannot_be_loaded_is_tried_once_and_what_is_kept_stays(
+    config: settings.Settings, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    tried = []
+
+    def load() -> Any:
+        tried.append(1)
+        raise ModelError("no encoder is there")
+
+    out = tmp_path / "out"
+    backtest.run(config, file, out, {}, None, 24.0, InstantScorer)
+    other = Identity("other", "other", InstantScorer.sentiment_labels, InstantScorer.topic_labels)
+    with pytest.raises(SystemExit):
+        backtest.run(config, file, out, {}, None, 24.0, lambda: LaterScorer(other, "cpu", load))
+    assert "no encoder is there" in capsys.readouterr().err
+    assert len(tried) == 1
+    monkeypatch.setattr(MessagePath, "run", None)
+    backtest.run(config, file, out, {}, None, 24.0, InstantScorer)
 
 
 def test_a_mistake_in_the_rules_or_the_columns_is_told_before_anything_is_done(

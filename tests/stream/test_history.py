@@ -16,8 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alerts.settings import WindowsSettings
 from ingest.settings import ReplaySettings
 from stream.history import History, HistoryError, Input, columns_of
+from stream.kept_windows import Made
+from stream.settings import StreamSettings
 
 START = datetime(2023, 3, 10, tzinfo=UTC).timestamp()
 ROWS = [
@@ -145,6 +148,47 @@ def test_a_text_is_scored_once_by_each_model_and_gets_the_same_scores_again(tmp_
             history.scorer(hash_scorer).score(texts)
     assert np.array_equal(scores.sentiment, again.sentiment)
     assert np.array_equal(scores.topic, again.topic)
+
+
+@pytest.fixture
+def counted(history, write, hash_scorer) -> Callable[..., bool]:
+    """Says whether windows are kept that were counted of these items, or others, with these fields of the scorer."""
+    file = write("items.jsonl", ROWS)
+
+    def do(**fields: Any) -> bool:
+        scorer = history.scorer(hash_scorer)
+        for name, value in fields.items():
+            setattr(scorer, name, value)
+        return history.windows(scorer, 8, WindowsSettings(), StreamSettings()).made() is not None
+
+    history.read(settings(file))
+    history.windows(history.scorer(hash_scorer), 8, WindowsSettings(), StreamSettings()).finish(
+        Made(first=1, last=2, ends=[90.0], outcomes={})
+    )
+    return do
+
+
+def test_windows_are_kept_by_what_labels_are_called(counted: Callable[..., bool]) -> None:
+    assert counted()
+    assert not counted(sentiment_labels=("positive", "neutral", "negative"))
+    assert not counted(topic_labels=("Other",))
+    assert counted()
+
+
+def test_items_that_are_read_anew_are_counted_anew(history, write, counted: Callable[..., bool]) -> None:
+    before = settings(write("items.jsonl", ROWS))
+    history.read(settings(write("more.jsonl", ROWS[:2])))
+    history.read(before)  # a time that lay in the future may not do so any more
+    assert not counted()
+
+
+def test_what_fails_below_the_windows_is_told(history, write, hash_scorer) -> None:
+    history.read(settings(write("items.jsonl", ROWS)))
+    kept = history.windows(history.scorer(hash_scorer), 8, WindowsSettings(), StreamSettings())
+    history.close()
+    for call in (kept.made, kept.begin, kept.places, lambda: kept.counts([1]), lambda: list(kept.all())):
+        with pytest.raises(HistoryError, match=r"kept\.sqlite"):
+            call()
 
 
 def test_one_run_at_a_time_has_the_file(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ import pytest
 from alerts.settings import WindowsSettings
 from alerts.windows import Count, WindowItem
 from stream import kept_windows
-from stream.kept_windows import KeptWindows, Made, made_of
+from stream.kept_windows import TABLES, KeptWindows, Made, made_of
 from stream.settings import StreamSettings
 
-MADE = Made(first=10, last=20, outcomes={"counted": 3})
+MADE = Made(first=10, last=20, ends=[850.5, 1_210.25], outcomes={"counted": 3})
 COUNTS: dict[int, dict[Count, int]] = {
     10: {("market", 9, "neutral"): 2, ("market", 10, "copy"): 1},
     14: {("market", 14, "negative"): 1},
@@ -30,6 +30,7 @@ ITEM = WindowItem(
 @pytest.fixture
 def base(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(tmp_path / "kept.sqlite", isolation_level=None)) as found:
+        found.executescript(TABLES)
         yield found
 
 
@@ -53,6 +54,7 @@ def test_it_is_read_as_the_windows_are(base: sqlite3.Connection) -> None:
     assert kept.counts([]) == kept.listed([]) == []
     kept.move_clock(1_300.5)
     assert [each.clock_ms for each in kept.progress()] == [1_300_500]
+    assert kept.now() == 1_300.5
 
 
 def test_what_was_cut_short_or_made_of_something_else_is_not_there(base: sqlite3.Connection) -> None:
