@@ -101,7 +101,7 @@ class Detector:
     @property
     def watched(self) -> list[str]:
         """The series that an open alert is about."""
-        return [self.names[column] for column in np.flatnonzero(self._panel.episodes.opened)]
+        return [self._names.all[column] for column in np.flatnonzero(self._panel.episodes.opened)]
 
     @property
     def tested(self) -> Tested:
@@ -126,7 +126,7 @@ class Detector:
 
     def missing(self) -> list[str]:
         """Return the series that are silent though many items were due."""
-        return [self.names[column] for column in np.flatnonzero(self._panel.volume.missing())]
+        return [self._names.all[column] for column in np.flatnonzero(self._panel.volume.missing())]
 
     def warming_up(self) -> str:
         """Say what history is still missing before anything can be judged; empty when there is enough."""

@@ -167,7 +167,7 @@ class Volume(Columns):
         """Go by these seasons, of the series that there are."""
         self._seasons = seasons
         above = np.unique(self.parents[self.parents >= 0])
-        self.roots: Ints = above[self.parents[above] < 0]
+        self.roots: Counts = above[self.parents[above] < 0]
         """The columns of what contains others and is not contained itself."""
 
     def _new_season(self) -> Season:
