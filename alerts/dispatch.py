@@ -263,7 +263,8 @@ class Dispatcher:
     def _yet_to_come(self) -> set[str]:
         """Return the keys of the transitions that the log has after the cursor. Views read before have none besides."""
         entries: Any = self._redis.xrange(LOG, min=f"({self._cursor}" if self._cursor else "-")
-        return {step.key for entry, fields in entries if (step := step_of(entry.decode(), fields)) is not None}
+        steps = [step_of(entry.decode(), fields, logging.DEBUG) for entry, fields in entries]
+        return {step.key for step in steps if step is not None}
 
     def _relive(
         self, book: Groups, view: AlertView, past: Sequence[Transition], now_s: float, *, in_doubt: bool = False

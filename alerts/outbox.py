@@ -325,8 +325,8 @@ class Outbox:
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.lrem(_DEAD, 1, raw)  # type: ignore[arg-type]  # the types of redis-py know text alone
             for alert, places in standing.items():
-                for place in places or [place_of(delivery, "superseded")[0]]:
-                    pipe.hset(told_key(alert), place, line)  # type: ignore[arg-type]
+                for place in places or [place_of(delivery, "superseded")[0].encode()]:
+                    pipe.hset(told_key(alert), place, line)
                 pipe.expire(told_key(alert), KEPT_S)
             return bool(pipe.execute()[0])
 

@@ -297,12 +297,15 @@ def _readable(alert_id: str, raw: Any, read: Callable[[bytes], _T]) -> _T | None
         return None
 
 
-def step_of(entry: str, fields: Any) -> Transition | None:
-    """Return the transition in an entry of the log, None when it holds none: another version's, or another hand's."""
+def step_of(entry: str, fields: Any, level: int = logging.ERROR) -> Transition | None:
+    """Return the transition in an entry of the log, None when it holds none: another version's, or another hand's.
+
+    That is said at a level of the log; who looks ahead says it lower, and again when it is the entry's turn.
+    """
     try:
         return _lines.decode(fields[b"line"])
     except (*UNREADABLE, KeyError) as exc:
-        log.error("entry %s of the log is no transition and is passed over (%r)", entry, exc)
+        log.log(level, "entry %s of the log is no transition and is passed over (%r)", entry, exc)
         return None
 
 
