@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
 from redis import RedisError
+from redis.exceptions import ResponseError
 
 from alerts.channels.table import channel_of
 from alerts.dispatch import Dispatcher
@@ -125,33 +126,28 @@ class Alerting:
         return ["standing by: another process leads alerting"] if self.standing_by else []
 
     def _lead(self, stop: threading.Event) -> None:
-        """Work until `stop` is set or the lead is lost."""
+        """Work until `stop` is set or the lead is lost; raise what a thread failed with that nobody foresaw.
+
+        However it ends, the lead is given up: what works no more must not keep others from it.
+        """
         self.standing_by = False
         resigned, over = threading.Event(), threading.Event()
+        failures, threads = list[Exception](), list[threading.Thread]()
 
-        def keep() -> None:
+        def part(run: Callable[[threading.Event], None], until: threading.Event) -> None:
             try:
-                self._leader.keep(resigned)
-            except Exception:  # the thread's end is the lead's
-                self._unexpected("leading")
-                log.exception("keeping the lead: unexpected failure; it is given up")
+                run(until)
+            except Exception as exc:  # noqa: BLE001 - it is raised where all of them have ended
+                failures.append(exc)
             finally:
-                over.set()  # at once: the engine may be long in a look, and another's senders are at work by now
+                over.set()  # at once, and for all parts: the rest would go on without what this one was refused
 
-        keeper = threading.Thread(target=keep, name="leader", daemon=True)
-        keeper.start()
-
-        def part(run: Callable[[threading.Event], None]) -> None:
-            try:
-                run(over)
-            except Exception:
-                self._unexpected("leading")
-                log.exception("%s: unexpected failure; all parts begin anew", threading.current_thread().name)
-            finally:
-                over.set()  # what one part was refused ends all: the rest would go on without it
-
-        threads = [threading.Thread(target=part, args=(run,), name=name, daemon=True) for name, run in self._parts()]
+        keeper = threading.Thread(target=part, args=(self._leader.keep, resigned), name="leader", daemon=True)
         try:
+            keeper.start()
+            threads += [
+                threading.Thread(target=part, args=(run, over), name=name, daemon=True) for name, run in self._parts()
+            ]
             self._engine.forget()
             self._rebuild(stop)
             if dropped := self._outbox.drop_unknown([channel.name for channel in self._channels], time.time()):
@@ -167,7 +163,12 @@ class Alerting:
                 if thread.ident is not None:
                     thread.join(timeout=2)  # a daemon: an attempt under way may be cut, and is repeated
             resigned.set()
-            keeper.join(timeout=10)
+            if keeper.ident is None:  # it could not begin; now it has nothing to do but to give up the lead
+                keeper.run()
+            else:
+                keeper.join(timeout=10)
+        if failures:
+            raise failures[0]
 
     def _rebuild(self, stop: threading.Event) -> None:
         """Put alerts back from Kafka when Redis has lost all: else they would be told anew, or their ends to nobody.
@@ -271,9 +272,9 @@ class Alerting:
         """Set the metrics; return in how many seconds to do so again."""
         try:
             self._watch()
-        except RedisError:
-            raise
-        except Exception:  # what cannot be shown must not keep alerts from being judged
+        except Exception as exc:  # what cannot be shown must not keep alerts from being judged
+            if isinstance(exc, RedisError) and not isinstance(exc, ResponseError):
+                raise  # Redis is away; else it answers, and what stands there is not what is asked for
             self._unexpected("watching")
             log.exception("metrics of people and deliveries: unexpected failure; again in %.0f s", _WATCH_AGAIN_S)
             return _WATCH_AGAIN_S
