@@ -117,10 +117,9 @@ class Ranking:
                 pipe.hlen(key)
             answers = pipe.execute()
         if self._on and answers[-1] > _KEPT + _SPARE:
-            acts = self._acts(key)
-            oldest = sorted(acts, key=lambda id_: acts[id_].at)[: len(acts) - _KEPT]
-            if oldest:
-                self._redis.hdel(key, *oldest)
+            acts, unreadable = self._acts(key)
+            oldest = sorted(acts, key=lambda id_: acts[id_].at)[: max(0, len(acts) - _KEPT)]
+            self._redis.hdel(key, *unreadable, *oldest)  # of over 550 one is over 500, or cannot be read
 
     def restore(self, who: str, deed: Deed, alert: Alert, topic: str, at: datetime) -> bool:
         """Put back what somebody did about an alert, unless it is known that they did something; return whether."""
@@ -154,7 +153,7 @@ class Ranking:
         with self._lock:
             held = self._models.get(who)
         if held is None or held[0] != number:
-            acts = self._acts(key)
+            acts, _ = self._acts(key)
             held = number, _learn(sorted(acts.values(), key=lambda act: act.at)) if len(acts) >= self._after else None
             with self._lock:
                 self._models[who] = held
@@ -163,9 +162,10 @@ class Ranking:
                     self._models.popitem(last=False)
         return held[1]
 
-    def _acts(self, key: str) -> dict[bytes, Act]:
+    def _acts(self, key: str) -> tuple[dict[bytes, Act], list[bytes]]:
+        """Return what was done, by alert, and the alerts of which that cannot be read."""
         found: Any = self._redis.hgetall(key)
-        acts = {}
+        acts, unreadable = dict[bytes, Act](), list[bytes]()
         for id_, raw in found.items():
             if id_ == _COUNT:
                 continue
@@ -173,7 +173,8 @@ class Ranking:
                 acts[id_] = _act.decode(raw)
             except UNREADABLE as exc:
                 log.error("what somebody did about alert %r cannot be read and is left out (%s)", id_, exc)
-        return acts
+                unreadable.append(id_)
+        return acts, unreadable
 
 
 def _learn(acts: Sequence[Act]) -> Any:

@@ -11,7 +11,7 @@ import msgspec
 from redis import Redis
 
 from alerts.alert import Alert
-from alerts.desk.ranking import _KEPT, _SPARE, Deed, Ranking
+from alerts.desk.ranking import _KEPT, _SPARE, Act, Deed, Ranking
 
 AT = datetime(2026, 3, 9, 18, 4, tzinfo=UTC)
 
@@ -87,6 +87,22 @@ def test_what_is_kept_of_a_person_is_bounded(store: Redis, alert: Alert) -> None
     assert ranking.acted("jo") <= _KEPT + _SPARE
     assert not store.hexists("nq:{desk}:acts:jo", f"{0:032x}"), "the oldest goes"
     assert 0 < store.ttl("nq:{desk}:acts:jo") <= 90 * 86_400
+
+
+def test_what_cannot_be_read_takes_no_place_of_what_can(store: Redis, alert: Alert) -> None:
+    """Another version's deeds count towards the limit, and go first."""
+    ranking, key = Ranking(store, on=True, after=20), "nq:{desk}:acts:jo"
+    act = {number: Act(deed="opened", at=AT + timedelta(minutes=number), features={}) for number in range(492)}
+    store.hset(key, mapping={f"a{number}": msgspec.json.encode(each) for number, each in act.items()})
+    store.hset(key, mapping={f"u{number}": b'{"deed":"shared"}' for number in range(60)})
+    for number in range(70):
+        shown, topic = _alert(alert, number, "Credit")
+        ranking.note("jo", "acknowledged", shown, topic, AT + timedelta(days=1, minutes=number))
+    left = {field.decode() for field in store.hkeys(key)}
+    assert {f"{number:032x}" for number in range(70)} < left
+    assert not any(field.startswith("u") for field in left)
+    assert _KEPT <= len(left) - 1 <= _KEPT + _SPARE
+    assert {f"a{number}" for number in range(_SPARE, 492)} < left
 
 
 def test_the_list_is_ordered_for_who_asks_and_holds_all(
