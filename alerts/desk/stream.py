@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 _KEPT, _BEHIND = 1_000, 50
 _POLL_MS, _RETRY_S = 500, 5.0
 _SILENT_S, _TIMEOUT_MS = 15.0, 5_000
+_SAY_S = 60.0
+"""Between two lines about records that are left out: one producer of another version can send thousands a second."""
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +74,7 @@ class Stream:
         self._number = 0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._say_at = 0.0
         self.left_out = 0
         """Records that were no scored items."""
         self.problem = "" if bootstrap_servers else "no Kafka is set"
@@ -111,7 +114,9 @@ class Stream:
             scored = _decoder.decode(record or b"")
         except UNREADABLE as exc:
             self.left_out += 1
-            log.warning("a record of %s is no scored item and is left out: %s", self._topic, exc)
+            if time.monotonic() >= self._say_at:
+                self._say_at = time.monotonic() + _SAY_S
+                log.warning("a record of %s is no scored item, as %d so far: %s", self._topic, self.left_out, exc)
             return
         document = scored.document
         with self._lock:

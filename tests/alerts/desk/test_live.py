@@ -13,7 +13,8 @@ import pytest
 from redis import Redis
 
 from alerts.alert import Alert
-from alerts.desk import live
+from alerts.desk import live, stream
+from alerts.desk.stream import Stream
 from alerts.store import LOG
 
 MINUTE = "nq:{alerts}:now:minute"
@@ -143,3 +144,20 @@ def test_a_table_that_cannot_be_read_is_said_where_it_is_shown_and_hides_nothing
     assert "cannot be read" in served.client.get("/api/v1/health").json()["warming_up"]
     assert served.client.get("/health").status_code == 200
     assert served.client.get(f"/alerts/{alert.id}").status_code == served.client.get("/alerts").status_code == 200
+
+
+def test_many_records_that_are_no_items_are_counted_and_said_seldom(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stream, "_SAY_S", 1e9)
+    items = Stream(None, "scored")
+    for _ in range(1_000):
+        items.take(b'{"document": {"id": 1}}')
+    assert items.left_out == 1_000
+    assert caplog.text.count("is no scored item") == 1
+    monkeypatch.setattr(stream, "_SAY_S", 0.0)
+    items = Stream(None, "scored")
+    for _ in range(3):
+        items.take(None)
+    assert caplog.text.count("is no scored item") == 1 + 3
+    assert "as 3 so far" in caplog.text
