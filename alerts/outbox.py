@@ -312,10 +312,9 @@ class Outbox:
         Returns False when it stands there no more, here as in `supersede_dead`. `alerts.replay` says which to queue.
         """
         fresh = msgspec.structs.replace(delivery, attempts=0, reason="", revived_s=now_s)
-        keys = [_DEAD, due_key(delivery.receiver), delivery_key(delivery.id)]
-        return bool(
-            self._revive(keys=keys, args=[raw, repr(min(delivery.created_s, now_s)), msgspec.json.encode(fresh)])
-        )
+        keys = [_DEAD, due_key(delivery.receiver), delivery_key(delivery.id), *map(told_key, _about(delivery)[0])]
+        args: list[Any] = [raw, repr(min(delivery.created_s, now_s)), msgspec.json.encode(fresh), delivery.id]
+        return bool(self._revive(keys=keys, args=args))
 
     def supersede_dead(self, raw: bytes, delivery: Delivery, now_s: float) -> bool:
         """Take a delivery out of the dead list; the histories of its alerts say that it is told no more, and why."""

@@ -56,7 +56,27 @@ def test_one_that_was_given_up_is_superseded_where_it_stands_and_sent_again_wher
     assert rig.outbox.done(late, rig.now + 4)
     status = {line.id: line.status for line in rig.outbox.told(alert.id)}
     assert (status[old.id], status[late.id]) == ("superseded", "delivered")
-    assert store.hlen(told_key(alert.id)) == MOST + 2  # of those given up each has a line still
+    assert store.hlen(told_key(alert.id)) == MOST + 1
+
+
+def test_what_was_sent_again_never_looks_given_up(rig: Rig, alert: Alert, store: redis.Redis) -> None:
+    """Its line among those given up is not to outlive that which says that it was delivered."""
+    store.hset(told_key(alert.id), "x", b"\xff")
+    digest = _digest(rig, alert, 0)
+    assert rig.outbox.give_up(digest, rig.now)
+    for _ in range(2):  # it is given up again, too
+        assert replay(rig.outbox, lambda _: True, rig.now + 1).due == 1
+        assert [line.status for line in rig.outbox.told(alert.id)] == ["dead"]
+        assert rig.outbox.give_up(digest, rig.now + 2)
+    assert replay(rig.outbox, lambda _: True, rig.now + 3).due == 1
+    assert rig.outbox.done(digest, rig.now + 4)
+    assert [line.status for line in rig.outbox.told(alert.id)] == ["delivered"]
+    for number in range(1, MOST + 1):
+        assert rig.outbox.done(_digest(rig, alert, number), rig.now + 1)
+    history = rig.outbox.history(alert.id)
+    assert {line.status for line in history.lines} == {"delivered"}
+    assert (len(history.lines), history.more) == (MOST, 1)
+    assert store.hlen(told_key(alert.id)) == MOST + 1
 
 
 def test_repeats_are_counted(rig: Rig, alert: Alert) -> None:
