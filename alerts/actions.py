@@ -180,11 +180,12 @@ class Actions:
         return self._lay(silence_id, now, actor, "ended the silence")
 
     def _lay(self, silence_id: str, now: datetime, actor: str, reason: str) -> tuple[Transition, ...]:
+        made: list[Transition] = []
         try:
-            return lay_silences(self._store, self._silences.all(), now, {silence_id: (actor, reason)})
+            lay_silences(self._store, self._silences.all(), now, {silence_id: (actor, reason)}, made)
         except (RedisError, BusyError) as exc:  # what was asked is done, and must not be said to have failed
-            log.warning("silence %s is stored; its alerts are left to the leader's timers (%s)", silence_id, exc)
-            return ()
+            log.warning("silence %s is stored; its other alerts are left to the leader (%s)", silence_id, exc)
+        return tuple(made)
 
     def _act(
         self,
@@ -240,15 +241,20 @@ def not_reopened(view: AlertView, now: datetime) -> str:
 
 
 def lay_silences(
-    store: AlertStore, silences: list[Silence], now: datetime, by: Mapping[str, tuple[str, str]] | None = None
+    store: AlertStore,
+    silences: list[Silence],
+    now: datetime,
+    by: Mapping[str, tuple[str, str]] | None = None,
+    made: list[Transition] | None = None,
 ) -> tuple[Transition, ...]:
     """Silence the open alerts that a silence lies over, and unsilence those that none does any more.
 
-    `by` says of silences who does that and why; of others the author begins them, and time ends them.
+    `by` says of silences who does that and why; of others the author begins them, and time ends them. What is done is
+    added to `made` at once, for who must know of it if the server fails then.
     """
     known = {silence.id: silence for silence in silences}
     holding = [silence for silence in silences if silence.holds(now)]
-    made: list[Transition] = []
+    made = [] if made is None else made
 
     def change(view: AlertView) -> Transition | None:
         begins = silence_over(holding, view.alert, now)

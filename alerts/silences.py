@@ -25,7 +25,7 @@ KEY = "nq:{alerts}:silences"
 """A hash: id → `Silence` as JSON. Those that ended 90 days ago are dropped, and all but the last 5,000 that ended."""
 MAX_ENDED = 5_000
 _AGAIN = timedelta(minutes=2)
-"""Within so long of it, the same silence by the same person from now on is one that was asked for twice."""
+"""So long after it, or a tenth of its length, the same silence by the same person from then on was asked for twice."""
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,13 +96,16 @@ def silence_over(silences: Iterable[Silence], alert: Alert, at: datetime) -> str
 def same_again(silences: Iterable[Silence], wanted: Silence, *, from_now: bool) -> Silence | None:
     """Return the silence that its author has laid already, None for none: a repeat of what got no answer lays no other.
 
-    `from_now` says that it is to begin now, whenever that is.
+    `from_now` says that it is to begin now, whenever that is: then it is one that holds, and loses little of its length.
     """
-    within = _AGAIN if from_now else timedelta(0)
+    now, length = wanted.created_at, wanted.ends_at - wanted.starts_at
     for each in silences:
         asked = (each.author, each.matchers, each.reason, each.ends_at - each.starts_at)
-        same = asked == (wanted.author, wanted.matchers, wanted.reason, wanted.ends_at - wanted.starts_at)
-        if same and abs(each.starts_at - wanted.starts_at) <= within and each.ends_at > wanted.created_at:
+        if asked != (wanted.author, wanted.matchers, wanted.reason, length):
+            continue
+        if from_now and each.holds(now) and now - each.starts_at <= min(_AGAIN, length / 10):
+            return each
+        if not from_now and each.starts_at == wanted.starts_at and each.ends_at > now:
             return each
     return None
 

@@ -105,7 +105,7 @@ def add(
     if as_json:
         click.echo(json_of({"silence": made, "transitions": steps}))
         return
-    click.echo(f"silence {made.id} until {time_of(ends_at)}; it lies over {len(steps)} more open alerts now")
+    click.echo(f"silence {made.id} until {time_of(ends_at)}; {len(steps)} more open alerts are silenced by now")
 
 
 @silence.command("list")

@@ -123,7 +123,7 @@ def test_a_silence_is_laid_listed_and_ended(store: redis.Redis, fired: str) -> N
     view = AlertStore(store).view(fired)
     assert view is not None
     matcher = f'series="{view.alert.series}"'
-    assert "lies over 1 more open alerts" in said("silence", "add", matcher, "--for", "1d12h", "--reason", "known")
+    assert "1 more open alerts are silenced" in said("silence", "add", matcher, "--for", "1d12h", "--reason", "known")
     assert "silenced" in said("alert", "list")
     assert "holds" in said("silence", "list")
     (found,) = json.loads(said("silence", "list", "--json"))

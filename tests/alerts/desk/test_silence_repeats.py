@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as LostError
@@ -90,11 +91,49 @@ def test_one_that_was_ended_or_is_another_is_laid(served: Any, put: Callable[...
 def test_what_is_the_same_again() -> None:
     """By hand the beginning is when it came; one that was named must be the same."""
     known = [_silence()]
-    later = _silence(id="s2", starts_at=AT + timedelta(seconds=90), ends_at=AT + timedelta(hours=1, seconds=90))
+    at = AT + timedelta(seconds=90)
+    later = _silence(id="s2", starts_at=at, ends_at=at + timedelta(hours=1), created_at=at)
     assert same_again(known, later, from_now=True) == known[0]
     assert same_again(known, later, from_now=False) is None
     assert same_again(known, _silence(id="s2"), from_now=False) == known[0]
-    much_later = _silence(id="s2", starts_at=AT + timedelta(minutes=3), ends_at=AT + timedelta(hours=1, minutes=3))
+    at = AT + timedelta(minutes=3)
+    much_later = _silence(id="s2", starts_at=at, ends_at=at + timedelta(hours=1), created_at=at)
     assert same_again(known, much_later, from_now=True) is None
+    planned = _silence(id="s2", created_at=AT - timedelta(seconds=90))
+    early = {"starts_at": AT - timedelta(seconds=90), "ends_at": AT + timedelta(minutes=58, seconds=30)}
+    assert same_again(known, msgspec.structs.replace(planned, **early), from_now=True) is None  # it holds not yet
     assert same_again(known, _silence(id="s2", author="ann"), from_now=True) is None
     assert same_again(known, _silence(id="s2", created_at=AT + timedelta(hours=2)), from_now=False) is None
+    short = _silence(ends_at=AT + timedelta(minutes=1))
+    for seconds, again in ((5, short), (55, None)):  # what is laid is not to end well before what was asked for
+        at = AT + timedelta(seconds=seconds)
+        wanted = _silence(id="s2", starts_at=at, ends_at=at + timedelta(minutes=1), created_at=at)
+        assert same_again([short], wanted, from_now=True) == again
+
+
+def test_a_call_that_its_client_repeats_is_written_down_once(store: Redis) -> None:
+    silences, note = Silences(store), entry("jo", "silence", target="s1")
+    for _ in range(3):
+        silences.put(_silence(), note)
+    silences.put(_silence(ends_at=AT), entry("jo", "expire_silence", target="s1"))
+    assert [each.what for each in Audit(store).last()] == ["expire_silence", "silence"]
+
+
+def test_what_was_made_before_a_failure_is_returned(
+    store: Redis, put: Callable[..., Alert], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alerts, usual = [put(minutes_ago=minutes) for minutes in (3, 4)], AlertStore.step
+    done: list[str] = []
+
+    def step(alerts_: AlertStore, alert_id: str, *args: Any) -> Any:
+        if done:
+            raise LostError("gone")
+        done.append(alert_id)
+        return usual(alerts_, alert_id, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AlertStore, "step", step)
+        (laid,) = Actions(store, AT.timestamp).silence(_silence(), "jo")
+    assert [laid.alert] == done
+    (other,) = lay_silences(AlertStore(store), Silences(store).all(), AT)
+    assert {laid.alert, other.alert} == {alert.id for alert in alerts}
