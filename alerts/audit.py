@@ -96,8 +96,11 @@ class Audit:
         They stand in the order in which Redis took them. `after` may be of one that is kept no more.
         """
         found: list[tuple[tuple[int, int, str], Any]] = []
-        for letter, key in _STREAMS.items():
-            raws: Any = self._redis.xrevrange(key, max=_before(letter, after), count=count + 1)
+        with self._redis.pipeline(transaction=False) as pipe:  # at once: what came meanwhile were on no page
+            for letter, key in _STREAMS.items():
+                pipe.xrevrange(key, max=_before(letter, after), count=count + 1)
+            answers = pipe.execute()
+        for letter, raws in zip(_STREAMS, answers, strict=True):
             found += [((*_number(entry), letter), fields) for entry, fields in raws]
         found.sort(key=lambda each: each[0], reverse=True)
         ids = [f"{letter}-{ms}-{number}" for (ms, number, letter), _ in found[:count]]

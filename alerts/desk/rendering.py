@@ -43,13 +43,20 @@ def environment() -> Environment:
     return env
 
 
+def _in_utc(at: datetime) -> datetime:
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:  # before the year 1, or after 9999: nobody's, but it must not take the page
+        return at.replace(tzinfo=UTC)
+
+
 def when(at: datetime) -> str:
     """Return a time as pages show it.
 
     >>> when(datetime(2026, 3, 9, 18, 4, tzinfo=UTC))
     '9 Mar 2026, 18:04 UTC'
     """
-    at = at.astimezone(UTC)
+    at = _in_utc(at)
     return f"{at.day} {at:%b %Y, %H:%M} UTC"
 
 
@@ -59,7 +66,7 @@ def exact(at: datetime) -> str:
     >>> exact(datetime(2026, 3, 9, 18, 4, 5, tzinfo=UTC))
     '9 Mar 2026, 18:04:05 UTC'
     """
-    at = at.astimezone(UTC)
+    at = _in_utc(at)
     return f"{at.day} {at:%b %Y, %H:%M:%S} UTC"
 
 
@@ -85,7 +92,7 @@ def clock(at: datetime) -> str:
     >>> clock(datetime(2026, 3, 9, 18, 4, 5, tzinfo=UTC))
     '18:04:05'
     """
-    return f"{at.astimezone(UTC):%H:%M:%S}"
+    return f"{_in_utc(at):%H:%M:%S}"
 
 
 def ago(at: datetime, now: datetime) -> str:

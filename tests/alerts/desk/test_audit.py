@@ -96,3 +96,26 @@ def test_the_page_leads_to_what_is_older_and_back(served: Any, written: list[str
     assert seen == written
     assert '<a href="?limit=15">Newest</a>' in page
     assert served.reader.get("/audit").status_code == served.reader.get(_AUDIT).status_code == 403
+
+
+def test_what_comes_while_the_first_part_is_read_is_on_a_page(store: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were the streams read one after the other, a later entry of the second could push an earlier of the first out."""
+    audit, usual, came = Audit(store), Redis.xrevrange, list[str]()
+
+    def xrevrange(client: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
+        answer = usual(client, key, *args, **kwargs)
+        if len(came) < 3:
+            came.append(key)
+            store.xadd("nq:{alerts}:audit", {"entry": b'{"at":"2020-01-01T00:00:00Z","who":"jo","what":"first"}'})
+            append(store, entry("jo", "second"))
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Redis, "xrevrange", xrevrange)
+        part = audit.part(2)
+    read = [each.what for each in part.entries]
+    while part.next:
+        part = audit.part(2, part.next)
+        read += [each.what for each in part.entries]
+    every = [each.what for each in audit.last()]
+    assert read == every[-len(read) :]
