@@ -140,6 +140,7 @@ class Feedback:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._unreadable: dict[bytes, bytes] = {}
 
     def post(self, word: Said, note: Entry | None = None) -> None:
         """Keep a word, all of it or nothing; a later one of the same person on the same thing takes its place.
@@ -207,12 +208,14 @@ class Feedback:
         found: Any = self._redis.hgetall(VERDICTS)
         oldest = datetime.now(UTC) - KEEP
         votes: dict[tuple[Literal["rule", "topic"], str], Counter[str]] = defaultdict(Counter)
-        gone = []
+        gone, unreadable = [], dict[bytes, bytes]()
         for field, raw in found.items():
             try:
                 verdict = _standing.decode(raw)
             except UNREADABLE as exc:
-                log.error("verdict %r cannot be read and counts for nothing (%s)", field, exc)
+                unreadable[field] = raw
+                if self._unreadable.get(field) != raw:  # it stands there for good, and this is asked every few seconds
+                    log.error("verdict %r cannot be read and counts for nothing (%s)", field, exc)
                 continue
             if verdict.at < oldest:
                 gone.append(field)
@@ -220,6 +223,7 @@ class Feedback:
             votes["rule", verdict.rule][verdict.value] += 1
             if verdict.topic:
                 votes["topic", verdict.topic][verdict.value] += 1
+        self._unreadable = unreadable
         if gone:
             self._redis.hdel(VERDICTS, *gone)
         rows = [

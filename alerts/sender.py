@@ -87,6 +87,8 @@ class Sender:
         now_s = self._clock()
         if self._breaker is None:
             self._breaker = Breaker(self._outbox.down(self._name))
+            if self._breaker.down is None:
+                self._outbox.set_down(self._name, None)  # if it cannot be read, it would be said for ever
             self._pace = Pace(self._channel.per_minute, self._outbox.sent(self._name))
             self._metrics.receiver_up.labels(receiver=self._name).set(self._breaker.down is None)
         if now_s < self._now_s:

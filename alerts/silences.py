@@ -96,7 +96,7 @@ def silence_over(silences: Iterable[Silence], alert: Alert, at: datetime) -> str
 def same_again(silences: Iterable[Silence], wanted: Silence, *, from_now: bool) -> Silence | None:
     """Return the silence that its author has laid already, None for none: a repeat of what got no answer lays no other.
 
-    `from_now` says that it is to begin now, whenever that is: then it is one that holds, and loses little of its length.
+    `from_now` says that it is to begin now, whenever that is: then it is one that holds, and little of it is over.
     """
     now, length = wanted.created_at, wanted.ends_at - wanted.starts_at
     for each in silences:

@@ -68,6 +68,7 @@ class AlertStore:
     def __init__(self, redis: Redis, token: Callable[[], str] = str) -> None:
         self._redis = redis
         self._token = token
+        self._no_time = b""
         self._write, self._set, self._restore = (
             redis.register_script(files("alerts").joinpath(name).read_text("utf-8"))
             for name in ("store.lua", "fenced.lua", "restore.lua")
@@ -249,7 +250,9 @@ class AlertStore:
         with contextlib.suppress(ValueError):
             if 0 <= (now_s := float(raw)) < _LATEST_S:
                 return now_s
-        log.error("what stands in %s is no time: %.60r", NOW, raw)
+        if raw != self._no_time:
+            self._no_time = raw
+            log.error("what stands in %s is no time: %.60r", NOW, raw)
         return None
 
     def set(self, key: str, value: bytes | str) -> None:

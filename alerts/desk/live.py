@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 _BLOCK_MS = 500
 _WAITING = 100
 _HEARTBEAT_S = 5.0
-_RETRY_S = 2.0
+_RETRY_S, _LONGEST_RETRY_S = 2.0, 30.0
 _ITEMS_AT_ONCE = 30
 _STUCK_S = 60.0
 _LONGEST_S = 900.0
@@ -171,9 +171,11 @@ class Hub:
                 _put(queue, message)
 
     async def _run(self) -> None:
+        wait_s = _RETRY_S
         while True:
             try:
                 await self._turn()
+                wait_s = _RETRY_S
             except RedisError as exc:
                 self._away = True
                 self._fails("redis", f"Redis: {exc}")
@@ -182,8 +184,9 @@ class Hub:
             except Exception as exc:  # were this task to end, every page would stay as it is, and nobody would know
                 self._away = False
                 self._fails("unexpected", f"what has changed cannot be told: {exc!r}")
-                log.exception("what has changed cannot be told to pages; trying again")
-                await asyncio.sleep(_RETRY_S)
+                log.exception("what has changed cannot be told to pages; trying again in %.0f s", wait_s)
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, _LONGEST_RETRY_S)
 
     async def _turn(self) -> None:
         """Look once at what is new, and tell it; what cannot be read holds up nothing else."""

@@ -111,16 +111,21 @@ def test_a_receiver_of_which_nothing_can_be_read_gets_its_messages(
     rig.fire(alert)
     assert rig.sender.step()
     assert len(hooks.requests) == 1
+    assert not rig.redis.hexists("nq:{alerts}:down", "desk")  # else each look at it says so again
     assert [line.status for line in rig.outbox.told(alert.id)] == ["delivered"]
 
 
 @pytest.mark.parametrize("raw", [b"soon", b"\xff", b"nan", b"-1", b"1e400", b"999999999999"])
-def test_a_time_that_is_none_leaves_alerting_to_the_wall(store: redis.Redis, raw: bytes) -> None:
+def test_a_time_that_is_none_leaves_alerting_to_the_wall(
+    store: redis.Redis, raw: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     alerts = AlertStore(store)
     alerts.save_time(1_700_000_000.5)
     assert alerts.load_time() == 1_700_000_000.5
     store.set("nq:{alerts}:now_s", raw)
-    assert alerts.load_time() is None
+    for _ in range(3):
+        assert alerts.load_time() is None
+    assert caplog.text.count("is no time") == 1
 
 
 def test_times_without_a_zone_are_none(store: redis.Redis, alert: Alert) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client import CollectorRegistry
 from redis import Redis
 
 from alerts.alert import Alert
 from alerts.desk import live, stream
+from alerts.desk.metrics import DeskMetrics
 from alerts.desk.stream import Stream
+from alerts.now import Now
 from alerts.store import LOG
 
 MINUTE = "nq:{alerts}:now:minute"
@@ -161,3 +166,23 @@ def test_many_records_that_are_no_items_are_counted_and_said_seldom(
         items.take(None)
     assert caplog.text.count("is no scored item") == 1 + 3
     assert "as 3 so far" in caplog.text
+
+
+def test_a_failure_that_stays_is_said_ever_more_seldom(store: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = live.Hub(store, Now(store), Stream(None, "scored"), DeskMetrics(CollectorRegistry()), 1, 1)
+    waits: list[float] = []
+
+    async def fails() -> None:
+        raise RuntimeError("nobody thought of this")
+
+    async def sleep(wait_s: float) -> None:
+        waits.append(wait_s)
+        if len(waits) == 6:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(live, "_RETRY_S", 2.0)
+    monkeypatch.setattr(hub, "_turn", fails)
+    monkeypatch.setattr(live, "asyncio", SimpleNamespace(sleep=sleep))
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(hub._run())
+    assert waits == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0]

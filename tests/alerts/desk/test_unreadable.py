@@ -102,3 +102,26 @@ def test_what_analysts_say_comes_to_kafka_though_its_metrics_cannot_be_made(
     finally:
         topic.stop()
     assert [value for _, value in broker.sent] == ["useful"]
+
+
+def test_a_verdict_that_cannot_be_read_is_said_once(store: Redis, caplog: pytest.LogCaptureFixture) -> None:
+    """It is asked for every few seconds, and nobody takes it away."""
+    feedback = Feedback(store)
+    for raw in (b"{}", b"[]"):
+        store.hset("nq:{desk}:verdicts", "v", raw)
+        for _ in range(3):
+            assert feedback.precision() == []
+    assert caplog.text.count("verdict b'v' cannot be read") == 2
+
+
+def test_a_time_at_the_rim_of_the_calendar_takes_no_page(served: Any, store: Redis) -> None:
+    rim = b'{"at":"0001-01-01T00:00:00+05:00","who":"jo","what":"odd"}'
+    store.xadd("nq:{alerts}:audit", {"entry": rim})
+    silence = (
+        b'{"id":"s","matchers":[{"name":"company","op":"=","value":"X"}],"starts_at":"2026-01-01T00:00:00Z",'
+        b'"ends_at":"9999-12-31T23:00:00-05:00","created_at":"2026-01-01T00:00:00Z","author":"x","reason":"x"}'
+    )
+    store.hset("nq:{alerts}:silences", "s", silence)
+    for page in ("/audit", "/api/v1/audit", "/silences", "/api/v1/silences"):
+        assert served.client.get(page).status_code == 200, page
+    assert "odd" in served.client.get("/audit").text
