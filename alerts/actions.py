@@ -27,6 +27,8 @@ MAX_STEPS = 200
 """Steps that people may take with one alert, silences aside: its history must stay readable, and bounded."""
 REOPENED_WITHIN = timedelta(hours=1)
 """How long after somebody resolved it an alert may be reopened whose surge is over."""
+NOTED_AGAIN = timedelta(minutes=5)
+"""How long the same note of the same person is one that was sent twice."""
 _BY_HAND = ("acknowledged", "unacknowledged", "resolved", "reopened")
 _MAX_TEXT, _MAX_ID = 500, 200
 MAX_SILENCES, MAX_SILENCE = 1_000, timedelta(days=366)
@@ -93,7 +95,7 @@ class Actions:
     def resolve(
         self, alert_id: str, actor: str, reason: str = "", key: str | None = None, note: Entry | None = None
     ) -> Transition:
-        """It is over for people, whatever its detector says, unless it grows by a severity.
+        """It is over for people, whatever its detector says, unless it grows by a severity or somebody reopens it.
 
         Raises:
             ActionError: there is no such alert, or it is resolved.
@@ -127,6 +129,8 @@ class Actions:
     ) -> Transition:
         """Write a note on an alert, whatever its state, for all who look at it.
 
+        Written once more, by who got no answer, it is the same one.
+
         Raises:
             ActionError: there is no such alert, the note is empty or too long, or the alert has as many as it may.
         """
@@ -138,7 +142,11 @@ class Actions:
             full = sum(step.event == "noted" for step in view.transitions) >= MAX_NOTES
             return f"has {MAX_NOTES} notes; there is no room for more" if full else ""
 
-        return self._act(alert_id, "noted", None, problem, actor, text, key, note)
+        def again(step: Transition) -> bool:
+            same = (step.event, step.actor, step.reason) == ("noted", actor, text)
+            return same and self.now() - step.at <= NOTED_AGAIN
+
+        return self._act(alert_id, "noted", None, problem, actor, text, key, note, again)
 
     def silence(self, silence: Silence, actor: str, note: Entry | None = None) -> tuple[Transition, ...]:
         """Lay a silence over what it matches; return the transitions of open alerts, when it holds already.
@@ -197,6 +205,7 @@ class Actions:
         reason: str,
         key: str | None,
         note: Entry | None,
+        again: Callable[[Transition], bool] = lambda step: False,
     ) -> Transition:
         if not actor.strip() or len(actor) > _MAX_ID or len(reason) > _MAX_TEXT or (key and len(key) > _MAX_ID):
             raise ActionError(f"needs who it is (up to {_MAX_ID} characters) and at most {_MAX_TEXT:,} of a reason")
@@ -205,7 +214,7 @@ class Actions:
         before: list[Transition] = []
 
         def change(view: AlertView) -> Transition | None:
-            before[:] = [step for step in view.transitions if step.key == key]
+            before[:] = [step for step in view.transitions if step.key == key or again(step)]
             if before:
                 return None
             if why := problem(view):

@@ -25,8 +25,8 @@ import msgspec
 from redis.exceptions import RedisError, ResponseError
 
 from alerts.alert import Alert, AlertError
-from alerts.groups import NOTHING, TOLD_WITHIN_S, Groups, Known, Telling
-from alerts.life import AlertView, Transition, last_told
+from alerts.groups import TOLD_WITHIN_S, Groups, Known, Telling
+from alerts.life import AlertView, Transition, before, last_told
 from alerts.matchers import labels_of, matches_all
 from alerts.metrics import AlertsMetrics
 from alerts.notification import Notification, as_told, by_hand
@@ -154,21 +154,25 @@ class Dispatcher:
         entries: Any = self._redis.xrange(LOG, min=f"({before}" if before else "-", count=_ENTRIES)
         if self._behind and not entries:
             self._catch_up(book, views, now_s)
-        steps: list[tuple[Transition, Alert | None]] = []
+        steps: list[Transition] = []
+        waits_s: list[float] = []
         for entry, fields in entries:
             self._cursor = entry.decode()
             if (step := step_of(self._cursor, fields)) is None:
                 continue
             self._note(book, step, now_s)
-            steps.append((step, self._alert(step.alert)))
+            steps.append(step)
+            if step.event == "acknowledged":
+                fired = [each.at for each in self._before(step) if each.event in ("firing", "reopened")]
+                waits_s += [max(0.0, (step.at - at).total_seconds()) for at in fired[-1:]]
             deliveries += self._due(book, now_s, wall_s)
         deliveries += self._due(book, now_s, wall_s)
         if entries or book.changed_alerts or book.changed_groups:
             self._commit(book, before, deliveries, wall_s)
-        for step, alert in steps:
+        for step in steps:
             self._metrics.transitions.labels(event=step.event).inc()
-            if step.event == "acknowledged" and alert is not None:
-                self._metrics.acknowledge_seconds.observe(max(0.0, (step.at - alert.started_at).total_seconds()))
+        for wait_s in waits_s:
+            self._metrics.acknowledge_seconds.observe(wait_s)
         for delivery in deliveries:
             self._metrics.notifications.labels(event=delivery.event).inc()
         self._metrics.groups.set(len(book.groups))
@@ -210,9 +214,16 @@ class Dispatcher:
             log.warning("%s of alert %s is skipped: the alert is not there any more", step.event, step.alert)
             book.drop(step.alert)
             return
-        escalated = step.event == "escalated" or (known is not None and known.escalations > 0)
-        ended = self._ended(book, step.alert) if step.event == "reopened" else NOTHING
-        book.step(step, self._ways(alert, step.severity, step.state, escalated), now_s, ended)
+        calls, ended = known.escalations if known else 0, dict[str, str]()
+        if known is None and step.event != "firing" and step.state != "resolved":  # it comes back
+            calls, ended = sum(each.event == "escalated" for each in self._before(step)), self._ended(book, step.alert)
+        escalated = step.event == "escalated" or calls > 0
+        book.step(step, self._ways(alert, step.severity, step.state, escalated), now_s, calls, ended)
+
+    def _before(self, step: Transition) -> list[Transition]:
+        """Return what an alert had been through before a step."""
+        view = self._store.view(step.alert)
+        return before(view.transitions, step.key) if view is not None else []
 
     def _ended(self, book: Groups, alert: str) -> dict[str, str]:
         """Return by receiver which delivery told of an alert's end last."""

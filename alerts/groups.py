@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from types import MappingProxyType
 from typing import Literal
 
 import msgspec
@@ -28,9 +27,9 @@ TOLD_WITHIN_S = 90.0
 """Seconds after which what stood so long has been told, when nobody knows any more whether it was."""
 MAX_ALERTS = 20
 """Alerts in one notification; more make more notifications."""
-NOTHING: Mapping[str, str] = MappingProxyType({})
 _RANK: dict[str, int] = {"": -1, "warning": 0, "critical": 1}
 _AT_ONCE = ("alert.escalated", "alert.acknowledged")
+Ends = dict[str, str]  # by receiver
 _ORDER: tuple[Event, ...] = ("alert.firing", "alert.escalated", "alert.acknowledged", "alert.resolved")
 
 
@@ -57,6 +56,7 @@ class Known(msgspec.Struct):
     """An alert that receivers are to be told of, as it stands by the transition `key`, with what each was told.
 
     `actor` made that transition (`did` it), for `reason`; all three are empty when nobody did by hand.
+    `ended` are the deliveries, by receiver, that told of its end: what comes after that has to wait for them.
     """
 
     alert: str
@@ -71,6 +71,7 @@ class Known(msgspec.Struct):
     reason: str = ""
     did: str = ""
     members: dict[str, Member] = {}
+    ended: Ends = {}
 
 
 class Group(msgspec.Struct):
@@ -119,8 +120,8 @@ class Groups:
         self._now_s = math.inf  # when groups were asked for last
         self.changed_alerts: set[str] = set()
         self.changed_groups: set[str] = set()
-        self.ended: dict[str, dict[str, str]] = {}
-        """By alert and receiver, what was told of its end: what comes after that has to wait for it."""
+        self.ended: dict[str, Ends] = {}
+        """By alert, what was told of its end and is yet to be stored: an alert of which all is told is forgotten."""
         for alert, each in self.known.items():
             for receiver, member in each.members.items():
                 self._within.setdefault(member.group, set()).add(alert)
@@ -132,18 +133,21 @@ class Groups:
             del self.groups[key]
             self.changed_groups.add(key)
 
-    def step(self, step: Transition, ways: Mapping[str, Way], now_s: float, ended: Mapping[str, str] = NOTHING) -> None:
+    def step(
+        self, step: Transition, ways: Mapping[str, Way], now_s: float, calls: int = 0, ended: Ends | None = None
+    ) -> None:
         """Take note of a transition. `ways` lead to those who are told by now.
 
-        Of one that is reopened `ended` are the deliveries, by receiver, that told of its end.
+        An alert that comes back had been escalated `calls` times, and `ended` told of its end.
         """
         known = self.known.get(step.alert)
         if known is None:
             if step.state == "resolved":
                 return
             known = self.known[step.alert] = Known(
-                step.alert, step.key, step.state, step.severity, step.at.timestamp(), step.revision, step.summary
+                step.alert, step.key, step.state, step.severity, step.at.timestamp(), step.revision, step.summary, calls
             )
+            known.ended = ended or {}
         if step.event not in QUIET:
             known.key, known.state = step.key, step.state
             known.at_s = step.at.timestamp()
@@ -153,13 +157,13 @@ class Groups:
         if _RANK[step.severity] > _RANK[known.severity]:
             known.severity = step.severity
         known.revision, known.summary = step.revision, step.summary
-        self.lead(known, ways, now_s, ended)
+        self.lead(known, ways, now_s)
 
-    def lead(self, known: Known, ways: Mapping[str, Way], now_s: float, ended: Mapping[str, str] = NOTHING) -> None:
+    def lead(self, known: Known, ways: Mapping[str, Way], now_s: float) -> None:
         """Put an alert into the groups that it belongs to by these ways."""
         self.changed_alerts.add(known.alert)
         for receiver, way in ways.items():
-            member = known.members.setdefault(receiver, Member(delivery=ended.get(receiver, "")))
+            member = known.members.setdefault(receiver, Member(delivery=known.ended.get(receiver, "")))
             key = _key(receiver, way, known.alert)
             if member.group != key:
                 self._leave(member.group, known.alert)
@@ -223,8 +227,7 @@ class Groups:
         if now_s < self._now_s:
             self._set_back(now_s)
         self._now_s = now_s
-        found = [(due_s, key) for key, due_s in self._due_s.items() if due_s <= now_s]
-        return [key for _, key in sorted(found)]
+        return [key for due_s, key in sorted((due_s, key) for key, due_s in self._due_s.items() if due_s <= now_s)]
 
     def alerts_of(self, key: str) -> list[Known]:
         """Return the alerts in a group, those that changed first first."""
@@ -245,10 +248,8 @@ class Groups:
         wanted = [(known, member, event) for known, member, event in news if event is not None]
         if not wanted and way is not None:
             wanted = _again(members, way.branch, now_s)
-        if routed and way is not None and quiet(way):
-            wanted_now = []
-        else:
-            wanted_now = [each for each in wanted if not silenced(each[0])]
+        rests = routed and way is not None and quiet(way)
+        wanted_now = [] if rests else [each for each in wanted if not silenced(each[0])]
         found: list[Telling] = []
         by_event: dict[Event, list[tuple[Known, Member]]] = {}
         for known, member, event in wanted_now:
@@ -295,7 +296,7 @@ class Groups:
             self.changed_alerts.add(known.alert)
             member.state = "" if known.state == "resolved" else known.state
             if known.state == "resolved":
-                self.ended.setdefault(known.alert, {})[group.receiver] = telling.id
+                self.ended.setdefault(known.alert, {})[group.receiver] = known.ended[group.receiver] = telling.id
             member.severity, member.calls = known.severity, known.escalations
             member.told_s, member.delivery, member.again = now_s, telling.id, False
         return telling
@@ -371,7 +372,7 @@ def _news(known: Known, member: Member) -> Event | None:
     if not member.routed:
         return None
     if not member.state:
-        return "alert.escalated" if member.called else "alert.firing"
+        return "alert.escalated" if member.called and known.did != "reopened" else "alert.firing"
     if _RANK[known.severity] > _RANK[member.severity] or (member.called and member.calls < known.escalations):
         return "alert.escalated"
     if member.state == "acknowledged":

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import takewhile
 from typing import Literal, get_args
 
 import msgspec
@@ -113,6 +114,11 @@ class AlertView(msgspec.Struct, frozen=True, kw_only=True):
 def last_told(steps: Sequence[Transition]) -> Transition:
     """Return the last transition that receivers may be told of, of one that has been through some."""
     return next((step for step in reversed(steps) if step.event not in QUIET), steps[-1])
+
+
+def before(steps: Sequence[Transition], key: str) -> list[Transition]:
+    """Return the transitions before one."""
+    return list(takewhile(lambda step: step.key != key, steps))
 
 
 def follow(life: Life | None, step: Transition) -> Life:

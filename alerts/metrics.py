@@ -55,7 +55,7 @@ class AlertsMetrics:
         )
         self.acknowledge_seconds = Histogram(
             f"{name}acknowledge_seconds",
-            "Seconds from when an alert fired until somebody acknowledged it.",
+            "Seconds from when an alert fired, or was reopened, until somebody acknowledged it.",
             buckets=(30, 60, 120, 300, 600, 1_800, 3_600, 14_400, 86_400),
             registry=registry,
         )

@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from redis.exceptions import ResponseError
+from redis.exceptions import ResponseError, WatchError
 
 from alerts import audit
 from alerts.alert import Alert, AlertError, decode, encode
@@ -127,6 +127,9 @@ class AlertStore:
         keys = [FENCE, *_keys(alert_id), _OPEN, _AFTER, _RECENT, LOG, audit.ALERTS]
         for _ in range(_TRIES):
             view, before = self._read(alert_id)
+            if view is None and before and self._redis.exists(_keys(alert_id)[0]):
+                log.error("alert %s stays as it is until a version runs that can read it", alert_id)
+                return None  # as new it would fire once more
             changed = change(view)
             if changed is None:
                 return None
@@ -209,6 +212,22 @@ class AlertStore:
         """Return the ids of the alerts that people have reopened after their detector's end, and that are open."""
         found: Any = self._redis.smembers(_AFTER)
         return sorted(map(name_of, found))
+
+    def settle(self, alert_id: str) -> None:
+        """Count an alert no more among those reopened, if it is over or gone: another version may have ended it.
+
+        Raises:
+            FencedError: another process leads.
+        """
+        with contextlib.suppress(WatchError), self._redis.pipeline() as pipe:  # the next time, if it changed meanwhile
+            pipe.watch(FENCE, *_keys(alert_id))
+            self.check_lead()
+            view = self.view(alert_id)
+            there: Any = self._redis.exists(*_keys(alert_id)[:2])
+            if there < 2 or (view is not None and _place(view.alert, view.life) != "after"):
+                pipe.multi()
+                pipe.srem(_AFTER, alert_id)
+                pipe.execute()
 
     def open(self, *, reopened: bool = False) -> list[Alert]:
         """Return the alerts that fire for their detectors, whatever people made of them, the newest first.

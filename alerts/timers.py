@@ -57,21 +57,27 @@ class Timers:
         return made
 
     def _end(self, now: datetime) -> tuple[Transition, ...]:
-        """Resolve what was reopened after its detector's end, when nothing has surged for as long as ends any alert.
+        """Resolve what was reopened after its detector's end, after as many minutes as calm ones end any alert.
 
-        What surges again on its series opens an alert of its own, which tells of it from then on.
+        What surges again on its series opens an alert of its own, which tells of it from then on. Of two that were
+        reopened at the same moment the newer one does.
         """
         lingering = self._store.reopened()
-        newer = {alert.series: alert for alert in self._store.open()} if lingering else {}
+        for each in lingering:
+            self._store.settle(each)
+        lingering = self._store.reopened() if lingering else []
+        found = self._store.open(reopened=True) if lingering else []
+        found.sort(key=lambda alert: (alert.status == "firing", alert.started_at, alert.id))
+        tells = {alert.series: alert.id for alert in found}
 
         def change(view: AlertView) -> Transition | None:
             if view.life.state == "resolved" or view.alert.status == "firing":
                 return None
             since = max((step.at for step in view.transitions if step.event == "reopened"), default=view.life.since)
-            if view.alert.series in newer:
-                reason = f"another alert tells of it by now ({newer[view.alert.series].id})"
+            if (other := tells.get(view.alert.series, view.alert.id)) != view.alert.id:
+                reason = f"another alert tells of it by now ({other})"
             elif now - since >= self._calm:
-                reason = f"nothing has surged for {self._calm} since it was reopened"
+                reason = f"its surge is over, and it was reopened {self._calm} ago"
             else:
                 return None
             return changed(view.life, view.alert, "resolved", "resolved", at=now, reason=reason)

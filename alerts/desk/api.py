@@ -218,7 +218,7 @@ def unacknowledge(request: Request, who: Analyst, alert_id: AlertId, body: Chang
 
 @router.post("/alerts/{alert_id}/resolve", responses=answers(Transition, 404, 409), tags=["alerts"])
 def resolve(request: Request, who: Analyst, alert_id: AlertId, body: ChangeBody) -> Response:
-    """Say that it is over: nobody is told of it again unless it grows by a severity."""
+    """Say that it is over: nobody is told of it again unless it grows by a severity or somebody reopens it."""
     return _change(request, who, "resolve", alert_id, body)
 
 
@@ -236,7 +236,8 @@ def reopen(request: Request, who: Analyst, alert_id: AlertId, body: ChangeBody) 
 def note(request: Request, who: Analyst, alert_id: AlertId, body: NoteBody) -> Response:
     """Write a note on an alert, for all who look at it; it stands in its history as `noted`, and nobody is told.
 
-    409 when the alert has as many notes as it may.
+    The same words from the same person within five minutes are one note, sent twice. 409 when the alert has as many
+    notes as it may.
     """
     return encoded(_deeds(request, who).note(alert_id, body.text))
 

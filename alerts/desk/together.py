@@ -71,7 +71,7 @@ def together(store: AlertStore, of: Deeds, what: What, ids: Iterable[str], reaso
             try:
                 status, detail = 200, _do(of, what, each, reason, minutes)
             except ProblemError as exc:
-                status, detail = exc.status, exc.detail
+                status, detail = exc.status, exc.detail.removeprefix(f"{names.get(each)}: ")
             except RedisError:
                 away, detail = True, "Redis cannot answer now; nothing is known to be done"
         found.append(Outcome(alert=each, name=names.get(each, each), status=status, detail=detail))

@@ -69,7 +69,8 @@ async def form(request: Request) -> dict[str, str]:
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
         return {}
     try:
-        pairs = parse_qsl((await request.body()).decode(), keep_blank_values=True, max_num_fields=150, errors="strict")
+        text = (await request.body()).decode()
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=1_000, errors="strict")
     except ValueError as exc:
         raise ProblemError(422, "the form cannot be read") from exc
     return dict(pairs)

@@ -104,7 +104,7 @@ def unack(alert_id: str, reason: str, actor: str | None) -> None:
 @_REASON
 @AS
 def resolve(alert_id: str, reason: str, actor: str | None) -> None:
-    """Say that it is over, whatever the detector sees; it comes back only when it grows by a severity."""
+    """Say that it is over, whatever the detector sees; it comes back only if it grows by a severity or is reopened."""
     _act(alert_id, "resolve", reason, actor)
 
 
@@ -123,7 +123,9 @@ def reopen(alert_id: str, reason: str, actor: str | None) -> None:
 @AS
 def note(alert_id: str, text: str, actor: str | None) -> None:
     """Write TEXT on an alert, for all who look at it. Nobody is told."""
-    _act(alert_id, "annotate", text, actor, "note")
+    from alerts.notes import cleaned
+
+    _act(alert_id, "annotate", cleaned(text), actor, "note")
 
 
 def _act(alert_id: str, what: str, reason: str, actor: str | None, called: str = "") -> None:

@@ -387,6 +387,13 @@ def test_each_transition_is_counted_once_and_the_time_to_acknowledge_is_known(st
     assert value("newsquake_alerts_transitions_total", {"event": "resolved"}) == 0
     assert value("newsquake_alerts_acknowledge_seconds_sum") == 90
     assert value("newsquake_alerts_acknowledge_seconds_count") == 1
+    office.actions.resolve("SIVB", "jo")
+    office.now_s += 5_000
+    office.actions.reopen("SIVB", "jo")
+    office.now_s += 7
+    office.actions.acknowledge("SIVB", "jo")
+    office.step()
+    assert office.registry.get_sample_value("newsquake_alerts_acknowledge_seconds_sum") == 90 + 7
 
 
 def test_thousands_of_deliveries_at_once(store: redis.Redis, alert: Alert) -> None:

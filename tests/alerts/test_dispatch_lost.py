@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from alerts.actions import ActionError, Actions
 from alerts.alert import Alert
 from alerts.dispatch import Dispatcher
-from alerts.life import SEVERITIES
+from alerts.life import SEVERITIES, AlertView
 from alerts.matchers import parse
 from alerts.metrics import AlertsMetrics
 from alerts.notification import decode_notification
@@ -51,6 +51,7 @@ class Office:
         self.redis, self.alert, self.now_s = store, alert, START_S
         self.revisions: dict[str, int] = {}
         self.silences = self.episode = 0
+        self.published: dict[str, AlertView] = {}
         self._start()
 
     def _start(self) -> None:
@@ -64,14 +65,25 @@ class Office:
         return datetime.fromtimestamp(self.now_s, UTC)
 
     def lose_redis(self) -> None:
-        """Lose all; what Kafka has of it is put back."""
+        """Lose all; what Kafka has of it is put back, and what fires without a course ends."""
         views, silences = self.store.views(open=False), Silences(self.redis).all()
+        self.publish()
         self.redis.flushall()
         self._start()
-        for view in views:
+        for view in self.published.values():
             self.store.restore(view)
         for silence in silences:
             Silences(self.redis).put(silence)
+        for view in views:
+            if view.alert.status == "resolved":
+                self.store.put(view.alert)
+
+    def publish(self) -> None:
+        """What Kafka has: alerts as they are with their last transition."""
+        for view in self.store.views(open=False):
+            known = self.published.get(view.alert.id)
+            if known is None or len(known.transitions) < len(view.transitions):
+                self.published[view.alert.id] = view
 
     def put(self, name: str, **fields: Any) -> None:
         self.revisions[name] = self.revisions.get(name, 0) + 1
@@ -97,6 +109,7 @@ class Office:
     def news(self) -> list[tuple[str, str, str]]:
         """Let time pass, and return what everybody is told."""
         found: list[tuple[str, str, str]] = []
+        self.publish()
         for _ in range(PAUSE_S // 60):
             self.now_s += 60
             self.timers.step(self.at)
@@ -112,6 +125,7 @@ class Office:
 
 def _deed(office: Office, rng: random.Random) -> None:
     name = rng.choice("AB") + str(office.episode)
+    before = [f"{letter}{office.episode - 1}" for letter in "AB"]  # the alerts of the last episode, if it has ended
     deeds: list[Callable[[], object]] = [
         lambda: office.put(name, severity=rng.choice(SEVERITIES)),
         lambda: office.put(name, severity=rng.choice(SEVERITIES)),
@@ -121,6 +135,7 @@ def _deed(office: Office, rng: random.Random) -> None:
         lambda: office.actions.unacknowledge(name, "ann"),
         lambda: office.actions.resolve(name, "ann"),
         lambda: office.actions.reopen(name, "ann"),
+        lambda: office.actions.reopen(rng.choice(before), "ann"),
         lambda: office.actions.annotate(name, "ann", "as we know"),
         lambda: office.silence(name[0], rng.choice([7, 20])),
     ]

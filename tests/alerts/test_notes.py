@@ -59,7 +59,7 @@ def test_a_note_stands_in_the_history_and_changes_nothing(office: Office, state:
 
 def test_text_is_cleaned_and_bounded(office: Office) -> None:
     assert office.actions.annotate("A", "anna", HOSTILE).reason == "]0;x called the bank\n<b>@channel"
-    for text in ("", " \n", "\x1b\u202e", "x" * (MAX_NOTE + 1)):
+    for text in ("", " \n", "\x1b\u202e", "\u200d", "\u3164 \ufe0f", "x" * (MAX_NOTE + 1)):
         with pytest.raises(ActionError, match="a note has 1 to 500 characters"):
             office.actions.annotate("A", "anna", text)
     assert office.actions.annotate("A", "anna", "x" * MAX_NOTE + "\r\n\x00").reason == "x" * MAX_NOTE
@@ -73,6 +73,17 @@ def test_under_one_key_it_is_written_once(office: Office) -> None:
     first = office.actions.annotate("A", "anna", "they know", key="click")
     assert office.actions.annotate("A", "anna", "they know", key="click") == first
     assert sum(step.event == "noted" for step in office.store.log()) == 1
+
+
+def test_sent_twice_it_is_written_once_and_after_a_while_anew(office: Office) -> None:
+    first = office.actions.annotate("A", "anna", "no news", note=entry("anna", "note", target="A"))
+    office.now_s += 240
+    assert office.actions.annotate("A", "anna", "no  news", note=entry("anna", "note", target="A")) == first
+    assert len(Audit(office.redis).last()) == 1
+    assert office.actions.annotate("A", "ben", "no news") != first
+    office.now_s += 240
+    assert office.actions.annotate("A", "anna", "no news") != first
+    assert sum(step.event == "noted" for step in office.store.log()) == 3
 
 
 def test_notes_are_bounded_in_number_and_take_no_other_steps(office: Office) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -15,9 +16,12 @@ from prometheus_client import CollectorRegistry
 
 from alerts import publish, rebuild
 from alerts.alert import Alert
+from alerts.life import AlertView, Transition, changed, follow, revised
 from alerts.metrics import AlertsMetrics
 from alerts.publish import CURSOR, SENT, KafkaPlace, Publisher
 from alerts.store import AlertStore
+
+AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 class Refused:
@@ -70,6 +74,36 @@ def test_a_record_that_the_broker_finds_too_large_holds_up_no_other(
     publisher.step()
     assert store.get(CURSOR) is not None
     assert (publisher._metrics.published._value.get(), publisher._metrics.publish_errors._value.get()) == (1, 1)
+
+
+def test_of_a_long_history_silences_go_first_and_notes_stay(
+    store: redis.Redis, alert: Alert, publisher: Publisher
+) -> None:
+    alerts = AlertStore(store)
+    alerts.put(alert)
+    for number in range(400):
+        event: Any = "noted" if number in (50, 150) else ("unsilenced" if number % 2 else "silenced")
+        alerts.step(alert.id, lambda view, event=event: changed(view.life, view.alert, event, "firing", at=AT))
+    publisher.step()
+    view = alerts.view(alert.id)
+    assert view is not None
+    sent = msgspec.json.decode(Producer.sent[-1][1] or b"", type=AlertView)
+    assert len(sent.transitions) == 320
+    assert [step.event for step in sent.transitions].count("noted") == 2
+    assert sent.transitions[:20] == view.transitions[:20]
+    assert sent.transitions[-240:] == view.transitions[-240:]
+    assert [step for step in view.transitions if step in sent.transitions] == [*sent.transitions]
+
+
+def test_of_a_long_history_without_silences_the_first_and_the_last_are_kept(alert: Alert) -> None:
+    life, steps = None, list[Transition]()
+    for number in range(400):
+        event: Any = "acknowledged" if number % 2 else "unacknowledged"
+        steps += revised(None, alert) if life is None else [changed(life, alert, event, "firing", at=AT)]
+        life = follow(life, steps[-1])
+    assert life is not None
+    sent = msgspec.json.decode(publish._encode(AlertView(alert=alert, life=life, transitions=tuple(steps))))
+    assert [each["key"] for each in sent["transitions"]] == [step.key for step in steps[:20] + steps[-300:]]
 
 
 def test_what_the_version_before_sent_is_swept_too(

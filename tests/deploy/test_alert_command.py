@@ -61,7 +61,7 @@ def test_a_note_is_written_and_shown(fired: str, store: redis.Redis) -> None:
     shown = said("alert", "show", fired)
     assert "they [31mknow" in shown
     assert "firing" in said("alert", "list")
-    assert [(each.what, each.target) for each in Audit(store).last()] == [("note", fired)]
+    assert [(each.what, each.target, each.detail) for each in Audit(store).last()] == [("note", fired, "they [31mknow")]
 
 
 @pytest.mark.parametrize(

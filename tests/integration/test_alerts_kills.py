@@ -81,6 +81,7 @@ class Stage:
         self.pids: list[int] = []
         self.acknowledged: dict[str, str] = {}
         self.mistaken: dict[str, str] = {}
+        self.resolved: list[int] = []
 
     def add(self) -> None:
         assert self._maker.stdin is not None
@@ -127,15 +128,23 @@ class Stage:
         self.again(act)
 
     def mistake(self, number: int) -> None:
-        """Somebody resolves an alert, and reopens it."""
-        alert = f"{number:032d}"
+        """Somebody resolves an alert, and reopens it at once."""
         for act in (self.actions.resolve, self.actions.reopen):
+            self.by_hand(act, number, "mistake")
 
-            def once(act: Callable[..., Transition] = act) -> None:
-                with contextlib.suppress(ActionError):  # it is not open, or has grown meanwhile
-                    self.mistaken[act(alert, "ben", key=f"{act.__name__}-{number}").key] = alert
+    def resolve(self, number: int) -> None:
+        """Somebody resolves an alert, and finds out after its surge that it was the wrong one."""
+        self.by_hand(self.actions.resolve, number, "late")
+        self.resolved.append(number)
 
-            self.again(once)
+    def by_hand(self, act: Callable[..., Transition], number: int, why: str) -> None:
+        alert = f"{number:032d}"
+
+        def once() -> None:
+            with contextlib.suppress(ActionError):  # it is not open, or has grown meanwhile
+                self.mistaken[act(alert, "ben", key=f"{why}-{act.__name__}-{number}").key] = alert
+
+        self.again(once)
 
     def begin(self) -> None:
         """Let a process find the script before its first minute."""
@@ -150,6 +159,8 @@ class Stage:
         while len(done) < ALERTS or told() < ALERTS:
             time.sleep(0.1)
             done = {step.alert for step in self.store.log(100_000) if step.event == "resolved"}
+        for number in self.resolved:
+            self.by_hand(self.actions.reopen, number, "late")
         self.clock(2 * MINUTES + 10)
         while self.store.lives() or self.redis.exists(due_key("desk")):
             time.sleep(0.1)
@@ -170,6 +181,11 @@ def stage(make_valkey: Callable[[], LocalValkey], hook: ThreadingHTTPServer) -> 
     yield make
     for each in made:
         each.close()
+
+
+def by_time_alone(log: list[Transition]) -> list[str]:
+    """Return what ended because it was reopened after its surge, and time went on."""
+    return [step.alert for step in log if step.event == "resolved" and "it was reopened 1:00:00 ago" in step.reason]
 
 
 @pytest.mark.timeout(600)
@@ -199,6 +215,8 @@ def test_each_transition_once_and_told_whatever_dies(
         wild.clock((kill + 1) * MINUTES / (KILLS + 1))
         wild.acknowledge(rng.randrange(ALERTS))
         wild.mistake(rng.randrange(ALERTS))
+        if kill == KILLS // 2:
+            wild.resolve(10)  # which neither grows nor moves
         time.sleep(rng.uniform(0.05, 1.0))
         wild.kill(rng.choice(wild.pids))
         wild.add()
@@ -210,6 +228,7 @@ def test_each_transition_once_and_told_whatever_dies(
     assert len({step.key for step in log}) == len(log)
     mistaken = set(wild.mistaken.values())
     assert mistaken
+    assert by_time_alone(log) == [f"{10:032d}"]
 
     def script(steps: list[Transition]) -> set[tuple[str, str, str]]:
         of_system = [step for step in steps if step.actor == SYSTEM and step.alert not in mistaken]

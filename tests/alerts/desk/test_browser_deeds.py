@@ -14,7 +14,6 @@ from playwright.sync_api import Page, expect
 from redis import Redis
 
 from alerts.alert import Alert
-from alerts.desk.together import MOST
 from alerts.store import AlertStore
 
 
@@ -100,7 +99,7 @@ def test_several_alerts_are_dealt_with_at_once(
     expect(outcomes.get_by_role("heading")).to_have_text("1 of 2 done")
     expect(outcomes.get_by_role("heading")).to_be_focused()
     expect(outcomes).to_contain_text("C1: acknowledged")
-    expect(outcomes).to_contain_text("C2: C2: the alert was acknowledged by jo")
+    expect(outcomes).to_contain_text("C2: the alert was acknowledged by jo")
     expect(bar).to_be_hidden()
     expect(page.locator("[data-pick]:checked")).to_have_count(0)
     step = served.client.get(f"/api/v1/alerts/{made[1].id}").json()["transitions"][-1]
@@ -155,7 +154,6 @@ def test_what_is_resolved_elsewhere_is_ticked_no_more_and_a_search_leaves_no_hid
     expect(bar).to_be_hidden()
     page.get_by_label("Search").fill("")
     expect(page.get_by_label("Choose C1")).not_to_be_checked()
-    assert MOST >= 2
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1000, "light"), (1000, "dark"), (390, "light"), (390, "dark")])

@@ -87,6 +87,7 @@ def test_the_page_offers_it_where_it_can_be_and_it_works_without_scripts(
     after = browser.post(f"{page}/reopen", data={"csrf": csrf, "reason": "the wrong one"})
     assert (after.status_code, after.url.path) == (200, page)
     assert "<strong>reopened</strong> by jo" in after.text
+    assert "it is open because somebody reopened it" in after.text
     assert BUTTON not in after.text
 
 
