@@ -44,8 +44,9 @@ def test_what_is_no_note_is_refused(served: Any, put: Callable[..., Alert]) -> N
     assert served.client.post(f"/api/v1/alerts/{'0' * 32}/note", json={"text": "x"}).status_code == 404
     for body in ({}, {"text": ""}, {"text": "\u202e"}, {"text": "x" * 501}, {"text": 5}, {"text": "x", "more": 1}):
         assert served.client.post(path, json=body).status_code == 422, body
-    for _ in range(MAX_NOTES):
-        assert served.client.post(path, json={"text": "x"}).status_code == 200
+    for number in range(MAX_NOTES):
+        assert served.client.post(path, json={"text": f"note {number}"}).status_code == 200
+    assert served.client.post(path, json={"text": "note 7"}).status_code == 200  # it was sent twice
     full = served.client.post(path, json={"text": "x"})
     assert (full.status_code, full.json()["detail"]) == (409, "SIVB: the alert has 50 notes; there is no room for more")
 
