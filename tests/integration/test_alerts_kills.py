@@ -18,11 +18,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
 from alerts.actions import ActionError, Actions
+from alerts.dispatch import CURSOR
 from alerts.life import SYSTEM, Transition
 from alerts.outbox import due_key
 from alerts.store import LOG, STATE, AlertStore
@@ -152,6 +154,10 @@ class Stage:
         while not self.redis.exists(STATE):
             time.sleep(0.02)
 
+    def is_dispatched(self) -> bool:
+        last: Any = self.redis.xrevrange(LOG, count=1)
+        return bool(self.redis.get(CURSOR) == last[0][0])
+
     def finish(self, told: Callable[[], int]) -> list[Transition]:
         """Let the script end, what was reopened after it, and everything be told; return the log."""
         self.clock(MINUTES + 2)
@@ -162,7 +168,7 @@ class Stage:
         for number in self.resolved:
             self.by_hand(self.actions.reopen, number, "late")
         self.clock(2 * MINUTES + 10)
-        while self.store.lives() or self.redis.exists(due_key("desk")):
+        while self.store.lives() or not self.is_dispatched() or self.redis.exists(due_key("desk")):
             time.sleep(0.1)
         return list(reversed(self.store.log(100_000)))
 
