@@ -186,7 +186,7 @@ class AlertStore:
         return [view for view in found if view is not None]
 
     def _ids(self) -> list[str]:
-        found: Any = self._redis.sunion(_OPEN, _AFTER)
+        found: Any = self._redis.sunion([_OPEN, _AFTER])
         return sorted(map(name_of, found))
 
     def lives(self) -> list[Life]:
@@ -234,7 +234,7 @@ class AlertStore:
 
         With `reopened` those that people have reopened after their detector's end, too.
         """
-        found_ids: Any = self._redis.sunion(_OPEN, *([_AFTER] * reopened))
+        found_ids: Any = self._redis.sunion([_OPEN] + [_AFTER] * reopened)
         ids = sorted(map(name_of, found_ids))
         raws: Any = self._redis.mget([_keys(each)[0] for each in ids]) if ids else []
         found = [_readable(each, raw, decode) for each, raw in zip(ids, raws, strict=True)]
