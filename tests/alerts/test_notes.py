@@ -11,6 +11,7 @@ import redis
 from alerts.actions import MAX_STEPS, ActionError
 from alerts.alert import Alert
 from alerts.audit import Audit, entry
+from alerts.dispatch import ALERTS
 from alerts.life import last_told
 from alerts.matchers import parse
 from alerts.notes import MAX_NOTE, MAX_NOTES
@@ -117,7 +118,7 @@ def test_where_the_log_was_cut_what_went_before_a_note_or_a_silence_is_told(offi
     else:
         office.actions.silence(silence, "ben")
         office.actions.expire_silence("s", "ben")
-    office.redis.xtrim(LOG, maxlen=1)
+    office.redis.xtrim(LOG, maxlen=1, approximate=False)
     office.start()
     office.step(60)
     assert office.news() == [(name, "acknowledged", "A") for name in NAMES]
@@ -125,10 +126,24 @@ def test_where_the_log_was_cut_what_went_before_a_note_or_a_silence_is_told(offi
     office.actions.resolve("A", "ben")
     office.actions.annotate("A", "anna", "a mistake of theirs")
     office.put("B")
-    office.redis.xtrim(LOG, maxlen=1)
+    office.redis.xtrim(LOG, maxlen=1, approximate=False)
     office.start()
     office.step(60)
     assert [told for told in office.news() if told[2] == "A"] == [(name, "resolved", "A") for name in NAMES]
     view = office.store.view("A")
     assert view is not None
     assert last_told(view.transitions).event == "resolved"
+
+
+@pytest.mark.parametrize("noted", [False, True])
+def test_what_is_in_doubt_is_what_went_before_a_note(office: Office, noted: bool) -> None:
+    office.actions.acknowledge("A", "ben")
+    if noted:
+        office.actions.annotate("A", "anna", "they know")
+    office.step()
+    office.news()
+    office.got.clear()
+    office.redis.hset(ALERTS, "A", "rubbish")  # whether that was told is not known any more
+    office.start()
+    office.step(60)
+    assert office.news() == [(name, "acknowledged", "A") for name in NAMES]
