@@ -10,7 +10,7 @@ import redis
 
 from alerts.actions import MAX_STEPS, ActionError
 from alerts.alert import Alert
-from alerts.audit import Audit, entry
+from alerts.audit import Audit, Entry, entry
 from alerts.dispatch import ALERTS
 from alerts.life import last_told
 from alerts.matchers import parse
@@ -53,7 +53,7 @@ def test_a_note_stands_in_the_history_and_changes_nothing(office: Office, state:
     assert step.at == datetime.fromtimestamp(office.now_s, UTC)
     assert life(office) == before
     assert office.store.log(1) == [step]
-    assert Audit(office.redis).last(1) == [note]
+    assert [msgspec.convert(each, Entry, from_attributes=True) for each in Audit(office.redis).last(1)] == [note]
     office.step(10_000)
     assert office.news() == []
 

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from alerts.actions import MAX_STEPS, ActionError, Actions
 from alerts.alert import Alert
-from alerts.audit import Audit, entry
+from alerts.audit import Audit, Entry, entry
 from alerts.channels.channel import HttpChannel
 from alerts.channels.content import content_of
 from alerts.dispatch import Dispatcher
@@ -121,7 +121,7 @@ def test_it_fires_again_as_the_same_alert_with_who_and_why(office: Office) -> No
     )  # fmt: skip
     assert (life.state, life.since, life.actor, life.unheard_since) == ("firing", office.now, "ben", office.now)
     assert office.store.log(1) == [step]
-    assert Audit(office.redis).last() == [note]
+    assert [msgspec.convert(each, Entry, from_attributes=True) for each in Audit(office.redis).last()] == [note]
     office.ends()
     assert office.events() == ["firing", "acknowledged", "resolved", "reopened", "resolved"]
     assert office.store.views() == office.store.lives() == []
