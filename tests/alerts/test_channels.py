@@ -219,7 +219,7 @@ def test_people_see_who_acknowledged_and_resolved(alert: Alert) -> None:
         assert mail["Subject"] == title
         assert all("by ana at 14:03 UTC" in part.get_content() for part in mail.iter_parts())
         (body,) = posted("webhook", notification)
-        assert body["by"] == {"actor": "ana", "at": "2026-11-24T14:03:00Z", "reason": "calling *the* bank"}
+        assert body["by"] == {"actor": "ana", "at": "2026-11-24T14:03:00Z", "reason": "calling *the* bank", "did": ""}
         assert "by ana at 14:03 UTC: calling *the* bank" in render(decode_message(json.dumps(body).encode())).plain
     other = msgspec.structs.replace(alert, id="b" * 32, name="JPM")
     both = told(alert, other, event="alert.acknowledged", by=by)
