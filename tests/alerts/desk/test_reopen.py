@@ -82,7 +82,7 @@ def test_the_page_offers_it_where_it_can_be_and_it_works_without_scripts(
     assert "Its surge is over" not in shown
     assert BUTTON not in served.reader.get(page).text
     over(alert)
-    assert "Its surge is over: unless another begins, it is resolved by itself" in browser.get(page).text
+    assert "Its surge is over: unless another begins, it is soon resolved by itself" in browser.get(page).text
     csrf = browser.get("/api/v1/me").json()["csrf"]
     after = browser.post(f"{page}/reopen", data={"csrf": csrf, "reason": "the wrong one"})
     assert (after.status_code, after.url.path) == (200, page)
