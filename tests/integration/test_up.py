@@ -16,7 +16,7 @@ import redis
 from kafka import KafkaAdminClient
 
 from alerts.desk.auth import Tokens
-from deploy.local.ports import free_ports
+from deploy.local.ports import free_ports, is_free
 
 pytestmark = pytest.mark.integration
 
@@ -173,7 +173,8 @@ def test_up_starts_all_serves_is_killed_comes_back_and_ends_in_order(run_up, set
 
 def test_servers_named_by_settings_are_used(run_up, settings, elsewhere):
     env = {**settings, **elsewhere}
-    env |= {"NEWSQUAKE_LOCAL__STREAM_WORKERS": "2"}
+    first = next(port for port in iter(lambda: free_ports(1)[0], 0) if is_free(port + 1))  # the second takes the next
+    env |= {"NEWSQUAKE_LOCAL__STREAM_WORKERS": "2", "NEWSQUAKE_HTTP__STREAM_PORT": str(first)}
     up = run_up(env).read_until("all is up")
     assert f"kafka is {elsewhere['NEWSQUAKE_KAFKA__BOOTSTRAP_SERVERS']}" in up.output
     assert len(up.children()) == 6
