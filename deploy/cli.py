@@ -18,7 +18,7 @@ COMMANDS = {
     "ingest": "Read the sources and publish their items to Kafka.",
     "stream": "Score items from Kafka; any number of workers.",
     "alerts": "Watch the windows, raise alerts and deliver them.",
-    "alert": "See alerts; acknowledge, resolve and reopen them, write notes on them.",
+    "alert": "See alerts; acknowledge, resolve and reopen them; write notes on them.",
     "silence": "Keep alerts from being told, for a time.",
     "desk": "Serve the analysts' page, and make tokens for it.",
     "listen": "Receive alerts: verify their signatures and print them.",
