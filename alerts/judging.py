@@ -111,12 +111,7 @@ class Judging:
         if self._explaining is not None:
             self._explaining.renew()
 
-    def judge(
-        self,
-        minute: int,
-        counts: Mapping[Count, int],
-        listed: Sequence[WindowItem],
-    ) -> list[Change]:
+    def judge(self, minute: int, counts: Mapping[Count, int], listed: Sequence[WindowItem]) -> list[Change]:
         """Return what a minute with these counts and listed negative items changes."""
         if not counts and minute <= self.rests_until():
             self.rest(minute)

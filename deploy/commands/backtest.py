@@ -111,7 +111,7 @@ def run(
         replay = ReplaySettings(file=file, columns=chosen, name="backtest", publisher="unknown")
         with closing(History(out / KEPT)) as history, shown_stages() as show:
             taken = history.read(replay, future_s=config.stream.future_s, on_rows=lambda n: show("reading rows", n, 0))
-            show("loading the model", 0, 0)
+            show("making ready", 0, 0)  # with the model, where anything has to be scored
             scorer = load_scorer() if load_scorer is not None else scorer_of(config.model)
             done = 0
 
