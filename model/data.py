@@ -80,6 +80,12 @@ class Labelled:
         )
 
 
+def unlabelled(name: str, texts: Sequence[str]) -> Labelled:
+    """A set of texts without labels."""
+    none = (UNLABELLED,) * len(texts)
+    return Labelled(name, tuple(texts), none, none, (1.0,) * len(texts))
+
+
 def with_sentiment(name: str, labels: tuple[str, ...], pairs: Sequence[tuple[str, int]]) -> Labelled:
     """A set of (text, index into `labels`) pairs with sentiments only."""
     none, one = (UNLABELLED,) * len(pairs), (1.0,) * len(pairs)

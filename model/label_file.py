@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from model.data import UNLABELLED, Labelled, csv_rows, read_text
+from model.data import UNLABELLED, Labelled, csv_rows, read_text, unlabelled
 from model.errors import DataError
 from model.text import clean
 
@@ -72,8 +72,7 @@ def read_events(
 def read_texts(path: Path) -> Labelled:
     """Texts without labels, from the column `text`; raises `DataError`."""
     texts = tuple(_text(row, f"{path}: {where}") for where, row in _rows(path))
-    none = (UNLABELLED,) * len(texts)
-    return Labelled(path.stem, texts, none, none, (1.0,) * len(texts))
+    return unlabelled(path.stem, texts)
 
 
 def read_column(path: Path, column: str, *, part: str = "") -> list[str]:

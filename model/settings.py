@@ -98,6 +98,13 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
     unlabelled: tuple[Path, ...] = Field(
         default=(), description="Files of texts without labels, which the teachers label: CSV, JSON Lines or Parquet."
     )
+    augmented: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the words that related ones replace in texts made of the training texts, one of each, "
+        "for the teachers to label (Jiao et al. 2020, TinyBERT); 0 makes none.",
+    )
     out: Path = Field(default=Path("runs/small"), description="The run folder: checkpoint, metrics, packed weights.")
     start: Path | None = Field(default=None, description="Folder of weights to go on from; else the bare encoder.")
     start_share: float = Field(
@@ -166,6 +173,8 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _has_start(self) -> Self:
+        if self.augmented and not self.teachers:
+            raise ValueError("augmented needs teachers: texts that say something else have no labels")
         if self.start_share and (self.start is None or self.adapter_rank):
             raise ValueError("start_share needs start, the weights to go on from, and adapter_rank 0")
         return self

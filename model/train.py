@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from model import checkpoint, run_folder
 from model.allocator import keep_freed_memory
+from model.augment import with_augmented
 from model.batches import Targets, hard_targets
 from model.calibrate import served_temperature, temperatures
 from model.data import UNLABELLED, Labelled
@@ -72,6 +73,9 @@ def _train(settings: TrainSettings, report: Report) -> Path:
     sets = read_training_sets(settings, report.say)
     run_folder.describe(settings, sets)
     network, encoder = start_network(settings, sets)
+    tokenizer = load_tokenizer(encoder_folder(settings.encoder, settings.encoder_name), settings.max_tokens)
+    if settings.augmented:
+        sets = with_augmented(sets, tokenizer, encoder, settings.augmented, settings.seed)
     start = {name: tensor.clone() for name, tensor in network.state_dict().items()} if settings.start_share else {}
     sizes = len(sets.sentiment_labels), len(sets.topic_labels)
     targets = hard_targets(sets.train, sets.conventions, *sizes)
@@ -79,7 +83,6 @@ def _train(settings: TrainSettings, report: Report) -> Path:
     dev_targets = hard_targets(sets.dev, sets.conventions, *sizes)
     run = _fingerprint(settings, sets, network, targets)
     rows = Rows(sets.texts, taught_targets(settings, sets, targets, run, report.say), dev_texts, dev_targets)
-    tokenizer = load_tokenizer(encoder_folder(settings.encoder, settings.encoder_name), settings.max_tokens)
     Trainer(settings, network, tokenizer, rows, run, report).fit()
     mean_with(network, start, settings.start_share)
 
