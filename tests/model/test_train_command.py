@@ -28,7 +28,7 @@ def test_every_setting_is_an_option_with_its_text() -> None:
         assert " ".join(str(field.description).split())[:40] in words.replace("- ", "-")
 
 
-@pytest.mark.parametrize("name", ["base", "small-start", "small", "research", "research-base"])
+@pytest.mark.parametrize("name", ["base", "small-start", "small-slow", "small", "research", "research-base"])
 def test_the_recipes_are_settings(name: str, tmp_path: Path) -> None:
     code, _, stderr = _run("train", "--config", str(ROOT / "model/recipes" / f"{name}.toml"), "--tfns", str(tmp_path))
     assert code == 2
