@@ -1,8 +1,8 @@
 -- Moves the dispatcher on: its cursor in the log, what it knows of alerts and groups, and the deliveries that came of it
 -- move together or not at all.
 --
--- KEYS  fence, cursor, alerts, groups, then due and delivery of each delivery, then where each of the ends is noted. All
---       carry the same hash tag.
+-- KEYS  fence, cursor, alerts, groups, the cursor's copy, then due and delivery of each delivery, then where each of the
+--       ends is noted. All carry the same hash tag.
 -- ARGV  token, cursor expected (empty for none), cursor, then four msgpack arrays: alerts to set (id, value, ...),
 --       alerts to drop, groups to set, groups to drop; a fifth of the ends (receiver, id of the delivery that told of it,
 --       ...), how long (s) they are kept; then due_s and delivery (JSON) of each.
@@ -17,6 +17,7 @@ if (redis.call('GET', KEYS[2]) or '') ~= expected then
   return 0
 end
 redis.call('SET', KEYS[2], cursor)
+redis.call('SET', KEYS[5], cursor)
 for n = 0, 1 do
   local set, drop = cmsgpack.unpack(ARGV[4 + 2 * n]), cmsgpack.unpack(ARGV[5 + 2 * n])
   for at = 1, #set, 2 do
@@ -33,7 +34,7 @@ for at = 1, #ends, 2 do
   redis.call('EXPIRE', key, ARGV[9])
 end
 for n = 10, #ARGV, 2 do
-  local at = n - 5
+  local at = n - 4
   if redis.call('SET', KEYS[at + 1], ARGV[n + 1], 'NX') then
     redis.call('ZADD', KEYS[at], ARGV[n], KEYS[at + 1])
   end

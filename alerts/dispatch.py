@@ -15,43 +15,33 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from alerts.alert import Alert, AlertError
+from alerts.cursors import number_of
 from alerts.groups import TOLD_WITHIN_S, Groups, Known, Telling
 from alerts.life import AlertView, Transition, before, last_told
 from alerts.matchers import labels_of, matches_all
 from alerts.metrics import AlertsMetrics
 from alerts.notification import Notification, as_told, by_hand
-from alerts.outbox import Delivery, delivery_key, delivery_of, due_key
-from alerts.records import name_of
+from alerts.outbox import Delivery, delivery_of
 from alerts.routes import Way
 from alerts.rules import Rules
 from alerts.silences import Silence, Silences, silence_over
-from alerts.store import BOOK, FENCE, LOG, PREFIX, AlertStore, FencedError, fenced, step_of
-from alerts.told_book import ENDS_KEPT_S, decoded_alerts, decoded_groups, ends_key, number_of
+from alerts.store import LOG, AlertStore, FencedError, step_of
+from alerts.told_book import MovedError, ToldBook
 
 if TYPE_CHECKING:
     from redis import Redis
 
 log = logging.getLogger(__name__)
 
-CURSOR = f"{PREFIX}dispatch:cursor"
-"""The id of the last entry of the log that was taken note of."""
-ALERTS, GROUPS = BOOK, f"{PREFIX}dispatch:groups"
-"""Hashes: alert → `Known`, key of a group → `Group`, as JSON."""
 _ENTRIES, _MANY = 200, 100_000
-
-
-class MovedError(Exception):
-    """Somebody else moved the cursor: nothing was written, and the next step begins at what is stored."""
 
 
 class Dispatcher:
@@ -77,15 +67,15 @@ class Dispatcher:
         self._redis = redis
         self._rules_now = rules
         self._metrics = metrics
-        self._token = token
-        self._desk_url, self._singly = desk_url, singly
+        self._desk_url = desk_url
         self._store = AlertStore(redis)
         self._silences = Silences(redis)
-        self._script = redis.register_script(files("alerts").joinpath("dispatch.lua").read_text("utf-8"))
+        self._told_book = ToldBook(redis, token, singly)
         self._rules: Rules | None = None
         self._book: Groups | None = None
         self._holding: list[Silence] | None = None
-        self._cursor, self._behind, self._new = "", False, False
+        self._stored, self._cursor = b"", ""  # what stands in Redis, and the last entry that was taken note of
+        self._behind = self._new = False
         self._lost: set[str] = set()  # entries that could not be read
         self._put_back: set[str] = set()  # alerts that came back from Kafka
         self._alerts: dict[str, Alert | None] = {}
@@ -167,8 +157,9 @@ class Dispatcher:
                 waits_s += [max(0.0, (step.at - at).total_seconds()) for at in fired[-1:]]
             deliveries += self._due(book, now_s, wall_s)
         deliveries += self._due(book, now_s, wall_s)
-        if entries or book.changed_alerts or book.changed_groups:
-            self._commit(book, before, deliveries, wall_s)
+        if book.changed_alerts or book.changed_groups or self._stored != self._cursor.encode():
+            self._told_book.commit(book, self._stored, self._cursor, deliveries, wall_s)
+            self._stored = self._cursor.encode()
         for step in steps:
             self._metrics.transitions.labels(event=step.event).inc()
         for wait_s in waits_s:
@@ -179,21 +170,16 @@ class Dispatcher:
         return len(entries) == _ENTRIES or self._behind
 
     def _load(self) -> Groups:
-        raw: Any = self._redis.get(CURSOR)
-        self._cursor = raw.decode() if raw is not None else ""
-        alerts: Any = self._redis.hgetall(ALERTS)
-        groups: Any = self._redis.hgetall(GROUPS)
-        self._put_back = {name_of(key) for key, raw in alerts.items() if not raw}
-        known, self._lost = decoded_alerts({key: raw for key, raw in alerts.items() if raw})
-        read, lost = decoded_groups(groups)
-        book = Groups(known, read, self._singly)
-        book.changed_alerts |= self._lost | self._put_back
-        book.changed_groups |= lost
+        book, cursor, self._lost, self._put_back = self._told_book.load()
+        self._stored, self._cursor = cursor.raw, cursor.entry
+        if cursor.mended:
+            self._metrics.unexpected_errors.labels(part="dispatching").inc()
         first: Any = self._redis.xrange(LOG, count=1)
         # The log begins after the cursor, or was never read: it may have lost what alerts have been through.
         self._new = not self._cursor
-        self._behind = self._new or (bool(first) and number_of(first[0][0].decode()) > number_of(self._cursor))
-        if self._cursor and self._behind:
+        cut = bool(first) and not self._new and number_of(first[0][0].decode()) > number_of(self._cursor)
+        self._behind = self._new or cut or cursor.lost
+        if cut:
             log.warning("the log begins after what was dispatched last; what is open is looked through")
         self._rules = None
         return book
@@ -227,8 +213,7 @@ class Dispatcher:
 
     def _ended(self, book: Groups, alert: str) -> dict[str, str]:
         """Return by receiver which delivery told of an alert's end last."""
-        stored: Any = self._redis.hgetall(ends_key(alert))
-        return {key.decode(): raw.decode() for key, raw in stored.items()} | book.ended.get(alert, {})
+        return self._told_book.ended(alert) | book.ended.get(alert, {})
 
     def _catch_up(self, book: Groups, views: Sequence[AlertView], now_s: float) -> None:
         """Take note of how alerts stand where the log no longer had what they went through."""
@@ -362,32 +347,6 @@ class Dispatcher:
             why=f"the route in line {told.line}" if told.line else "",
         )
         return delivery_of(notification, wall_s, after=told.after)
-
-    def _commit(self, book: Groups, before: str, deliveries: Iterable[Delivery], wall_s: float) -> None:
-        keys = [FENCE, CURSOR, ALERTS, GROUPS]
-        arguments: list[Any] = [self._token(), before, self._cursor]
-        for changed, there in ((book.changed_alerts, book.known), (book.changed_groups, book.groups)):
-            kept = [key for key in changed if key in there]
-            pairs = [part for key in kept for part in (key, msgspec.json.encode(there[key]).decode())]
-            gone = [key for key in changed if key not in there]
-            arguments += [msgspec.msgpack.encode(pairs), msgspec.msgpack.encode(gone)]
-        ends = [(alert, receiver, told) for alert, each in book.ended.items() for receiver, told in each.items()]
-        arguments += [msgspec.msgpack.encode([part for _, *pair in ends for part in pair]), ENDS_KEPT_S]
-        for number, made in enumerate(deliveries):
-            # A microsecond apart, so that it can be told of each what came before it; a receiver's queue has them so.
-            delivery = msgspec.structs.replace(made, created_s=wall_s + number * 1e-6)
-            keys += [due_key(delivery.receiver), delivery_key(delivery.id)]
-            arguments += [f"{delivery.created_s:.6f}", msgspec.json.encode(delivery)]
-        keys += [ends_key(alert) for alert, _, _ in ends]
-        try:
-            moved = self._script(keys=keys, args=arguments)
-        except ResponseError as exc:
-            raise fenced(exc) from exc
-        if not moved:
-            raise MovedError("another process has moved the dispatcher's cursor")
-        book.changed_alerts.clear()
-        book.changed_groups.clear()
-        book.ended.clear()
 
 
 def _past(view: AlertView, new: Collection[str]) -> list[Transition]:

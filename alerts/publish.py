@@ -27,6 +27,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError, MessageSizeTooLargeError
 from redis.exceptions import RedisError
 
+from alerts.cursors import number_of, read_cursor
 from alerts.life import AlertView
 from alerts.metrics import AlertsMetrics
 from alerts.producers import close_producer
@@ -104,14 +105,15 @@ class Publisher:
             redis.RedisError: the server failed.
             FencedError: another process leads.
         """
-        raw: Any = self._redis.get(CURSOR)
-        cursor = raw.decode() if raw is not None else ""
+        cursor = self._cursor()
         entries: Any = self._redis.xrange(LOG, min=f"({cursor}" if cursor else "-", count=_ENTRIES)
         silences: Any = self._redis.hgetall(SILENCES)
         sweeps = time.monotonic() - self._swept_s > _SWEEP_S
         records = (self._forgotten(silences) if sweeps else {}) | self._changed(silences)
+        upto = b""
         if entries:
-            records |= {view.alert.id.encode(): _encode(view) for view in self._views(cursor, entries)}
+            views, upto = self._views(cursor, entries)
+            records |= {view.alert.id.encode(): _encode(view) for view in views}
         if records:
             self._store.check_lead()  # who slept since they read would write what is old by now
             self._metrics.published.inc(self._send(records))
@@ -119,19 +121,34 @@ class Publisher:
         self._silences = silences
         self._swept_s = time.monotonic() if sweeps else self._swept_s
         if entries:
-            self._store.set(CURSOR, entries[-1][0])
+            self._store.set(CURSOR, upto)
         return len(entries) == _ENTRIES
 
-    def _views(self, cursor: str, entries: Any) -> Any:
-        """The alerts that the entries speak of; all, when the log no longer holds what came after the cursor."""
-        first: Any = self._redis.xrange(LOG, count=1)
-        if not cursor or _number(first[0][0]) > _number(cursor.encode()):
-            return self._store.views(open=False, limit=_ALL)
+    def _cursor(self) -> str:
+        """Return the last entry of which Kafka knows; of what is none the log's beginning, at which all is sent."""
+        found = read_cursor(self._redis, CURSOR)
+        if found.mended:
+            self._metrics.unexpected_errors.labels(part="publishing").inc()
+            self._store.set(CURSOR, "0-0")
+            return "0-0"
+        return found.entry
+
+    def _views(self, cursor: str, entries: Any) -> tuple[list[AlertView], bytes]:
+        """Return the alerts that the entries speak of, and the last of these.
+
+        It is all alerts, and the log's last entry, where the log no longer holds what came after the cursor.
+        """
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.xrange(LOG, count=1)
+            pipe.xrevrange(LOG, count=1)
+            first, last = pipe.execute()
+        if not cursor or number_of(first[0][0].decode()) > number_of(cursor):
+            return self._store.views(open=False, limit=_ALL), last[0][0]
         ids: dict[str, None] = {}
         for entry, fields in entries:
             if (step := step_of(entry.decode(), fields)) is not None:
                 ids[step.alert] = None
-        return [view for each in ids if (view := self._store.view(each)) is not None]
+        return [view for each in ids if (view := self._store.view(each)) is not None], entries[-1][0]
 
     def _changed(self, silences: Mapping[bytes, bytes]) -> dict[bytes, bytes | None]:
         changed: dict[bytes, bytes | None] = {
@@ -226,7 +243,3 @@ def _encode(view: AlertView) -> bytes:
         kept = sorted({*range(len(steps))} - {*dropped})
         view = msgspec.structs.replace(view, transitions=tuple(steps[n] for n in kept))
     return msgspec.json.encode(view)
-
-
-def _number(entry: bytes) -> tuple[int, ...]:
-    return tuple(map(int, entry.split(b"-")))

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from alerts.actions import Actions
 from alerts.alert import Alert, By
-from alerts.dispatch import ALERTS, CURSOR, GROUPS, Dispatcher, MovedError
+from alerts.dispatch import Dispatcher
 from alerts.groups import Known
 from alerts.matchers import parse
 from alerts.metrics import AlertsMetrics
@@ -28,6 +28,7 @@ from alerts.rules_file import parse as parse_rules
 from alerts.settings import AlertsSettings
 from alerts.silences import Silence, Silences
 from alerts.store import FENCE, LOG, AlertStore, FencedError
+from alerts.told_book import ALERTS, CURSOR, GROUPS, MovedError
 
 START_S = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
 NAMES = ("desk", "risk")

@@ -11,12 +11,12 @@ import redis
 from alerts.actions import MAX_STEPS, ActionError
 from alerts.alert import Alert
 from alerts.audit import Audit, Entry, entry
-from alerts.dispatch import ALERTS
 from alerts.life import last_told
 from alerts.matchers import parse
 from alerts.notes import MAX_NOTE, MAX_NOTES
 from alerts.silences import Silence
 from alerts.store import LOG
+from alerts.told_book import ALERTS
 from tests.alerts.test_dispatch import NAMES, Office
 
 HOSTILE = "\x1b]0;x\x07 called\u202e the bank \ud800\r\n\r\n\u2028<b>@channel\x00"

@@ -24,10 +24,10 @@ import pytest
 import redis
 
 from alerts.actions import ActionError, Actions
-from alerts.dispatch import CURSOR
 from alerts.life import SYSTEM, Transition
 from alerts.outbox import due_key
 from alerts.store import LOG, STATE, AlertStore
+from alerts.told_book import CURSOR
 from deploy.local.servers import LocalValkey
 from tests.soak import scripted_alerting
 from tests.soak.scripted_alerting import FIRST, MINUTES
