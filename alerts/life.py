@@ -47,6 +47,8 @@ SEVERITIES = get_args(Severity)
 """The lesser one first."""
 QUIET: frozenset[Event] = frozenset({"silenced", "unsilenced", "moved", "noted"})
 """Events that leave the state as it is, so that no receiver is told of them."""
+KEPT, KEPT_FIRST = 320, 20
+"""Transitions of an alert that are kept, and how many of these are its first ones, whatever they are."""
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,11 +106,33 @@ def is_system(name: str) -> bool:
 
 
 class AlertView(msgspec.Struct, frozen=True, kw_only=True):
-    """An alert with its life and every transition of it, the first one first."""
+    """An alert with its life and its transitions, the first one first: of more than `KEPT` some are `left_out`."""
 
     alert: Alert
     life: Life
     transitions: tuple[Transition, ...]
+
+    @property
+    def left_out(self) -> int:
+        """How many transitions it has been through that are kept no more."""
+        return max(0, self.life.transitions - len(self.transitions))
+
+
+def spare(steps: Sequence[Transition]) -> list[int]:
+    """Return the numbers of the transitions of an alert that are kept no more, so that `KEPT` are left of them.
+
+    The beginnings and ends of silences go first, which come and go without bound, then moves, then what nobody
+    acknowledged in time, then others, of each the oldest first; the first 20 stay, and the last.
+    """
+    if len(steps) <= KEPT:
+        return []
+
+    def rank(number: int) -> int:
+        step = steps[number]
+        kinds = step.event in ("silenced", "unsilenced"), step.event == "moved", step.cause == "time"
+        return kinds.index(True) if any(kinds) else len(kinds)
+
+    return sorted(sorted(range(KEPT_FIRST, len(steps) - 1), key=rank)[: len(steps) - KEPT])
 
 
 def last_told(steps: Sequence[Transition]) -> Transition:

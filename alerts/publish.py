@@ -1,9 +1,8 @@
 """Follows the log and keeps Kafka's compacted topic `alerts` in step: all that is known of an alert in one record.
 
-The key is the alert's id, the value an `AlertView` as JSON: the alert, its life, its transitions. Of more than 320
-silences' beginnings and ends are left out, which come and go without bound, and then others, the oldest after the first
-20 first, so that a record stays below the broker's 1 MB; one that is larger all the same is left out, and no other
-waits for it. Silences are there too, under `silence:<id>`. At least once: the cursor
+The key is the alert's id, the value an `AlertView` as JSON: the alert, its life, its transitions, of which 320 at most
+are kept (`alerts.life.spare`), so that a record stays below the broker's 1 MB; one that is larger all the same is left
+out, and no other waits for it. Silences are there too, under `silence:<id>`. At least once: the cursor
 moves after all in-sync replicas have the records. Revisions that bring no transition are published with the next one.
 What Redis has forgotten (alerts after 90 days, silences) is deleted there, at a start and once an hour, so that the
 topic does not grow for ever; where nothing says what it has, it is read once. `alerts.rebuild` reads it all back.
@@ -28,7 +27,7 @@ from kafka.errors import KafkaError, MessageSizeTooLargeError
 from redis.exceptions import RedisError
 
 from alerts.cursors import number_of, read_cursor
-from alerts.life import AlertView
+from alerts.life import AlertView, spare
 from alerts.metrics import AlertsMetrics
 from alerts.producers import close_producer
 from alerts.records import name_of
@@ -47,7 +46,6 @@ SENT = f"{PREFIX}published:keys"
 SILENCE_PREFIX = "silence:"
 _SILENCE = SILENCE_PREFIX.encode()
 _ENTRIES, _ALL = 500, 1_000_000
-_FIRST, _MOST = 20, 320
 _FLUSH_S, _SWEEP_S = 30.0, 3_600.0
 
 
@@ -236,10 +234,7 @@ class Publisher:
 
 
 def _encode(view: AlertView) -> bytes:
-    steps = view.transitions
-    if len(steps) > _MOST:
-        spare = range(_FIRST, len(steps) - 1)
-        dropped = sorted(spare, key=lambda n: steps[n].event not in ("silenced", "unsilenced"))[: len(steps) - _MOST]
-        kept = sorted({*range(len(steps))} - {*dropped})
-        view = msgspec.structs.replace(view, transitions=tuple(steps[n] for n in kept))
+    if gone := {*spare(view.transitions)}:  # a version before kept more
+        kept = tuple(step for number, step in enumerate(view.transitions) if number not in gone)
+        view = msgspec.structs.replace(view, transitions=kept)
     return msgspec.json.encode(view)

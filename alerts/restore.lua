@@ -1,17 +1,21 @@
 -- Puts back an alert that Redis has lost, or has less of. It is no news: the log does not get it.
 --
 -- KEYS  alert, life, history, open, after, recent, the dispatcher's book, to which an empty entry says that it was put back.
--- ARGV  alert (JSON), life (JSON), id, which of "open" and "after" it belongs into (empty for none), changed_s, life_s, then each transition (JSON).
--- Returns 1 when it was put back, 0 when as many transitions stood there.
+-- ARGV  alert (JSON), life (JSON), id, which of "open" and "after" it belongs into (empty for none), changed_s, life_s,
+--       how many transitions it has been through, then each that is kept (JSON).
+-- Returns 1 when it was put back, 0 when one that has been through as many stood there.
 
-local alert, life, id, place, changed_s, life_s = unpack(ARGV, 1, 6) -- the history may be long
-if redis.call('LLEN', KEYS[3]) >= #ARGV - 6 and redis.call('EXISTS', KEYS[1], KEYS[2]) == 2 then
-  return 0
+local alert, life, id, place, changed_s, life_s, been = unpack(ARGV, 1, 7) -- the history may be long
+if redis.call('LLEN', KEYS[3]) >= #ARGV - 7 and redis.call('EXISTS', KEYS[1], KEYS[2]) == 2 then
+  local read, stands = pcall(cjson.decode, redis.call('GET', KEYS[2]))
+  if not read or type(stands) ~= 'table' or type(stands.transitions) ~= 'number' or stands.transitions >= tonumber(been) then
+    return 0
+  end
 end
 redis.call('SET', KEYS[1], alert, 'EX', life_s)
 redis.call('SET', KEYS[2], life, 'EX', life_s)
 redis.call('DEL', KEYS[3])
-for n = 7, #ARGV do
+for n = 8, #ARGV do
   redis.call('RPUSH', KEYS[3], ARGV[n])
 end
 redis.call('EXPIRE', KEYS[3], life_s)

@@ -3,11 +3,12 @@
 --
 -- KEYS  fence, alert, life, history, open, after, recent, log, audit. All carry one hash tag.
 -- ARGV  token, life expected (JSON, empty for none), alert (JSON, empty to leave it), life (JSON), id, which of "open" and
---       "after" it belongs into (empty for none), now_s, life_s, longest log, entry of the audit log (JSON, empty for none), longest audit log, then each transition (JSON).
+--       "after" it belongs into (empty for none), now_s, life_s, longest log, entry of the audit log (JSON, empty for none), longest audit log,
+--       which of the history, with what is new, make room (msgpack array of numbers from 0), then each transition (JSON).
 -- Returns 1 when it was stored, 0 when the life is not the expected one. A leader's write carries its token; it fails
 -- when there is a newer leader.
 
-local token, expected, alert, life, id, place, now_s, life_s, longest, entry, entries = unpack(ARGV, 1, 11)
+local token, expected, alert, life, id, place, now_s, life_s, longest, entry, entries, gone = unpack(ARGV, 1, 12)
 if token ~= '' and redis.call('GET', KEYS[1]) ~= token then
   return redis.error_reply('FENCED another process leads')
 end
@@ -22,10 +23,14 @@ end
 redis.call(place == 'open' and 'SADD' or 'SREM', KEYS[5], id)
 redis.call(place == 'after' and 'SADD' or 'SREM', KEYS[6], id)
 redis.call('SET', KEYS[3], life, 'EX', life_s)
-for n = 12, #ARGV do
+for n = 13, #ARGV do
   redis.call('RPUSH', KEYS[4], ARGV[n])
   redis.call('XADD', KEYS[8], 'MAXLEN', '~', longest, '*', 'line', ARGV[n])
 end
+for _, at in ipairs(cmsgpack.unpack(gone)) do
+  redis.call('LSET', KEYS[4], at, '') -- no transition is empty
+end
+redis.call('LREM', KEYS[4], 0, '')
 redis.call('EXPIRE', KEYS[4], life_s)
 if entry ~= '' then
   redis.call('XADD', KEYS[9], 'MAXLEN', '~', entries, '*', 'entry', entry)

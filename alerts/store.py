@@ -19,7 +19,7 @@ from redis.exceptions import ResponseError, WatchError
 from alerts import audit
 from alerts.alert import Alert, AlertError, decode, encode
 from alerts.audit import Entry
-from alerts.life import AlertView, Life, Transition, follow, revised
+from alerts.life import AlertView, Life, Transition, follow, revised, spare
 from alerts.records import UNREADABLE, name_of
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ class AlertStore:
         """Put back an alert that was lost, in whole or in part; return whether it was. It is no news to anybody."""
         changed_s = repr(view.transitions[-1].at.timestamp())
         arguments: list[Any] = [encode(view.alert), msgspec.json.encode(view.life), view.alert.id]
-        arguments += [_place(view.alert, view.life), changed_s, KEEP_S, *map(msgspec.json.encode, view.transitions)]
+        arguments += [_place(view.alert, view.life), changed_s, KEEP_S, view.life.transitions]
+        arguments += map(msgspec.json.encode, view.transitions)
         return bool(self._restore(keys=[*_keys(view.alert.id), _OPEN, _AFTER, _RECENT, BOOK], args=arguments))
 
     def _change(
@@ -143,7 +144,8 @@ class AlertStore:
             fresh = b"" if view is not None and alert is view.alert else encode(alert)
             arguments: list[Any] = [self._token(), before, fresh, msgspec.json.encode(life), alert_id]
             arguments += [_place(alert, life), repr(time.time()), KEEP_S, _LOG_LENGTH, audit.encoded(note), audit.MOST]
-            arguments += map(msgspec.json.encode, steps)
+            gone = spare([*(view.transitions if view else ()), *steps])
+            arguments += [msgspec.msgpack.encode(gone), *map(msgspec.json.encode, steps)]
             try:
                 if self._write(keys=keys, args=arguments):
                     return tuple(steps)

@@ -61,11 +61,15 @@ class Brief(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Full(msgspec.Struct, frozen=True, kw_only=True):
-    """An alert with everything that is known of it; of its deliveries the last 100, after `told_before` others."""
+    """An alert with everything that is known of it; of its deliveries the last 100, after `told_before` others.
+
+    Of more than 320 transitions some are `left_out`, silences' beginnings and ends before others.
+    """
 
     alert: Alert
     life: Life
     transitions: tuple[Transition, ...]
+    left_out: int
     course: list[Bin]
     said: list[Said]
     told: list[Told]
@@ -225,6 +229,7 @@ def full(desk: Desk, alert_id: str) -> Full | None:
         alert=view.alert,
         life=view.life,
         transitions=view.transitions,
+        left_out=view.left_out,
         course=desk.now.course(alert_id),
         said=desk.feedback.of(alert_id),
         told=told[-_TOLD:],

@@ -78,6 +78,8 @@ def show(alert_id: str, as_json: bool) -> None:
         state = step.state + (", silenced" if step.silenced else "")
         table.add_row(time_of(step.at), step.event, state, plain(step.actor), plain(step.reason))
     console.print(table)
+    if view.left_out:
+        console.print(f"{view.left_out:,} more between these are not kept: the beginnings and ends of silences first")
     console.print(f"id {view.alert.id}")
 
 

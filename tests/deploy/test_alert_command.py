@@ -10,6 +10,7 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
+from alerts import life
 from alerts.audit import Audit, Entry
 from alerts.store import AlertStore
 from alerts.trial import trial
@@ -53,6 +54,17 @@ def test_an_alert_is_acknowledged_taken_back_and_resolved(fired: str) -> None:
     assert "reopened by anna" in said("alert", "reopen", fired[:8], "--as", "anna", "--reason", "the wrong one")
     assert "firing" in said("alert", "list")
     assert "is not resolved" in newsquake("alert", "reopen", fired, "--as", "anna").output
+
+
+def test_what_a_long_history_lacks_is_said(fired: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(life, "KEPT", 24)
+    assert "not kept" not in said("alert", "show", fired)
+    for _ in range(13):
+        laid = json.loads(said("silence", "add", "series=~.+", "--reason", "known", "--as", "anna", "--json"))
+        said("silence", "expire", laid["silence"]["id"], "--as", "anna")
+    shown = said("alert", "show", fired)
+    assert "3 more between these are not kept" in shown
+    assert shown.count("silenced") >= 23
 
 
 def test_a_note_is_written_and_shown(fired: str, store: redis.Redis) -> None:

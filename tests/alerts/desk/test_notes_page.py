@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import pytest
 from redis import Redis
 
+from alerts import life
 from alerts.alert import Alert
 from alerts.notes import MAX_NOTES
 
@@ -64,3 +66,19 @@ def test_a_note_by_form_is_text(served: Any, put: Callable[..., Alert]) -> None:
         assert browser.post(f"/alerts/{alert.id}/note", data={"text": "x"}).status_code == 403
         for each in (f"/alerts/{alert.id}", "/audit"):
             assert "<script>alert" not in browser.get(each).text
+
+
+def test_a_history_that_is_not_whole_says_so(
+    served: Any, put: Callable[..., Alert], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(life, "KEPT", 24)
+    alert = put()
+    path = f"/api/v1/alerts/{alert.id}"
+    assert served.client.get(path).json()["left_out"] == 0
+    assert "are not kept" not in served.client.get(f"/alerts/{alert.id}").text
+    for _ in range(13):
+        laid = served.client.post(f"{path}/silence", json={"minutes": 60, "reason": "known"}).json()
+        served.client.delete(f"/api/v1/silences/{laid['id']}")
+    found = served.client.get(path).json()
+    assert (len(found["transitions"]), found["left_out"], found["life"]["transitions"]) == (24, 3, 27)
+    assert "3 more between these are not kept" in served.client.get(f"/alerts/{alert.id}").text
