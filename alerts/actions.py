@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from redis.exceptions import RedisError
@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from alerts.audit import Entry
 from alerts.life import SYSTEM, SYSTEM_REFUSED, AlertView, Event, State, Transition, changed, is_system
 from alerts.notes import MAX_NOTE, MAX_NOTES, cleaned
-from alerts.silences import Silence, Silences, silence_over
+from alerts.silences import Asked, Silence, Silences, silence_over
 from alerts.store import AlertStore, BusyError
 
 if TYPE_CHECKING:
@@ -36,12 +36,23 @@ MAX_SILENCES, MAX_SILENCE = 1_000, timedelta(days=366)
 _MAX_MATCHERS, _MAX_MATCHED = 20, 2_000
 
 
+Same = Callable[[Iterable[Silence], Silence], Silence | None]
+"""Finds among silences the one that was laid for the same as another."""
+
+
 class ActionError(ValueError):
     """What was asked cannot be done; the message says why, in plain words. `alert` is the id of one that it names."""
 
     def __init__(self, why: str, *, alert: str = "") -> None:
         super().__init__(why)
         self.alert = alert
+
+
+class Laying(NamedTuple):
+    """What came of silences that were to be laid: of each the one that stands for it, or why it cannot be laid."""
+
+    silences: list[Silence | ActionError]
+    made: tuple[Transition, ...]
 
 
 class Actions:
@@ -158,17 +169,50 @@ class Actions:
             ActionError: it has no matcher, reason or author, ends before it begins or in the past, is too long in any
                 way, its id is taken, or there are too many.
         """
+        (found,), made = self.lay([Asked(silence, note)], actor)
+        if isinstance(found, ActionError):
+            raise found
+        return made
+
+    def lay(
+        self,
+        wanted: Sequence[Asked],
+        actor: str,
+        same: Same = lambda known, silence: None,
+    ) -> Laying:
+        """Lay several silences in one go; one that cannot be laid keeps none of the others from it.
+
+        `same` finds among those that hold or lie ahead one that has been laid for the same already, by others at the
+        same moment, too. Each is stored with its entry of the audit log, or none is.
+
+        Raises:
+            ActionError: nobody may act under that name, or others lay silences all the time.
+        """
         _check_name(actor)
         now = self.now()
-        known = self._silences.get(silence.id)
-        if known is not None and known != silence:
-            raise ActionError(f"the id {silence.id[:_MAX_ID]} is that of another silence")
-        if known is None:
-            _check(silence, now)
-            if sum(each.ends_at > now for each in self._silences.all()) >= MAX_SILENCES:
-                raise ActionError(f"there are {MAX_SILENCES:,} silences that hold or lie ahead; end some first")
-            self._silences.put(silence, note)
-        return self._lay(silence.id, now, actor, silence.reason)
+        found: list[Silence | ActionError] = []
+
+        def choose(known: list[Silence]) -> list[Asked]:
+            found.clear()
+            there, new = list(known), list[Asked]()
+            for asked in wanted:
+                try:
+                    stands = _standing(asked.silence, there, now, same)
+                except ActionError as exc:
+                    found.append(exc)
+                    continue
+                if stands is None:
+                    new.append(asked)
+                    there.append(asked.silence)
+                found.append(stands or asked.silence)
+            return new
+
+        try:
+            self._silences.add(choose)
+        except BusyError as exc:
+            raise ActionError(str(exc)) from exc
+        laid = {each.id: (actor, each.reason) for each in found if isinstance(each, Silence)}
+        return Laying(found, self._over(laid, now) if laid else ())
 
     def expire_silence(self, silence_id: str, actor: str, note: Entry | None = None) -> tuple[Transition, ...]:
         """End a silence now; return the transitions of the alerts that are told of again.
@@ -185,14 +229,16 @@ class Actions:
             raise ActionError(f"silence {silence_id} ended at {_shown(silence.ends_at)}")
         starts_at = min(silence.starts_at, now)
         self._silences.put(msgspec.structs.replace(silence, starts_at=starts_at, ends_at=now), note)
-        return self._lay(silence_id, now, actor, "ended the silence")
+        return self._over({silence_id: (actor, "ended the silence")}, now)
 
-    def _lay(self, silence_id: str, now: datetime, actor: str, reason: str) -> tuple[Transition, ...]:
+    def _over(self, by: Mapping[str, tuple[str, str]], now: datetime) -> tuple[Transition, ...]:
+        """Return the transitions of open alerts by silences that are stored, of each who did it, and why."""
         made: list[Transition] = []
         try:
-            lay_silences(self._store, self._silences.all(), now, {silence_id: (actor, reason)}, made)
+            for step in lay_silences(self._store, self._silences.all(), now, by):
+                made.append(step)
         except (RedisError, BusyError) as exc:  # what was asked is done, and must not be said to have failed
-            log.warning("silence %s is stored; its other alerts are left to the leader (%s)", silence_id, exc)
+            log.warning("silences (%s) are stored; their other alerts are left to the leader (%s)", ", ".join(by), exc)
         return tuple(made)
 
     def _act(
@@ -254,16 +300,14 @@ def lay_silences(
     silences: list[Silence],
     now: datetime,
     by: Mapping[str, tuple[str, str]] | None = None,
-    made: list[Transition] | None = None,
-) -> tuple[Transition, ...]:
+) -> Iterator[Transition]:
     """Silence the open alerts that a silence lies over, and unsilence those that none does any more.
 
-    `by` says of silences who does that and why; of others the author begins them, and time ends them. What is done is
-    added to `made` at once, for who must know of it if the server fails then.
+    It is done as the transitions are read from it, so that who reads them knows of each that was made before a failure.
+    `by` says of silences who does that and why; of others the author begins them, and time ends them.
     """
     known = {silence.id: silence for silence in silences}
     holding = [silence for silence in silences if silence.holds(now)]
-    made = [] if made is None else made
 
     def change(view: AlertView) -> Transition | None:
         begins = silence_over(holding, view.alert, now)
@@ -279,11 +323,7 @@ def lay_silences(
 
     lives = store.lives()
     over = {alert.id: silence_over(holding, alert, now) for alert in store.open(reopened=True)} if holding else {}
-    for life in lives:
-        if bool(over.get(life.alert)) != bool(life.silence):
-            step = store.step(life.alert, change)[1]
-            made += [step] if step else []
-    return tuple(made)
+    yield from store.steps((life.alert for life in lives if bool(over.get(life.alert)) != bool(life.silence)), change)
 
 
 def _if_resolved(view: AlertView) -> str:
@@ -294,6 +334,26 @@ def _if_resolved(view: AlertView) -> str:
 def _check_name(actor: str) -> None:
     if is_system(actor):
         raise ActionError(SYSTEM_REFUSED)
+
+
+def _standing(silence: Silence, there: Iterable[Silence], now: datetime, same: Same) -> Silence | None:
+    """Return what has been laid already for a silence that is to be laid, None for nothing, when it may be.
+
+    Raises:
+        ActionError: it may not be.
+    """
+    for each in there:
+        if each.id == silence.id:
+            if each != silence:
+                raise ActionError(f"the id {silence.id[:_MAX_ID]} is that of another silence")
+            return each
+    ahead = [each for each in there if each.ends_at > now]
+    if (before := same(ahead, silence)) is not None:
+        return before
+    _check(silence, now)
+    if len(ahead) >= MAX_SILENCES:
+        raise ActionError(f"there are {MAX_SILENCES:,} silences that hold or lie ahead; end some first")
+    return None
 
 
 def _check(silence: Silence, now: datetime) -> None:

@@ -33,7 +33,8 @@ from alerts.outbox import Delivery, delivery_of
 from alerts.routes import Way
 from alerts.rules import Rules
 from alerts.silences import Silence, Silences, silence_over
-from alerts.store import LOG, AlertStore, FencedError, step_of
+from alerts.store import LOG, AlertStore, FencedError
+from alerts.stored import step_of
 from alerts.told_book import MovedError, ToldBook
 
 if TYPE_CHECKING:

@@ -32,7 +32,8 @@ from alerts.metrics import AlertsMetrics
 from alerts.producers import close_producer
 from alerts.records import name_of
 from alerts.silences import KEY as SILENCES
-from alerts.store import KEEP_S, LOG, PREFIX, AlertStore, FencedError, step_of
+from alerts.store import KEEP_S, LOG, PREFIX, AlertStore, FencedError
+from alerts.stored import step_of
 
 if TYPE_CHECKING:
     from redis import Redis

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
+from redis.exceptions import WatchError
 
 from alerts import audit
 from alerts.alert import Alert
 from alerts.audit import Entry
 from alerts.matchers import Matcher, MatcherError, labels_of, matches_all
 from alerts.records import UNREADABLE, Moment
+from alerts.store import BusyError
 
 if TYPE_CHECKING:
     from redis import Redis
+    from redis.client import Pipeline
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +30,9 @@ KEY = "nq:{alerts}:silences"
 MAX_ENDED = 5_000
 _AGAIN = timedelta(minutes=2)
 """So long after it, or a tenth of its length, the same silence by the same person from then on was asked for twice."""
+_AT_ONCE = timedelta(seconds=10)
+"""What another process has laid at the same moment may begin so much later."""
+_TRIES = 50
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +53,13 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True):
     def covers(self, alert: Alert, at: datetime) -> bool:
         """Say whether it lies over an alert at a time. Labels are the detector's: `state` is firing or resolved."""
         return self.holds(at) and matches_all(self.matchers, labels_of(alert))
+
+
+class Asked(NamedTuple):
+    """A silence that is to be stored, and the audit log's entry of who asks for it."""
+
+    silence: Silence
+    note: Entry | None = None
 
 
 class Silences:
@@ -78,8 +92,34 @@ class Silences:
 
     def put(self, silence: Silence, note: Entry | None = None) -> None:
         """Store one, in the place of what has its id, and with it the audit log's entry."""
-        keys, raw = [KEY, audit.ALERTS], msgspec.json.encode(silence)
-        self._put(keys=keys, args=[silence.id, raw, audit.encoded(note), audit.MOST])
+        self._store(self._redis, Asked(silence, note))
+
+    def add(self, choose: Callable[[list[Silence]], Iterable[Asked]]) -> None:
+        """Store what `choose` makes of those that there are, each with its entry of the audit log: all, or nothing.
+
+        It is asked again when others have laid, ended or dropped some meanwhile: what is stored is stored beside those
+        that it looked at, and no others.
+
+        Raises:
+            BusyError: others did so each time.
+        """
+        with self._redis.pipeline(transaction=True) as pipe:
+            for _ in range(_TRIES):
+                with contextlib.suppress(WatchError):
+                    pipe.watch(KEY)
+                    chosen = list(choose(self.all()))
+                    if chosen:
+                        pipe.multi()
+                        for each in chosen:
+                            self._store(pipe, each)
+                        pipe.execute()
+                    return
+        raise BusyError("silences are being laid and ended by others all the time")
+
+    def _store(self, client: Redis | Pipeline, asked: Asked) -> None:
+        silence, note = asked
+        args = [silence.id, msgspec.json.encode(silence), audit.encoded(note), audit.MOST]
+        self._put(keys=[KEY, audit.ALERTS], args=args, client=client)
 
     def drop(self, ids: Iterable[str]) -> None:
         """Forget some."""
@@ -96,14 +136,16 @@ def silence_over(silences: Iterable[Silence], alert: Alert, at: datetime) -> str
 def same_again(silences: Iterable[Silence], wanted: Silence, *, from_now: bool) -> Silence | None:
     """Return the silence that its author has laid already, None for none: a repeat of what got no answer lays no other.
 
-    `from_now` says that it is to begin now, whenever that is: then it is one that holds, and little of it is over.
+    `from_now` says that it is to begin now, whenever that is: then it is one that holds, or does in a moment, and
+    little of it is over.
     """
     now, length = wanted.created_at, wanted.ends_at - wanted.starts_at
     for each in silences:
         asked = (each.author, each.matchers, each.reason, each.ends_at - each.starts_at)
         if asked != (wanted.author, wanted.matchers, wanted.reason, length):
             continue
-        if from_now and each.holds(now) and now - each.starts_at <= min(_AGAIN, length / 10):
+        ago = now - each.starts_at
+        if from_now and each.ends_at > now and -_AT_ONCE <= ago <= min(_AGAIN, length / 10):
             return each
         if not from_now and each.starts_at == wanted.starts_at and each.ends_at > now:
             return each

@@ -9,24 +9,24 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from redis.exceptions import ResponseError, WatchError
 
 from alerts import audit
-from alerts.alert import Alert, AlertError, decode, encode
+from alerts.alert import Alert, decode, encode
 from alerts.audit import Entry
 from alerts.life import AlertView, Life, Transition, follow, revised, spare
-from alerts.records import UNREADABLE, name_of
+from alerts.records import name_of
+from alerts.stored import alert_of, keys_of, life_of, place_of, step_of, view_of
 
 if TYPE_CHECKING:
     from redis import Redis
 
 log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
 PREFIX = "nq:{alerts}:"
 LOG = f"{PREFIX}log"
@@ -44,11 +44,8 @@ _OPEN, _RECENT = f"{PREFIX}open", f"{PREFIX}recent"
 _AFTER = f"{PREFIX}after"
 """A set: alerts that people have reopened after their detector's end. The others that are open are in `_OPEN`."""
 _LOG_LENGTH = 100_000
-_TRIES = 50
+_TRIES, _TOGETHER = 50, 100
 _LATEST_S = 253_370_764_800.0  # the year 9999: what lies beyond cannot be written as a time
-
-_lines = msgspec.json.Decoder(Transition)
-_lives = msgspec.json.Decoder(Life)
 
 
 class FencedError(Exception):
@@ -111,13 +108,49 @@ class AlertStore:
         made = self._change(alert_id, both, note)
         return found[0], made[0] if made else None
 
+    def steps(self, alert_ids: Iterable[str], change: Callable[[AlertView], Transition | None]) -> Iterator[Transition]:
+        """Add to each of several alerts the transition that `change` makes of it; yield each that is stored.
+
+        It is done as it is read from, 100 alerts in a few calls.
+
+        Raises:
+            FencedError: another process leads.
+            BusyError: others change some of them all the time.
+        """
+        ids = list(alert_ids)
+        for first in range(0, len(ids), _TOGETHER):
+            yield from self._together(ids[first : first + _TOGETHER], change)
+
+    def _together(self, ids: Sequence[str], change: Callable[[AlertView], Transition | None]) -> Iterator[Transition]:
+        for _ in range(_TRIES):
+            asked: list[tuple[str, Transition]] = []
+            with self._redis.pipeline(transaction=False) as pipe:
+                for each, (view, before) in self._read_each(ids).items():
+                    step = None if view is None else change(view)
+                    if view is not None and step is not None:
+                        keys, arguments = self._call(view, before, view.alert, follow(view.life, step), [step])
+                        self._write(keys=keys, args=arguments, client=pipe)
+                        asked.append((each, step))
+                answers = pipe.execute(raise_on_error=False) if asked else []
+            ids = []
+            for (each, step), answer in zip(asked, answers, strict=True):
+                if isinstance(answer, Exception):
+                    raise fenced(answer) if isinstance(answer, ResponseError) else answer
+                if answer:
+                    yield step
+                else:
+                    ids.append(each)  # somebody was faster
+            if not ids:
+                return
+        raise BusyError(f"alerts {', '.join(ids)} are being changed by others all the time")
+
     def restore(self, view: AlertView) -> bool:
         """Put back an alert that was lost, in whole or in part; return whether it was. It is no news to anybody."""
         changed_s = repr(view.transitions[-1].at.timestamp())
         arguments: list[Any] = [encode(view.alert), msgspec.json.encode(view.life), view.alert.id]
-        arguments += [_place(view.alert, view.life), changed_s, KEEP_S, view.life.transitions]
+        arguments += [place_of(view.alert, view.life), changed_s, KEEP_S, view.life.transitions]
         arguments += map(msgspec.json.encode, view.transitions)
-        return bool(self._restore(keys=[*_keys(view.alert.id), _OPEN, _AFTER, _RECENT, BOOK], args=arguments))
+        return bool(self._restore(keys=[*keys_of(view.alert.id), _OPEN, _AFTER, _RECENT, BOOK], args=arguments))
 
     def _change(
         self,
@@ -125,10 +158,9 @@ class AlertStore:
         change: Callable[[AlertView | None], tuple[Alert, Sequence[Transition]] | None],
         note: Entry | None = None,
     ) -> tuple[Transition, ...] | None:
-        keys = [FENCE, *_keys(alert_id), _OPEN, _AFTER, _RECENT, LOG, audit.ALERTS]
         for _ in range(_TRIES):
             view, before = self._read(alert_id)
-            if view is None and before and self._redis.exists(_keys(alert_id)[0]):
+            if view is None and before and self._redis.exists(keys_of(alert_id)[0]):
                 log.error("alert %s stays as it is until a version runs that can read it", alert_id)
                 return None  # as new it would fire once more
             changed = change(view)
@@ -140,12 +172,7 @@ class AlertStore:
                 life = follow(life, step)
             if life is None:
                 return None
-            life = msgspec.structs.replace(life, revision=alert.revision)
-            fresh = b"" if view is not None and alert is view.alert else encode(alert)
-            arguments: list[Any] = [self._token(), before, fresh, msgspec.json.encode(life), alert_id]
-            arguments += [_place(alert, life), repr(time.time()), KEEP_S, _LOG_LENGTH, audit.encoded(note), audit.MOST]
-            gone = spare([*(view.transitions if view else ()), *steps])
-            arguments += [msgspec.msgpack.encode(gone), *map(msgspec.json.encode, steps)]
+            keys, arguments = self._call(view, before, alert, life, steps, note)
             try:
                 if self._write(keys=keys, args=arguments):
                     return tuple(steps)
@@ -153,14 +180,33 @@ class AlertStore:
                 raise fenced(exc) from exc
         raise BusyError(f"alert {alert_id} is being changed by others all the time")
 
+    def _call(
+        self,
+        view: AlertView | None,
+        before: bytes,
+        alert: Alert,
+        life: Life,
+        steps: Sequence[Transition],
+        note: Entry | None = None,
+    ) -> tuple[list[str], list[Any]]:
+        """Return the keys and arguments by which `store.lua` stores what becomes of an alert that stood at `view`."""
+        keys = [FENCE, *keys_of(alert.id), _OPEN, _AFTER, _RECENT, LOG, audit.ALERTS]
+        life = msgspec.structs.replace(life, revision=alert.revision)
+        fresh = b"" if view is not None and alert is view.alert else encode(alert)
+        arguments: list[Any] = [self._token(), before, fresh, msgspec.json.encode(life), alert.id]
+        arguments += [place_of(alert, life), repr(time.time()), KEEP_S, _LOG_LENGTH, audit.encoded(note), audit.MOST]
+        gone = spare([*(view.transitions if view else ()), *steps])
+        arguments += [msgspec.msgpack.encode(gone), *map(msgspec.json.encode, steps)]
+        return keys, arguments
+
     def _read(self, alert_id: str) -> tuple[AlertView | None, bytes]:
         """Return an alert with its life, None for none, and the life as it stands there."""
         pipe = self._redis.pipeline(transaction=True)
-        alert_key, life_key, history_key = _keys(alert_id)
+        alert_key, life_key, history_key = keys_of(alert_id)
         pipe.mget(alert_key, life_key)
         pipe.lrange(history_key, 0, -1)
         (alert, life), history = pipe.execute()
-        return _view(alert_id, alert, life, history), life or b""
+        return view_of(alert_id, alert, life, history), life or b""
 
     def view(self, alert_id: str) -> AlertView | None:
         """Return an alert with its life and history, None when there is none (any more)."""
@@ -169,23 +215,27 @@ class AlertStore:
     def views(self, *, open: bool = True, limit: int = 1_000) -> list[AlertView]:
         """Return the alerts that are not resolved, or all that changed in the last 90 days, the newest first."""
         if open:
-            found = [view for view in self._views(self._ids()) if view.life.state != "resolved"]
+            found = [view for view in self.find(self._ids()).values() if view.life.state != "resolved"]
         else:
             recent: Any = self._redis.zrevrange(_RECENT, 0, limit - 1)
-            found = self._views(map(name_of, recent))
+            found = list(self.find(map(name_of, recent)).values())
         return sorted(found, key=lambda view: (view.alert.started_at, view.alert.id), reverse=True)[:limit]
 
-    def _views(self, ids: Iterable[str]) -> list[AlertView]:
-        wanted = list(ids)
-        pipe = self._redis.pipeline(transaction=False)
-        for each in wanted:
-            alert_key, life_key, history_key = _keys(each)
-            pipe.mget(alert_key, life_key)
-            pipe.lrange(history_key, 0, -1)
-        answers = iter(pipe.execute())
+    def find(self, ids: Iterable[str]) -> dict[str, AlertView]:
+        """Return those of these that are alerts, each with its life and history."""
+        return {each: view for each, (view, _) in self._read_each(ids).items() if view is not None}
+
+    def _read_each(self, ids: Iterable[str]) -> dict[str, tuple[AlertView | None, bytes]]:
+        """Return of each alert what `_read` does; its history may be younger than its life."""
+        wanted = list(dict.fromkeys(ids))
+        with self._redis.pipeline(transaction=False) as pipe:
+            for each in wanted:
+                alert_key, life_key, history_key = keys_of(each)
+                pipe.mget(alert_key, life_key)
+                pipe.lrange(history_key, 0, -1)
+            answers = iter(pipe.execute())
         stored = zip(wanted, answers, answers, strict=True)
-        found = [_view(each, alert, life, history) for each, (alert, life), history in stored]
-        return [view for view in found if view is not None]
+        return {each: (view_of(each, alert, life, history), life or b"") for each, (alert, life), history in stored}
 
     def _ids(self) -> list[str]:
         found: Any = self._redis.sunion([_OPEN, _AFTER])
@@ -194,20 +244,20 @@ class AlertStore:
     def lives(self) -> list[Life]:
         """Return the lives of the alerts that are not resolved."""
         ids = self._ids()
-        found: Any = self._redis.mget([_keys(each)[1] for each in ids]) if ids else []
-        lives = [_readable(each, raw, _lives.decode) for each, raw in zip(ids, found, strict=True)]
+        found: Any = self._redis.mget([keys_of(each)[1] for each in ids]) if ids else []
+        lives = [life_of(each, raw) for each, raw in zip(ids, found, strict=True)]
         return [life for life in lives if life is not None and life.state != "resolved"]
 
     def get(self, alert_id: str) -> Alert | None:
         """Return the alert's last revision, None when there is none (any more)."""
-        raw: Any = self._redis.get(_keys(alert_id)[0])
+        raw: Any = self._redis.get(keys_of(alert_id)[0])
         return None if raw is None else decode(raw)
 
     def names(self, ids: Iterable[str]) -> dict[str, str]:
         """Return the names of those of these that are alerts."""
         wanted = sorted(ids)
-        raws: Any = self._redis.mget([_keys(each)[0] for each in wanted]) if wanted else []
-        found = [_readable(each, raw, decode) for each, raw in zip(wanted, raws, strict=True)]
+        raws: Any = self._redis.mget([keys_of(each)[0] for each in wanted]) if wanted else []
+        found = [alert_of(each, raw) for each, raw in zip(wanted, raws, strict=True)]
         return {alert.id: alert.name for alert in found if alert}
 
     def reopened(self) -> list[str]:
@@ -222,11 +272,11 @@ class AlertStore:
             FencedError: another process leads.
         """
         with contextlib.suppress(WatchError), self._redis.pipeline() as pipe:  # the next time, if it changed meanwhile
-            pipe.watch(FENCE, *_keys(alert_id))
+            pipe.watch(FENCE, *keys_of(alert_id))
             self.check_lead()
             view = self.view(alert_id)
-            there: Any = self._redis.exists(*_keys(alert_id)[:2])
-            if there < 2 or (view is not None and _place(view.alert, view.life) != "after"):
+            there: Any = self._redis.exists(*keys_of(alert_id)[:2])
+            if there < 2 or (view is not None and place_of(view.alert, view.life) != "after"):
                 pipe.multi()
                 pipe.srem(_AFTER, alert_id)
                 pipe.execute()
@@ -238,8 +288,8 @@ class AlertStore:
         """
         found_ids: Any = self._redis.sunion([_OPEN] + [_AFTER] * reopened)
         ids = sorted(map(name_of, found_ids))
-        raws: Any = self._redis.mget([_keys(each)[0] for each in ids]) if ids else []
-        found = [_readable(each, raw, decode) for each, raw in zip(ids, raws, strict=True)]
+        raws: Any = self._redis.mget([keys_of(each)[0] for each in ids]) if ids else []
+        found = [alert_of(each, raw) for each, raw in zip(ids, raws, strict=True)]
         return sorted((alert for alert in found if alert), key=lambda alert: alert.started_at, reverse=True)
 
     def log(self, count: int = 100) -> list[Transition]:
@@ -303,47 +353,6 @@ class AlertStore:
         return raw if raw is None else bytes(raw)
 
 
-def _view(alert_id: str, alert: Any, life: Any, history: Any) -> AlertView | None:
-    """Return what is stored of an alert, None when something lacks or cannot be read: one stops not the others."""
-
-    def view(raw: bytes) -> AlertView:
-        steps = tuple(_lines.decode(line) for line in history)
-        return AlertView(alert=decode(raw), life=_lives.decode(life), transitions=steps)
-
-    return None if life is None else _readable(alert_id, alert, view)
-
-
-def _readable(alert_id: str, raw: Any, read: Callable[[bytes], _T]) -> _T | None:
-    try:
-        return None if raw is None else read(raw)
-    except (AlertError, *UNREADABLE) as exc:
-        log.error("what is stored of alert %s cannot be read and is passed over (%s)", alert_id, exc)
-        return None
-
-
-def step_of(entry: str, fields: Any, level: int = logging.ERROR) -> Transition | None:
-    """Return the transition in an entry of the log, None when it holds none: another version's, or another hand's.
-
-    That is said at a level of the log; who looks ahead says it lower, and again when it is the entry's turn.
-    """
-    try:
-        return _lines.decode(fields[b"line"])
-    except (*UNREADABLE, KeyError) as exc:
-        log.log(level, "entry %s of the log is no transition and is passed over (%r)", entry, exc)
-        return None
-
-
 def fenced(exc: ResponseError) -> Exception:
     """Return what a script's error means: `FencedError`, or the error itself."""
     return FencedError(str(exc)) if str(exc).startswith("FENCED") else exc
-
-
-def _place(alert: Alert, life: Life) -> str:
-    """Return which set an alert belongs into by now."""
-    if alert.status == "firing":
-        return "open"
-    return "" if life.state == "resolved" else "after"
-
-
-def _keys(alert_id: str) -> tuple[str, str, str]:
-    return f"{PREFIX}alert:{alert_id}", f"{PREFIX}life:{alert_id}", f"{PREFIX}history:{alert_id}"

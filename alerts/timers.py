@@ -51,7 +51,7 @@ class Timers:
         ended = [each for each in silences if each.ends_at <= now]  # those that ended last, first
         oldest = now - timedelta(seconds=KEEP_S)
         self._silences.drop(each.id for n, each in enumerate(ended) if n >= MAX_ENDED or each.ends_at < oldest)
-        made = self._end(now) + lay_silences(self._store, silences, now) + self._escalate(now)
+        made = self._end(now) + tuple(lay_silences(self._store, silences, now)) + self._escalate(now)
         for step in made:
             log.info("%s %s (%s): %s", step.event, step.alert, step.reason, step.summary)
         return made

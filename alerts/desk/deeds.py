@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 import msgspec
 from redis import RedisError
@@ -18,14 +20,15 @@ from alerts.desk.ranking import Deed
 from alerts.desk.state import Desk
 from alerts.feedback import About, Said, said, topic_of
 from alerts.life import AlertView, Transition
-from alerts.matchers import Matcher, MatcherError, parse
+from alerts.matchers import Matcher, MatcherError, labels_of, matches_all, parse
 from alerts.notes import MAX_NOTE, cleaned
-from alerts.silences import Silence, same_again
+from alerts.silences import Asked, Silence, same_again
 
 log = logging.getLogger(__name__)
 
 MAX_REASON = 500
 MAX_SILENCE_MIN = 30 * 1_440
+_GONE = "there is no such alert (any more)"
 
 
 class Laid(Silence, frozen=True, kw_only=True):
@@ -78,35 +81,67 @@ class Deeds:
 
         Asked for once more, by who got no answer, it is the same one.
         """
+        (found,) = self._silence([matchers], minutes, reason, starts_at)
+        if isinstance(found, ProblemError):
+            raise found
+        return found
+
+    def _silence(
+        self, wanted: Sequence[tuple[Matcher, ...]], minutes: int, reason: str, starts_at: datetime | None = None
+    ) -> list[Laid | ProblemError]:
+        """Lay a silence over each of these, in one go; return of each what was laid, or why none was."""
         now = self._desk.actions.now()
         start = starts_at or now
         try:
-            silence = Silence(
-                id=uuid.uuid4().hex,
-                matchers=matchers,
-                starts_at=start,
-                ends_at=start + timedelta(minutes=minutes),
-                author=self._who.name,
-                reason=reason,
-                created_at=now,
-            )
-            over = sum(silence.covers(view.alert, now) for view in self._desk.store.views(open=True))  # may fail: first
-            before = same_again(self._desk.silences.all(), silence, from_now=starts_at is None)
-            if before is not None:
-                return Laid(**msgspec.structs.asdict(before), over=over)
-            note = self._note("silence", silence.id, f"{', '.join(map(str, matchers))}: {reason}")
-            self._desk.actions.silence(silence, self._who.name, note)
+            asked = [
+                self._asked(matchers, start, start + timedelta(minutes=minutes), reason, now) for matchers in wanted
+            ]
+            views = self._desk.store.views(open=True)  # it may fail: first
+            same = partial(same_again, from_now=starts_at is None)
+            laid = self._desk.actions.lay(asked, self._who.name, same).silences
         except (ActionError, OverflowError) as exc:
             raise ProblemError(409, str(exc)) from exc
-        self._count("silence")
-        return Laid(**msgspec.structs.asdict(silence), over=over)
+        labels = [labels_of(view.alert) for view in views]
+        found: list[Laid | ProblemError] = []
+        for each, (silence, _) in zip(laid, asked, strict=True):
+            if isinstance(each, ActionError):
+                found.append(ProblemError(409, str(each)))
+                continue
+            if each.id == silence.id:
+                self._count("silence")
+            over = sum(matches_all(each.matchers, known) for known in labels) if each.holds(now) else 0
+            found.append(Laid(**msgspec.structs.asdict(each), over=over))
+        return found
+
+    def _asked(
+        self, matchers: tuple[Matcher, ...], starts_at: datetime, ends_at: datetime, reason: str, now: datetime
+    ) -> Asked:
+        silence = Silence(
+            id=uuid.uuid4().hex,
+            matchers=matchers,
+            starts_at=starts_at,
+            ends_at=ends_at,
+            author=self._who.name,
+            reason=reason,
+            created_at=now,
+        )
+        return Asked(silence, self._note("silence", silence.id, f"{', '.join(map(str, matchers))}: {reason}"))
 
     def silence_alert(self, alert_id: str, minutes: int, reason: str) -> Laid:
         """Lay a silence over an alert's series."""
-        alert = self._view(alert_id).alert
-        silence = self.silence((Matcher("series", "=", alert.series),), minutes, reason, None)
-        self._learn("dismissed", alert)
-        return silence
+        found = self.silence_alerts([alert_id], minutes, reason)[alert_id]
+        if isinstance(found, ProblemError):
+            raise found
+        return found
+
+    def silence_alerts(self, ids: Iterable[str], minutes: int, reason: str) -> dict[str, Laid | ProblemError]:
+        """Lay a silence over the series of each of these alerts, in one go; return of each what was laid or why not."""
+        wanted = list(dict.fromkeys(ids))
+        alerts = {id_: view.alert for id_, view in self._desk.store.find(wanted).items()}
+        matchers = [(Matcher("series", "=", alert.series),) for alert in alerts.values()]
+        done = dict(zip(alerts, self._silence(matchers, minutes, reason) if alerts else [], strict=True))
+        self._learn_each("dismissed", [alert for id_, alert in alerts.items() if isinstance(done[id_], Laid)])
+        return {id_: done.get(id_, ProblemError(404, _GONE)) for id_ in wanted}
 
     def dismiss(self, alert_id: str) -> None:
         """Say that one does not want such alerts: they sink in one's own list, and nothing else changes."""
@@ -179,6 +214,14 @@ class Deeds:
                 raise
             log.warning("what %s did about alert %s does not order their list: %s", self._who.name, alert.id, exc)
 
+    def _learn_each(self, deed: Deed, alerts: Iterable[Alert]) -> None:
+        """Learn what somebody likes of several alerts, along with what is done, as `_learn` does."""
+        things = ((alert, topic_of(alert)) for alert in alerts)
+        try:
+            self._desk.ranking.note_each(self._who.name, deed, things, self._desk.actions.now())
+        except RedisError as exc:
+            log.warning("what %s did about several alerts does not order their list: %s", self._who.name, exc)
+
     def _said(self, alert: Alert, about: About, value: str, **fields: object) -> Said:
         model = self._desk.stream.model
         return said(
@@ -193,7 +236,7 @@ class Deeds:
     def _view(self, alert_id: str) -> AlertView:
         view = self._desk.store.view(alert_id)
         if view is None:
-            raise ProblemError(404, "there is no such alert (any more)")
+            raise ProblemError(404, _GONE)
         return view
 
     def _note(self, what: str, target: str, detail: str) -> Entry:

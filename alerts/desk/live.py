@@ -17,7 +17,8 @@ from alerts.desk.metrics import DeskMetrics
 from alerts.desk.problems import ProblemError
 from alerts.desk.stream import Stream
 from alerts.now import Now, NowError
-from alerts.store import LOG, step_of
+from alerts.store import LOG
+from alerts.stored import step_of
 
 if TYPE_CHECKING:
     from redis import Redis

@@ -104,14 +104,29 @@ class Ranking:
         """
         key = _key(who)
         act = msgspec.json.encode(Act(deed=deed, at=at, features=features(alert, topic, at)))
-        if self._on and deed == "opened" and not self._redis.hsetnx(key, alert.id, act):
+        if deed != "opened":
+            self._write(key, {alert.id: act}, entry)
+        elif not self._on or self._redis.hsetnx(key, alert.id, act):
+            self._write(key, {}, entry)
+
+    def note_each(self, who: str, deed: Deed, alerts: Iterable[tuple[Alert, str]], at: datetime) -> None:
+        """Take note of what somebody did, more than to open them, about several alerts, given with their topics."""
+        acts = {
+            alert.id: msgspec.json.encode(Act(deed=deed, at=at, features=features(alert, topic, at)))
+            for alert, topic in alerts
+        }
+        if acts:
+            self._write(_key(who), acts)
+
+    def _write(self, key: str, acts: Mapping[str, bytes], entry: Entry | None = None) -> None:
+        if not self._on and entry is None:
             return
         with self._redis.pipeline(transaction=True) as pipe:
             if entry is not None:
                 append(pipe, entry)
             if self._on:
-                if deed != "opened":
-                    pipe.hset(key, alert.id, act)
+                for alert_id, act in acts.items():
+                    pipe.hset(key, alert_id, act)
                 pipe.hincrby(key, _COUNT.decode(), 1)
                 pipe.expire(key, _KEEP_S)
                 pipe.hlen(key)

@@ -25,6 +25,7 @@ MOST = 100
 What = Literal["acknowledge", "resolve", "silence"]
 _FIELD = re.compile(r"alert-([0-9a-f]{32})")
 _DONE = {"acknowledge": "acknowledged", "resolve": "resolved"}
+_AWAY = "Redis cannot answer now; nothing is known to be done"
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,25 +65,46 @@ def deeds(request: Request, who: Analyst, body: TogetherBody) -> Response:
 def together(store: AlertStore, of: Deeds, what: What, ids: Iterable[str], reason: str, minutes: int) -> Outcomes:
     """Do one thing to each of several alerts. Where Redis fails in the middle, the rest is not tried."""
     wanted = list(dict.fromkeys(ids))
-    names, away, found = store.names(wanted), False, []
+    names = store.names(wanted)
+    if what == "silence":
+        return _silenced(of, wanted, names, reason, minutes)
+    away, found = False, []
     for each in wanted:
         status, detail = 503, "not tried: Redis cannot answer now"
         if not away:
             try:
-                status, detail = 200, _do(of, what, each, reason, minutes)
+                of.change(what, each, reason)
+                status, detail = 200, _DONE[what]
             except ProblemError as exc:
                 status, detail = exc.status, exc.detail.removeprefix(f"{names.get(each)}: ")
             except RedisError:
-                away, detail = True, "Redis cannot answer now; nothing is known to be done"
+                away, detail = True, _AWAY
         found.append(Outcome(alert=each, name=names.get(each, each), status=status, detail=detail))
+    return _all(found)
+
+
+def _silenced(of: Deeds, wanted: list[str], names: Mapping[str, str], reason: str, minutes: int) -> Outcomes:
+    """Silence the series of all these alerts in one go: Redis has all of their silences, or none."""
+    found = []
+    try:
+        done = of.silence_alerts(wanted, minutes, reason)
+    except ProblemError as exc:
+        done = dict.fromkeys(wanted, exc)
+    except RedisError:
+        done = dict.fromkeys(wanted, ProblemError(503, _AWAY))
+    for each in wanted:
+        laid = done[each]
+        status, detail = (
+            (laid.status, laid.detail)
+            if isinstance(laid, ProblemError)
+            else (200, f"silenced until {when(laid.ends_at)}")
+        )
+        found.append(Outcome(alert=each, name=names.get(each, each), status=status, detail=detail))
+    return _all(found)
+
+
+def _all(found: list[Outcome]) -> Outcomes:
     return Outcomes(done=sum(each.status == 200 for each in found), outcomes=found)
-
-
-def _do(of: Deeds, what: What, alert_id: str, reason: str, minutes: int) -> str:
-    if what == "silence":
-        return f"silenced until {when(of.silence_alert(alert_id, minutes, reason).ends_at)}"
-    of.change(what, alert_id, reason)
-    return _DONE[what]
 
 
 def chosen(fields: Mapping[str, str]) -> list[str]:

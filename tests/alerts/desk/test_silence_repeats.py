@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as LostError
 
-from alerts.actions import Actions, lay_silences
+from alerts.actions import ActionError, Actions, lay_silences
 from alerts.alert import Alert
 from alerts.audit import Audit, entry
 from alerts.matchers import Matcher
@@ -54,14 +55,14 @@ def test_a_silence_whose_answer_was_lost_is_the_same_when_it_is_asked_for_again(
     served: Any, put: Callable[..., Alert], store: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alert = put()
-    usual = Silences.put
+    usual = Silences.add
 
     def lost(silences: Silences, *args: Any) -> None:
         usual(silences, *args)
         raise LostError("the answer does not come")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Silences, "put", lost)
+        patch.setattr(Silences, "add", lost)
         answer = served.client.post("/api/v1/silences", json=BODY)
     assert answer.status_code == 503
     assert "done or not" in answer.json()["detail"]
@@ -103,6 +104,10 @@ def test_what_is_the_same_again() -> None:
     early = {"starts_at": AT - timedelta(seconds=90), "ends_at": AT + timedelta(minutes=58, seconds=30)}
     assert same_again(known, msgspec.structs.replace(planned, **early), from_now=True) is None  # it holds not yet
     assert same_again(known, _silence(id="s2", author="ann"), from_now=True) is None
+    for seconds, again in ((9, known[0]), (11, None)):  # another process has laid it at the same moment
+        at = AT - timedelta(seconds=seconds)
+        wanted = _silence(id="s2", starts_at=at, ends_at=at + timedelta(hours=1), created_at=at)
+        assert same_again(known, wanted, from_now=True) == again
     assert same_again(known, _silence(id="s2", created_at=AT + timedelta(hours=2)), from_now=False) is None
     short = _silence(ends_at=AT + timedelta(minutes=1))
     for seconds, again in ((5, short), (55, None)):  # what is laid is not to end well before what was asked for
@@ -119,20 +124,78 @@ def test_a_call_that_its_client_repeats_is_written_down_once(store: Redis) -> No
     assert [each.what for each in Audit(store).last()] == ["expire_silence", "silence"]
 
 
+@pytest.mark.parametrize("way", ["silences", "alert"])
+def test_two_who_ask_for_the_same_at_the_same_moment_lay_one(
+    served: Any, put: Callable[..., Alert], store: Redis, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Between the reading and the writing of one request, which another process may answer, the other is answered."""
+    alert, usual = put(), Silences.all
+    body = BODY if way == "silences" else {"minutes": 60, "reason": "known"}
+    path = "silences" if way == "silences" else f"alerts/{alert.id}/silence"
+    answers = []
+
+    def read(silences: Silences) -> Any:
+        found = usual(silences)
+        if not answers:
+            answers.append(None)
+            answers[0] = served.client.post(f"/api/v1/{path}", json=body)
+        return found
+
+    monkeypatch.setattr(Silences, "all", read)
+    answers.append(served.client.post(f"/api/v1/{path}", json=body))
+    monkeypatch.undo()
+    assert [each.status_code for each in answers] == [200, 200]
+    (laid,) = Silences(store).all()
+    assert {each.json()["id"] for each in answers} == {laid.id}
+    assert [each.what for each in Audit(store).last()] == ["silence"]
+
+
+def test_at_the_same_moment_no_more_are_laid_than_may_be(store: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alerts.actions.MAX_SILENCES", 2)
+    actions, usual = Actions(store, AT.timestamp), Silences.all
+    actions.silence(_silence(id="s0"), "jo")
+
+    def read(silences: Silences) -> Any:
+        found = usual(silences)
+        monkeypatch.setattr(Silences, "all", usual)
+        actions.silence(_silence(id="s1"), "jo")
+        return found
+
+    monkeypatch.setattr(Silences, "all", read)
+    with pytest.raises(ActionError, match="there are 2 silences"):
+        actions.silence(_silence(id="s2"), "jo")
+    assert {each.id for each in Silences(store).all()} == {"s0", "s1"}
+
+
+def test_where_others_lay_silences_all_the_time_it_is_said(store: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, number = Silences.all, count()
+
+    def read(silences: Silences) -> Any:
+        found = usual(silences)
+        silences.put(_silence(id=f"other-{next(number)}"))
+        return found
+
+    monkeypatch.setattr(Silences, "all", read)
+    with pytest.raises(ActionError, match="laid and ended by others all the time"):
+        Actions(store, AT.timestamp).silence(_silence(), "jo")
+    assert Silences(store).get("s1") is None
+
+
 def test_what_was_made_before_a_failure_is_returned(
     store: Redis, put: Callable[..., Alert], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alerts, usual = [put(minutes_ago=minutes) for minutes in (3, 4)], AlertStore.step
+    alerts, usual = [put(minutes_ago=minutes) for minutes in (3, 4)], AlertStore._together
     done: list[str] = []
 
-    def step(alerts_: AlertStore, alert_id: str, *args: Any) -> Any:
+    def together(alerts_: AlertStore, ids: Sequence[str], *args: Any) -> Any:
         if done:
             raise LostError("gone")
-        done.append(alert_id)
-        return usual(alerts_, alert_id, *args)
+        done.extend(ids)
+        return usual(alerts_, ids, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(AlertStore, "step", step)
+        patch.setattr("alerts.store._TOGETHER", 1)
+        patch.setattr(AlertStore, "_together", together)
         (laid,) = Actions(store, AT.timestamp).silence(_silence(), "jo")
     assert [laid.alert] == done
     (other,) = lay_silences(AlertStore(store), Silences(store).all(), AT)

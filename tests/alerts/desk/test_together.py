@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 from redis import Redis, RedisError
+from redis.connection import Connection
 
 from alerts.alert import Alert
+from alerts.desk.auth import Identity
 from alerts.desk.deeds import Deeds
-from alerts.desk.together import MOST
+from alerts.desk.together import MOST, together
 from alerts.silences import Silences
+from alerts.store import AlertStore
 
 GONE = "0" * 32
 PATH = "/api/v1/deeds"
@@ -67,6 +71,88 @@ def test_each_is_silenced_for_itself(served: Any, three: list[Alert], store: Red
     assert [each["what"] for each in served.client.get("/api/v1/audit").json()["entries"]] == ["silence"] * 2
     for wrong in ({"minutes": None}, {"reason": " "}):
         assert served.client.post(PATH, json=body | wrong).status_code == 422
+
+
+def test_many_are_silenced_in_a_few_calls_each_with_its_own_step_entry_and_outcome(
+    served: Any, put: Callable[..., Alert], store: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [put(f"company=C{number}", minutes_ago=number) for number in range(40)]
+    twin = put("company=C0", minutes_ago=50)
+    served.client.post(f"/api/v1/alerts/{made[1].id}/silence", json={"minutes": 30, "reason": "else"})
+    ids = [made[0].id, GONE, *(each.id for each in made[1:]), twin.id]
+    deeds = Deeds(served.desk, Identity(name="jo", role="analyst"), "127.0.0.1")
+    calls, usual, here = [], Connection.send_packed_command, threading.get_ident()
+
+    def send(connection: Any, *args: Any, **more: Any) -> Any:
+        if threading.get_ident() == here:  # others ask for what is new meanwhile
+            calls.append(args)
+        return usual(connection, *args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "send_packed_command", send)
+        told = together(served.desk.store, deeds, "silence", ids, "known", 60)
+    assert len(calls) <= 40
+    assert told.done == 41
+    assert [(each.alert, each.status) for each in told.outcomes] == [(id_, 404 if id_ == GONE else 200) for id_ in ids]
+    laid = Silences(store).all()
+    assert len(laid) == 1 + 40  # one over both alerts of C0
+    views = {view.alert.id: view for view in AlertStore(store).views()}
+    for alert in (*made, twin):
+        (step,) = [step for step in views[alert.id].transitions if step.event == "silenced"]
+        reason = "else" if alert is made[1] else "known"
+        assert (step.actor, step.reason, bool(views[alert.id].life.silence)) == ("jo", reason, True)
+    entries = served.client.get("/api/v1/audit").json()["entries"]
+    assert [each["what"] for each in entries] == ["silence"] * 41
+    assert {each["target"] for each in entries} == {each.id for each in laid}
+    assert served.desk.ranking.acted("jo") == 41
+    assert together(served.desk.store, deeds, "silence", ids, "known", 60).done == 41
+    assert len(Silences(store).all()) == 41
+
+
+def test_of_many_silences_those_for_which_there_is_room_are_laid(
+    served: Any, three: list[Alert], store: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alerts.actions.MAX_SILENCES", 2)
+    body = {"what": "silence", "alerts": [each.id for each in three], "minutes": 60, "reason": "known"}
+    told = served.client.post(PATH, json=body).json()
+    assert [each["status"] for each in told["outcomes"]] == [200, 200, 409]
+    assert "there are 2 silences" in told["outcomes"][2]["detail"]
+    assert len(Silences(store).all()) == 2
+
+
+def test_where_redis_fails_nothing_is_known_of_any_silence(
+    served: Any, three: list[Alert], store: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise RedisError("away")
+
+    monkeypatch.setattr(Silences, "add", away)
+    body = {"what": "silence", "alerts": [each.id for each in three], "minutes": 60, "reason": "known"}
+    told = served.client.post(PATH, json=body).json()
+    assert [(each["status"], each["detail"]) for each in told["outcomes"]] == [
+        (503, "Redis cannot answer now; nothing is known to be done")
+    ] * 3
+
+
+def test_alerts_that_somebody_else_changes_at_once_are_silenced_all_the_same(
+    served: Any, three: list[Alert], store: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, done = AlertStore._read_each, list[Any]()
+
+    def read(alerts: AlertStore, ids: Any) -> Any:
+        found = usual(alerts, ids)
+        if Silences(store).any() and not done:
+            done.append(served.desk.actions.acknowledge(three[1].id, "ann"))
+        return found
+
+    monkeypatch.setattr(AlertStore, "_read_each", read)
+    body = {"what": "silence", "alerts": [each.id for each in three], "minutes": 60, "reason": "known"}
+    assert served.client.post(PATH, json=body).json()["done"] == 3
+    assert len(done) == 1
+    for alert in three:
+        view = served.desk.store.view(alert.id)
+        events = ["firing", "acknowledged", "silenced"] if alert is three[1] else ["firing", "silenced"]
+        assert [step.event for step in view.transitions] == events
 
 
 def test_what_is_no_such_wish_is_refused(served: Any, three: list[Alert]) -> None:
