@@ -8,8 +8,8 @@ from datetime import datetime
 import msgspec
 
 from alerts.alert import Alert
+from alerts.delivery import Delivery, delivery_of
 from alerts.notification import Held, Notification, decode_notification, notification_id
-from alerts.outbox import Delivery, delivery_of
 
 _MAX_ALERTS, _WITH_EVIDENCE = 200, 20
 

@@ -24,12 +24,12 @@ from redis.exceptions import RedisError
 
 from alerts.alert import Alert, AlertError
 from alerts.cursors import number_of
+from alerts.delivery import Delivery, delivery_of
 from alerts.groups import TOLD_WITHIN_S, Groups, Known, Telling
 from alerts.life import AlertView, Transition, before, last_told
 from alerts.matchers import labels_of, matches_all
 from alerts.metrics import AlertsMetrics
 from alerts.notification import Notification, as_told, by_hand
-from alerts.outbox import Delivery, delivery_of
 from alerts.routes import Way
 from alerts.rules import Rules
 from alerts.silences import Silence, Silences, silence_over

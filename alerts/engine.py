@@ -167,6 +167,7 @@ class AlertEngine:
             self._now.write(self._judging.detector, [each.alert for each in self._judging.lifecycle.episodes])
         if time.monotonic() - self._saved >= self._settings.snapshot_s:
             self._save()
+            self._store.forget_gone()
         return behind_min > 0
 
     def now(self) -> float:

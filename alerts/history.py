@@ -17,7 +17,7 @@ from alerts.records import UNREADABLE
 if TYPE_CHECKING:
     from redis import Redis
 
-    from alerts.outbox import Delivery
+    from alerts.delivery import Delivery
 
 log = logging.getLogger(__name__)
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from alerts.alert import AlertError, Event
 from alerts.breaker import Down
+from alerts.delivery import Delivery, alerts_of, delivery_key, due_key
 from alerts.history import (
     KEPT_S,
     History,
@@ -28,7 +28,6 @@ from alerts.history import (
     read_history,
     told_key,
 )
-from alerts.notification import Notification, decode_notification, encode_notification
 from alerts.records import UNREADABLE, name_of
 
 if TYPE_CHECKING:
@@ -43,30 +42,6 @@ _DEAD, _DISABLED, _DOWN = f"{_PREFIX}dead", f"{_PREFIX}disabled", f"{_PREFIX}dow
 _SENT = f"{_PREFIX}sent:"
 _DEAD_LENGTH = 10_000
 _CHUNK = 500
-
-
-class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """One notification on its way. `id` is the notification's, by which receivers know it again.
-
-    `alert` is the alert it is about, or the key of the group; `body` is the `Notification` as JSON, rendered when it is
-    sent. Those named in `after` must be gone before.
-    """
-
-    id: str
-    receiver: str
-    event: Event
-    alert: str
-    body: str
-    created_s: float
-    attempts: int = 0
-    after: tuple[str, ...] = ()
-    reason: str = ""
-    revived_s: float = 0.0
-
-    @property
-    def waits_since_s(self) -> float:
-        """Since when it waits (Unix seconds): since it was made, or was sent again after it had been given up."""
-        return max(self.created_s, self.revived_s)
 
 
 class Queued(msgspec.Struct, frozen=True):
@@ -88,32 +63,9 @@ def _decoded(raw: bytes) -> Delivery | None:
         return None
 
 
-def due_key(receiver: str) -> str:
-    """Return the key of the queue of one receiver: delivery keys by Unix time of the next attempt."""
-    return f"{_PREFIX}due:{receiver}"
-
-
-def delivery_key(delivery_id: str) -> str:
-    """Return the key under which a delivery waits."""
-    return f"{_PREFIX}delivery:{delivery_id}"
-
-
 def _held_key(receiver: str) -> str:
     """The key of a receiver's deliveries that digests stand for: id of the delivery → id of the digest."""
     return f"{_PREFIX}held:{receiver}"
-
-
-def delivery_of(notification: Notification, now_s: float, *, after: Iterable[str] = ()) -> Delivery:
-    """Return the delivery that brings a notification, made at `now_s` (Unix), once those in `after` are gone."""
-    return Delivery(
-        id=notification.id,
-        receiver=notification.receiver,
-        event=notification.event,
-        alert=notification.group or notification.alerts[0].id,
-        body=encode_notification(notification).decode(),
-        created_s=now_s,
-        after=tuple(after),
-    )
 
 
 class Outbox:
@@ -171,9 +123,14 @@ class Outbox:
     def _leave_out(self, receiver: str, key: bytes, raw: bytes | None) -> None:
         """Move a delivery that cannot be read to the dead list as it is; None was removed by hand."""
         keys: list[Any] = [due_key(receiver), key, _DEAD, _held_key(receiver)]
+        members = self._stands_for(receiver, name_of(key).removeprefix(delivery_key("")))
         if raw is None:
-            self._redis.zrem(due_key(receiver), key)
-        elif self._settle(keys=keys, args=["dead", "", raw, "", _DEAD_LENGTH, "", KEPT_S, "", 0]):
+            with self._redis.pipeline(transaction=True) as pipe:
+                pipe.zrem(due_key(receiver), key)
+                for member in members:
+                    pipe.hdel(_held_key(receiver), member)
+                pipe.execute()
+        elif self._settle(keys=keys, args=["dead", "", raw, "", _DEAD_LENGTH, "", KEPT_S, "", 0, *members]):
             log.error("%r for %s cannot be read, and is in the dead list as it is: %.500r", key, receiver, raw)
             if self._metrics is not None:
                 self._metrics.deliveries.labels(receiver=receiver, outcome="dead").inc()
@@ -216,13 +173,20 @@ class Outbox:
         return self._move("dead", delivery, "dead", now_s)
 
     def _move(self, what: str, delivery: Delivery, status: Status, now_s: float, due_s: float = 0.0) -> bool:
-        alerts, members = _about(delivery)
+        alerts = alerts_of(delivery)
+        digest = what != "retry" and delivery.event == "alert.digest"
+        members = self._stands_for(delivery.receiver, delivery.id) if digest else []
         keys = [due_key(delivery.receiver), delivery_key(delivery.id), _DEAD, _held_key(delivery.receiver)]
         keys += [key for alert in alerts for key in (told_key(alert), counts_key(alert))]
         body, line = msgspec.json.encode(delivery), msgspec.json.encode(line_of(delivery, status, now_s))
         args: list[Any] = [what, delivery.id, body, repr(due_s), _DEAD_LENGTH, line, KEPT_S]
         args += place_of(delivery, status)
         return bool(self._settle(keys=keys, args=[*args, *members]))
+
+    def _stands_for(self, receiver: str, digest: str) -> list[Any]:
+        """Return the ids of the deliveries in whose place a digest was put, though it cannot be read."""
+        held: Any = self._redis.hgetall(_held_key(receiver))
+        return [member for member, of in held.items() if name_of(of) == digest]
 
     def supersede(self, delivery: Delivery, now_s: float) -> bool:
         """Leave out, for its reason, a delivery that was to be sent again."""
@@ -255,16 +219,30 @@ class Outbox:
         return len(later)
 
     def drop_unknown(self, receivers: Sequence[str], now_s: float) -> int:
-        """Give up what waits for receivers that are configured no more; return how many deliveries that were."""
+        """Give up what waits for receivers that are configured no more; return how many deliveries that were.
+
+        Nothing else is kept of these either, but that one is disabled.
+        """
         dropped = 0
-        for key in list(self._redis.scan_iter(match=due_key("*").replace("{", "\\{"), count=1_000)):
+        for key in self._scan(due_key("*")):
             receiver = name_of(key).removeprefix(due_key(""))
             while receiver not in receivers and (waiting := self.queued(receiver, _CHUNK)):
                 for queued in waiting:
                     reason = "its receiver is configured no more"
                     self.give_up(msgspec.structs.replace(queued.delivery, reason=reason), now_s)
                 dropped += len(waiting)
+        for key in self._scan(_held_key("*")):
+            receiver = name_of(key).removeprefix(_held_key(""))
+            if receiver not in receivers and not self._redis.exists(due_key(receiver)):
+                self._redis.delete(key)
+        down: Any = self._redis.hkeys(_DOWN)
+        for name in down:
+            if name_of(name) not in receivers:
+                self._redis.hdel(_DOWN, name)
         return dropped
+
+    def _scan(self, pattern: str) -> list[Any]:
+        return list(self._redis.scan_iter(match=pattern.replace("{", "\\{"), count=1_000))
 
     def waiting(self, receiver: str) -> tuple[int, float | None]:
         """Return how many deliveries wait for a receiver, and when the first is due (Unix seconds)."""
@@ -312,13 +290,13 @@ class Outbox:
         Returns False when it stands there no more, here as in `supersede_dead`. `alerts.replay` says which to queue.
         """
         fresh = msgspec.structs.replace(delivery, attempts=0, reason="", revived_s=now_s)
-        keys = [_DEAD, due_key(delivery.receiver), delivery_key(delivery.id), *map(told_key, _about(delivery)[0])]
+        keys = [_DEAD, due_key(delivery.receiver), delivery_key(delivery.id), *map(told_key, alerts_of(delivery))]
         args: list[Any] = [raw, repr(min(delivery.created_s, now_s)), msgspec.json.encode(fresh), delivery.id]
         return bool(self._revive(keys=keys, args=args))
 
     def supersede_dead(self, raw: bytes, delivery: Delivery, now_s: float) -> bool:
         """Take a delivery out of the dead list; the histories of its alerts say that it is told no more, and why."""
-        alerts, _ = _about(delivery)
+        alerts = alerts_of(delivery)
         line = msgspec.json.encode(line_of(delivery, "superseded", now_s))
         standing = {alert: places_of(self._redis, alert, delivery.id) for alert in alerts}
         with self._redis.pipeline(transaction=True) as pipe:
@@ -372,12 +350,3 @@ def _down_of(receiver: bytes | str, raw: bytes) -> Down | None:
     except UNREADABLE as exc:
         log.error("since when %r takes nothing cannot be read: it is tried (%s)", receiver, exc)
         return None
-
-
-def _about(delivery: Delivery) -> tuple[list[str], list[str]]:
-    """Return the alerts that a delivery tells of, and the ids of those that it, a digest, stands for."""
-    try:
-        told = decode_notification(delivery.body)
-    except AlertError:
-        return [delivery.alert], []
-    return [alert.id for alert in told.alerts], [held.id for held in told.held]

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import msgspec
 
 from alerts.alert import AlertError
+from alerts.delivery import Delivery, alerts_of
 from alerts.history import KEPT_S, Told
 from alerts.notification import Notification, decode_notification, encode_notification
-from alerts.outbox import Delivery, Outbox
+from alerts.outbox import Outbox
 
 TOLD_LATER = "its receiver has been told something later"
 _History = Callable[[str], Iterable[Told]]
@@ -48,7 +49,7 @@ def replay(outbox: Outbox, wanted: Callable[[Delivery], bool], now_s: float) -> 
     due = along = superseded = 0
     going: set[tuple[str, str]] = set()
     for raw, delivery in sorted(outbox.given_up(), key=lambda each: each[1].created_s):
-        about = {(delivery.receiver, alert) for alert in _alerts(delivery)}
+        about = {(delivery.receiver, alert) for alert in alerts_of(delivery)}
         asked = wanted(delivery)
         if not asked and not about & going:
             continue
@@ -92,10 +93,3 @@ def _without(told: Notification, known: set[str]) -> Notification | None:
     alerts = tuple(alert for alert in told.alerts if alert.id not in known)
     held = tuple(one for one in told.held if not known.issuperset(one.alerts))
     return msgspec.structs.replace(told, alerts=alerts, held=held) if alerts else None
-
-
-def _alerts(delivery: Delivery) -> list[str]:
-    try:
-        return [alert.id for alert in decode_notification(delivery.body).alerts]
-    except AlertError:
-        return [delivery.alert]

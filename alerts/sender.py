@@ -16,10 +16,11 @@ from redis import RedisError
 from alerts.alert import AlertError
 from alerts.breaker import Breaker, Pace
 from alerts.channels.channel import Channel, Result
+from alerts.delivery import Delivery
 from alerts.digest import digest_of, foldable
 from alerts.metrics import AlertsMetrics
 from alerts.notification import decode_notification
-from alerts.outbox import Delivery, Outbox, Queued
+from alerts.outbox import Outbox, Queued
 from alerts.replay import TOLD_LATER, still_news
 
 log = logging.getLogger(__name__)

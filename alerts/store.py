@@ -281,6 +281,28 @@ class AlertStore:
                 pipe.srem(_AFTER, alert_id)
                 pipe.execute()
 
+    def forget_gone(self) -> None:
+        """Count what is gone, expired or removed by hand, no more among the alerts that fire.
+
+        Raises:
+            FencedError: another process leads.
+        """
+        fire: Any = self._redis.smembers(_OPEN)
+        with self._redis.pipeline(transaction=False) as pipe:
+            for each in fire:
+                pipe.exists(keys_of(name_of(each))[0])
+            there = pipe.execute()
+        for each in (each for each, stands in zip(fire, there, strict=True) if not stands):
+            key = keys_of(name_of(each))[0]
+            with contextlib.suppress(WatchError), self._redis.pipeline() as pipe:  # it has come back
+                pipe.watch(FENCE, key)
+                self.check_lead()
+                if not self._redis.exists(key):
+                    pipe.multi()
+                    pipe.srem(_OPEN, each)
+                    pipe.execute()
+                    log.warning("alert %s is gone: it fires no more", name_of(each))
+
     def open(self, *, reopened: bool = False) -> list[Alert]:
         """Return the alerts that fire for their detectors, whatever people made of them, the newest first.
 

@@ -14,8 +14,8 @@ import msgspec
 from redis.exceptions import ResponseError
 
 from alerts.cursors import Cursor, read_cursor
+from alerts.delivery import Delivery, delivery_key, due_key
 from alerts.groups import Group, Groups, Known
-from alerts.outbox import Delivery, delivery_key, due_key
 from alerts.records import UNREADABLE, name_of
 from alerts.store import BOOK, FENCE, PREFIX, fenced
 

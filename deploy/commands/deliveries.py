@@ -18,8 +18,8 @@ from deploy.commands._outbox import outbox_of, redis_of
 if TYPE_CHECKING:
     from redis import Redis
 
+    from alerts.delivery import Delivery
     from alerts.history import Told
-    from alerts.outbox import Delivery
     from alerts.replay import Replayed
 
 

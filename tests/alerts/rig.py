@@ -10,10 +10,11 @@ from prometheus_client import CollectorRegistry
 
 from alerts.alert import Alert, Event, Message
 from alerts.channels.table import channel_of
+from alerts.delivery import Delivery, delivery_key, delivery_of, due_key
 from alerts.message import decode_message
 from alerts.metrics import AlertsMetrics
 from alerts.notification import Notification, notification_id
-from alerts.outbox import Delivery, Outbox, delivery_key, delivery_of, due_key
+from alerts.outbox import Outbox
 from alerts.receivers import WebhookReceiver
 from alerts.sender import Sender
 

@@ -29,12 +29,12 @@ from alerts.channels import channel as channel_module
 from alerts.channels.channel import Channel
 from alerts.channels.content import content_of
 from alerts.channels.table import channel_of
+from alerts.delivery import delivery_of
 from alerts.digest import digest_of
 from alerts.episodes import LONGEST_MIN
 from alerts.listen import render
 from alerts.message import GroupMessage, decode_message
 from alerts.notification import Notification, decode_notification, notification_id
-from alerts.outbox import delivery_of
 from alerts.receivers import Receiver
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)

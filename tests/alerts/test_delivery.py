@@ -19,8 +19,9 @@ from alerts import outbox as outbox_module
 from alerts.alert import Alert
 from alerts.channels import channel
 from alerts.channels.channel import HttpChannel
+from alerts.delivery import delivery_key, due_key
 from alerts.notification import Notification
-from alerts.outbox import Outbox, delivery_key, due_key
+from alerts.outbox import Outbox
 from alerts.replay import replay
 from alerts.sender import RETRY_S
 from tests.alerts.rig import NOW, Rig, deliveries, queue

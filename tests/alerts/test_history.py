@@ -6,9 +6,9 @@ import msgspec
 import redis
 
 from alerts.alert import Alert
+from alerts.delivery import Delivery
 from alerts.digest import digest_of
 from alerts.history import PLACES, told_key
-from alerts.outbox import Delivery
 from alerts.replay import replay
 from tests.alerts.rig import Rig, deliveries, queue
 

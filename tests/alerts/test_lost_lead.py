@@ -18,11 +18,12 @@ from prometheus_client import CollectorRegistry
 from alerts import rebuild
 from alerts.actions import Actions
 from alerts.alert import Alert
+from alerts.delivery import delivery_key, delivery_of, due_key
 from alerts.engine import AlertEngine
 from alerts.leader import LEADER
 from alerts.metrics import AlertsMetrics
 from alerts.notification import Notification
-from alerts.outbox import Outbox, delivery_key, delivery_of, due_key
+from alerts.outbox import Outbox
 from alerts.publish import KafkaPlace, Publisher
 from alerts.service import Alerting
 from alerts.settings import AlertsSettings

@@ -22,9 +22,10 @@ from prometheus_client import CollectorRegistry
 from alerts.alert import Alert
 from alerts.channels import email
 from alerts.channels.email import EmailChannel
+from alerts.delivery import delivery_of
 from alerts.metrics import AlertsMetrics
 from alerts.notification import Notification, notification_id
-from alerts.outbox import Outbox, delivery_of
+from alerts.outbox import Outbox
 from alerts.receivers import EmailReceiver
 from alerts.sender import Sender
 from tests.alerts.rig import queue

@@ -17,6 +17,7 @@ from alerts.alert import Alert
 from alerts.audit import Audit, Entry, entry
 from alerts.channels.channel import HttpChannel
 from alerts.channels.content import content_of
+from alerts.delivery import Delivery
 from alerts.dispatch import Dispatcher
 from alerts.engine import AlertEngine
 from alerts.life import AlertView
@@ -25,7 +26,7 @@ from alerts.matchers import parse
 from alerts.message import body_of, decode_message
 from alerts.metrics import AlertsMetrics
 from alerts.notification import decode_notification
-from alerts.outbox import Delivery, Outbox
+from alerts.outbox import Outbox
 from alerts.rules import Rules
 from alerts.rules_file import parse as parse_rules
 from alerts.settings import AlertsSettings

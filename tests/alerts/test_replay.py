@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alerts.alert import Alert, Event, Message
+from alerts.delivery import Delivery, delivery_of
 from alerts.digest import digest_of
 from alerts.message import decode_message
 from alerts.notification import Notification, notification_id
-from alerts.outbox import Delivery, delivery_of
 from alerts.replay import Replayed, replay
 from tests.alerts.rig import NOW, Rig, queue
 

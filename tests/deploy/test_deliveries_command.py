@@ -17,10 +17,11 @@ from click.testing import CliRunner, Result
 from standardwebhooks.webhooks import Webhook
 
 from alerts.audit import Audit
+from alerts.delivery import delivery_key, delivery_of, due_key
 from alerts.digest import digest_of
 from alerts.message import body_of
 from alerts.notification import decode_notification
-from alerts.outbox import Outbox, delivery_key, delivery_of, due_key
+from alerts.outbox import Outbox
 from alerts.trial import trial
 from deploy.cli import cli
 

@@ -24,8 +24,8 @@ import pytest
 import redis
 
 from alerts.actions import ActionError, Actions
+from alerts.delivery import due_key
 from alerts.life import SYSTEM, Transition
-from alerts.outbox import due_key
 from alerts.store import LOG, STATE, AlertStore
 from alerts.told_book import CURSOR
 from deploy.local.servers import LocalValkey

@@ -16,10 +16,11 @@ from redis import Redis
 
 from alerts.alert import Alert
 from alerts.course import Bin, encode_bin
+from alerts.delivery import delivery_key, delivery_of, due_key
 from alerts.desk import live, views
 from alerts.notification import Notification
 from alerts.now import Row, Table
-from alerts.outbox import Outbox, delivery_key, delivery_of, due_key
+from alerts.outbox import Outbox
 from alerts.store import LOG
 
 HOSTILE = "<script>alert(1)</script> \u202e'\"><img src=x onerror=alert(1)> {{7*7}} @channel"
