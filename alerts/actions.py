@@ -124,7 +124,7 @@ class Actions:
         """
 
         def problem(view: AlertView) -> str:
-            if why := not_reopened(view, self.now()):
+            if why := not_reopened(view, self.now(), sure=self._store.is_sure(view)):
                 return why
             series = view.alert.series
             for other in self._store.open(reopened=True):  # two would tell of one thing, and be resolved one by one
@@ -280,18 +280,23 @@ class Actions:
         return before[0] if step is None else step
 
 
-def not_reopened(view: AlertView, now: datetime) -> str:
+def not_reopened(view: AlertView, now: datetime, *, sure: bool) -> str:
     """Return why people cannot reopen an alert now, "" when they can.
 
-    They can while its surge goes on, of which no other alert would tell, and for an hour where that is over.
+    They can while its surge goes on, of which no other alert would tell, and for an hour where that is over, or nobody
+    is `sure` yet that it goes on.
     """
     life = view.life
     if life.state != "resolved":
         return "is not resolved"
     if life.actor == SYSTEM:
         return f"was over at {_shown(life.since)}, and nobody resolved it by hand"
-    if view.alert.status == "resolved" and now - life.since > REOPENED_WITHIN:
+    if now - life.since <= REOPENED_WITHIN:
+        return ""
+    if view.alert.status == "resolved":
         return f"{_if_resolved(view)}, and its surge is over since: after an hour it cannot be reopened"
+    if not sure:
+        return f"{_if_resolved(view)}, and it is not known yet whether its surge goes on: try again in a minute"
     return ""
 
 

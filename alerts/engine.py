@@ -168,6 +168,8 @@ class AlertEngine:
         if time.monotonic() - self._saved >= self._settings.snapshot_s:
             self._save()
             self._store.forget_gone()
+            if self._reconcile_at is None and self._store.unsure():
+                self._reconcile_at = self._minute
         return behind_min > 0
 
     def now(self) -> float:
@@ -310,8 +312,9 @@ class AlertEngine:
     def _reconcile(self, minute: int) -> None:
         """Make the stored open alerts and the open episodes one, when all that had been sealed is judged again.
 
-        They differ after a loss of state or a change of settings.
+        They differ after a loss of state or a change of settings, and where a command has put alerts back meanwhile.
         """
+        unsure = self._store.unsure()  # first: of what is put back meanwhile nothing is known
         stored = {alert.id: alert for alert in self._store.open()}
         episodes = self._judging.lifecycle.episodes
         ids = {episode.alert.id for episode in episodes}
@@ -336,5 +339,6 @@ class AlertEngine:
         for alert in stored.values():
             text = f"{alert.name}: closed, because its course is not known any more (state lost or settings changed)"
             self._put(self._judging.lifecycle.resolved(alert, minute, text))
+        self._store.reconciled(unsure)
         self._reconcile_at = self._quiet_until = None
         self._save()  # or a crash would reconcile once more, and close what opened since

@@ -1,6 +1,7 @@
 -- Puts back an alert that Redis has lost, or has less of. It is no news: the log does not get it.
 --
--- KEYS  alert, life, history, open, after, recent, the dispatcher's book, to which an empty entry says that it was put back.
+-- KEYS  alert, life, history, open, after, recent, the dispatcher's book, to which an empty entry says that it was put back,
+--       then unsure, which says so of what fires as far as was known.
 -- ARGV  alert (JSON), life (JSON), id, which of "open" and "after" it belongs into (empty for none), changed_s, life_s,
 --       how many transitions it has been through, then each that is kept (JSON).
 -- Returns 1 when it was put back, 0 when one that has been through as many stood there.
@@ -21,6 +22,7 @@ end
 redis.call('EXPIRE', KEYS[3], life_s)
 redis.call(place == 'open' and 'SADD' or 'SREM', KEYS[4], id)
 redis.call(place == 'after' and 'SADD' or 'SREM', KEYS[5], id)
+redis.call(place == 'open' and 'SADD' or 'SREM', KEYS[8], id)
 redis.call('ZADD', KEYS[6], changed_s, id)
 redis.call('HSET', KEYS[7], id, '')
 return 1

@@ -1,7 +1,7 @@
 -- Stores one change of one alert, with its transitions in the alert's history and in the log, and with the audit log's
 -- entry of who did it: all of it, or nothing.
 --
--- KEYS  fence, alert, life, history, open, after, recent, log, audit. All carry one hash tag.
+-- KEYS  fence, alert, life, history, open, after, recent, log, audit, unsure. All carry one hash tag.
 -- ARGV  token, life expected (JSON, empty for none), alert (JSON, empty to leave it), life (JSON), id, which of "open" and
 --       "after" it belongs into (empty for none), now_s, life_s, longest log, entry of the audit log (JSON, empty for none), longest audit log,
 --       which of the history, with what is new, make room (msgpack array of numbers from 0), then each transition (JSON).
@@ -17,6 +17,7 @@ if (redis.call('GET', KEYS[3]) or '') ~= expected then
 end
 if alert ~= '' then
   redis.call('SET', KEYS[2], alert, 'EX', life_s)
+  redis.call('SREM', KEYS[10], id) -- its detector has spoken
 else
   redis.call('EXPIRE', KEYS[2], life_s)
 end

@@ -43,6 +43,8 @@ KEEP_S = 90 * 86_400
 _OPEN, _RECENT = f"{PREFIX}open", f"{PREFIX}recent"
 _AFTER = f"{PREFIX}after"
 """A set: alerts that people have reopened after their detector's end. The others that are open are in `_OPEN`."""
+_UNSURE = f"{PREFIX}unsure"
+"""A set: alerts put back as firing (`restore`), of which it is not known yet whether their surge goes on."""
 _LOG_LENGTH = 100_000
 _TRIES, _TOGETHER = 50, 100
 _LATEST_S = 253_370_764_800.0  # the year 9999: what lies beyond cannot be written as a time
@@ -150,7 +152,22 @@ class AlertStore:
         arguments: list[Any] = [encode(view.alert), msgspec.json.encode(view.life), view.alert.id]
         arguments += [place_of(view.alert, view.life), changed_s, KEEP_S, view.life.transitions]
         arguments += map(msgspec.json.encode, view.transitions)
-        return bool(self._restore(keys=[*keys_of(view.alert.id), _OPEN, _AFTER, _RECENT, BOOK], args=arguments))
+        keys = [*keys_of(view.alert.id), _OPEN, _AFTER, _RECENT, BOOK, _UNSURE]
+        return bool(self._restore(keys=keys, args=arguments))
+
+    def unsure(self) -> list[bytes]:
+        """Return the ids of the alerts put back as firing of which it is not known yet whether their surge goes on."""
+        found: Any = self._redis.smembers(_UNSURE)
+        return list(found)
+
+    def is_sure(self, view: AlertView) -> bool:
+        """Say whether an alert that fires for its detector is known to."""
+        return view.alert.status == "resolved" or not self._redis.sismember(_UNSURE, view.alert.id)
+
+    def reconciled(self, ids: Iterable[bytes]) -> None:
+        """Write down that it is known of these, as `unsure` gave them, whether their surge goes on."""
+        if known := list(ids):
+            self._redis.srem(_UNSURE, *known)
 
     def _change(
         self,
@@ -190,7 +207,7 @@ class AlertStore:
         note: Entry | None = None,
     ) -> tuple[list[str], list[Any]]:
         """Return the keys and arguments by which `store.lua` stores what becomes of an alert that stood at `view`."""
-        keys = [FENCE, *keys_of(alert.id), _OPEN, _AFTER, _RECENT, LOG, audit.ALERTS]
+        keys = [FENCE, *keys_of(alert.id), _OPEN, _AFTER, _RECENT, LOG, audit.ALERTS, _UNSURE]
         life = msgspec.structs.replace(life, revision=alert.revision)
         fresh = b"" if view is not None and alert is view.alert else encode(alert)
         arguments: list[Any] = [self._token(), before, fresh, msgspec.json.encode(life), alert.id]

@@ -226,8 +226,9 @@ def resolve(request: Request, who: Analyst, alert_id: AlertId, body: ChangeBody)
 def reopen(request: Request, who: Analyst, alert_id: AlertId, body: ChangeBody) -> Response:
     """Take back that somebody resolved it: it fires, and who was told that it is over is told so.
 
-    409 when nobody resolved it by hand, when its surge was over and that is an hour ago, and when another alert on its
-    series is open, which `alert` of the answer names.
+    409 when nobody resolved it by hand, when that is an hour ago and its surge is over, or nobody knows yet whether it
+    goes on (it was put back from Kafka just now), and when another alert on its series is open, which `alert` of the
+    answer names.
     """
     return _change(request, who, "reopen", alert_id, body)
 

@@ -250,7 +250,7 @@ def alert(request: Request, who: Visitor, alert_id: str) -> Response:
         "verdicts": [word for word in found.said if word.about == "alert"],
         "related": views.related(desk, found.alert),
         "now": now,
-        "can_reopen": not not_reopened(found.view, now),
+        "can_reopen": not not_reopened(found.view, now, sure=desk.store.is_sure(found.view)),
         "max_reason": MAX_REASON,
         "max_note": MAX_NOTE,
     }

@@ -55,6 +55,7 @@ class Lives(RuleBasedStateMachine):
         self.known: list[str] = []
         self.episodes: dict[str, Alert] = {}
         self.published: dict[str, AlertView] = {}
+        self.unsure: set[str] = set()
 
     @property
     def now(self) -> datetime:
@@ -106,7 +107,9 @@ class Lives(RuleBasedStateMachine):
         assert view is not None
         others = [each for each in self.alerts.open(reopened=True) if each.id != id_]
         by_hand = view.life.state == "resolved" and view.life.actor != "newsquake"
-        in_time = view.alert.status == "firing" or self.now - view.life.since <= timedelta(hours=1)
+        in_time = (view.alert.status == "firing" and id_ not in self.unsure) or self.now - view.life.since <= timedelta(
+            hours=1
+        )
         fits = by_hand and in_time and all(each.series != view.alert.series for each in others)
         try:
             step = getattr(self.actions, what)(id_, "anna", "because")
@@ -194,6 +197,7 @@ class Lives(RuleBasedStateMachine):
         self.store.flushall()
         for view in self.published.values():
             assert self.alerts.restore(view)
+        self.unsure = {id_ for id_, view in self.published.items() if view.alert.status == "firing"}
         for each in silences:
             Silences(self.store).put(each)
         assert [view.transitions for view in self.alerts.views(open=False)] == [view.transitions for view in views]
@@ -205,6 +209,8 @@ class Lives(RuleBasedStateMachine):
             if each.id not in {alert.id for alert in self.episodes.values()}:
                 over = {"revision": each.revision + 1, "status": "resolved", "updated_at": self.now}
                 self.alerts.put(msgspec.structs.replace(each, **over))
+        self.alerts.reconciled(self.alerts.unsure())
+        self.unsure.clear()
 
     @invariant()
     def adds_up(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -99,3 +100,21 @@ def test_one_whose_surge_ended_by_itself_is_not_offered(
     assert BUTTON not in served.client.get(f"/alerts/{alert.id}").text
     refused = served.client.post(f"/api/v1/alerts/{alert.id}/reopen", json={})
     assert "nobody resolved it by hand" in refused.json()["detail"]
+
+
+def test_one_that_was_put_back_is_not_offered_before_it_is_known_whether_its_surge_goes_on(
+    served: Any, put: Callable[..., Alert], store: Redis
+) -> None:
+    alert, alerts = put(), AlertStore(store)
+    long_ago = time.time() - 3_700
+    Actions(store, lambda: long_ago).resolve(alert.id, "jo")
+    assert BUTTON in served.client.get(f"/alerts/{alert.id}").text
+    view = alerts.view(alert.id)
+    assert view is not None
+    store.delete(f"nq:{{alerts}}:life:{alert.id}")
+    assert alerts.restore(view)
+    assert BUTTON not in served.client.get(f"/alerts/{alert.id}").text
+    refused = served.client.post(f"/api/v1/alerts/{alert.id}/reopen", json={})
+    assert (refused.status_code, "is not known yet" in refused.json()["detail"]) == (409, True)
+    alerts.put(msgspec.structs.replace(alert, revision=2))
+    assert BUTTON in served.client.get(f"/alerts/{alert.id}").text
