@@ -14,6 +14,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from importlib.resources import files
 from ipaddress import IPv6Address, IPv6Network
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
@@ -38,6 +39,7 @@ _NAME = re.compile(r"[\w.@+ -]{1,64}\Z")
 _SCRYPT = {"n": 2**14, "r": 8, "p": 1, "dklen": 32}
 _LONGEST_S = 7 * 86_400
 _UNUSED_S = 300
+_CLAIM_S = 60
 _BELIEVED = 1_000
 
 
@@ -87,6 +89,7 @@ class Tokens:
 
     def __init__(self, redis: Redis, clock: Callable[[], float] = time.time) -> None:
         self._redis, self._clock = redis, clock
+        self._first = redis.register_script(files("alerts.desk").joinpath("first.lua").read_text("utf-8"))
         self._believed: OrderedDict[bytes, Token] = OrderedDict()
         self._lock, self._asking = Lock(), Lock()
 
@@ -102,17 +105,36 @@ class Tokens:
             raise AuthError(SYSTEM_REFUSED)
         if any(token.name.casefold() == name.casefold() for token in self.list()):
             raise AuthError(f"{name} has a token; revoke it first")
+        text, token = self._made(name, role)
+        self._redis.hset(_TOKENS, token.id, msgspec.json.encode(token))
+        return text
+
+    def _made(self, name: str, role: Role) -> tuple[str, Token]:
+        """Return a token as it is shown, and what is kept of it."""
         id_, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         salt = secrets.token_bytes(16)
         token = Token(id=id_, name=name, role=role, salt=salt, digest=_digest(secret, salt), created_at=self._clock())
-        self._redis.hset(_TOKENS, id_, msgspec.json.encode(token))
-        return f"nqd_{id_}_{secret}"
+        return f"nqd_{id_}_{secret}", token
 
-    def first(self) -> str | None:
-        """Return a token for `analyst` when none was ever made here; of several processes one gets it."""
-        if self._redis.hlen(_TOKENS) or not self._redis.set(_STARTED, b"1", nx=True):
-            return None
-        return self.add("analyst", "analyst")
+    def first(self, show: Callable[[str], None]) -> bool:
+        """Make a token for `analyst` when none was ever made here, and `show` it; return whether that was so.
+
+        Of several processes one does. It is shown first and kept then: whatever fails between, none is kept that nobody
+        has seen. When it was not kept, the first process to ask a minute later makes another.
+
+        Raises:
+            AuthError: it took so long to show it that another process has made the first one.
+        """
+        if self._redis.hlen(_TOKENS):
+            return False
+        text, token = self._made("analyst", "analyst")
+        keys = [_TOKENS, _STARTED]
+        if not self._first(keys=keys, args=[token.id, _CLAIM_S, ""]):
+            return False
+        show(text)
+        if not self._first(keys=keys, args=[token.id, _CLAIM_S, msgspec.json.encode(token)]):
+            raise AuthError("another process has made the first token meanwhile; the one shown here is none")
+        return True
 
     def list(self) -> list[Token]:
         """Return all tokens, the oldest first, without those that cannot be read, with which nobody gets in."""

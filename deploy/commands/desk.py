@@ -122,9 +122,10 @@ async def _serve(config: settings.Settings, redis_url: str, host: str, port: int
 
 
 def _greet(tokens: Tokens, page: str) -> None:
-    if token := first_token(tokens):
+    def show(token: str) -> None:
         click.echo(f"\nSign in at {page} with this token, which is shown only now:\n\n    {token}\n")
-    elif not tokens.list():
+
+    if not first_token(tokens, show) and not tokens.list():
         logger.warning("nobody can sign in yet: `newsquake desk token add NAME --role analyst` makes a token")
 
 

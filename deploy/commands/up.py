@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -152,15 +153,18 @@ def _run(settings: Settings, state_dir: Path, demo: bool) -> None:
         ):
             return
         ensure_topics(plan.bootstrap, kafka)
-        token = _first_token(plan.redis_url)
+        _first_token(
+            plan.redis_url,
+            lambda token: stream.line(
+                "up", f"sign in at {plan.desk_url} with this token, which is shown only now: {token}"
+            ),
+        )
         for service in plan.services:
             supervisor.start(service.child)
         stream.show(_table(plan, supervisor))
         listens = any(service.name == "listen" for service in plan.services)
         stream.line("up", f"alerts are {'printed here by listen' if listens else 'sent to the receivers configured'}")
         stream.line("up", f"the desk, where analysts work, is at {plan.desk_url}")
-        if token:
-            stream.line("up", f"sign in there with this token, which is shown only now: {token}")
         stream.line("up", f"state is kept in {state_dir}, each process's whole output in {log_dir}")
         stream.line("up", "Ctrl-C ends all")
         _say_when_ready(supervisor, stream, plan, started_at)
@@ -168,14 +172,14 @@ def _run(settings: Settings, state_dir: Path, demo: bool) -> None:
     stream.line("up", "all has ended; `newsquake up` goes on where it stopped" if not demo else "the demo has ended")
 
 
-def _first_token(redis_url: str) -> str | None:
-    """Make the desk's first token here, or not at all: the desk's own output is no terminal but its log."""
+def _first_token(redis_url: str, show: Callable[[str], None]) -> bool:
+    """Show the desk's first token here, or not at all: the desk's own output is no terminal but its log."""
     from redis import Redis
 
     from alerts.desk.auth import Tokens
 
     with Redis.from_url(redis_url, socket_timeout=10, socket_connect_timeout=5) as redis:
-        return first_token(Tokens(redis))
+        return first_token(Tokens(redis), show)
 
 
 def _table(plan: Plan, supervisor: Supervisor) -> Table:

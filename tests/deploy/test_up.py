@@ -74,17 +74,18 @@ def test_two_in_one_place_are_refused(run, tmp_path):
     assert "already runs" in done.output
 
 
-SHOW = "import sys; from deploy.commands.up import _first_token; print(_first_token(sys.argv[1]))"
+SHOW = "import sys; from deploy.commands.up import _first_token; print(_first_token(sys.argv[1], print))"
 
 
 def test_the_first_token_is_made_on_a_terminal_once_and_in_no_log(store):
     command = [sys.executable, "-c", SHOW, os.environ["NEWSQUAKE_REDIS__URL"]]
-    assert subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout == b"None\n"
+    assert subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout == b"False\n"
     assert Tokens(store).list() == []
     terminal, end = pty.openpty()
     with os.fdopen(terminal, "rb") as seen, os.fdopen(end, "wb") as out:
         subprocess.run(command, stdout=out, check=True)
         (token,) = re.findall(r"nqd_\S+", seen.readline().decode())
+        assert seen.readline() == b"True\r\n"
         subprocess.run(command, stdout=out, check=True)
-        assert seen.readline() == b"None\r\n"
+        assert seen.readline() == b"False\r\n"
     assert Tokens(store).check(token) is not None

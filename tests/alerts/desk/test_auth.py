@@ -43,13 +43,6 @@ def test_names_are_plain_and_have_one_token(store: Redis) -> None:
             tokens.add(name, "reader")
 
 
-def test_the_first_token_is_made_once_even_when_all_are_revoked(store: Redis) -> None:
-    assert Tokens(store).first() is not None
-    assert Tokens(store).first() is None
-    assert Tokens(store).revoke("analyst")
-    assert Tokens(store).first() is None
-
-
 def test_a_session_ends_without_use_after_a_week_and_with_its_token(store: Redis) -> None:
     now = [1_000_000.0]
     tokens = Tokens(store)
