@@ -40,7 +40,9 @@ STATE = f"{PREFIX}state"
 BOOK = f"{PREFIX}dispatch:alerts"
 """A hash of the dispatcher's: alert → what was told of it, empty for one that was put back."""
 KEEP_S = 90 * 86_400
-_OPEN, _RECENT = f"{PREFIX}open", f"{PREFIX}recent"
+RECENT, STARTED = f"{PREFIX}recent", f"{PREFIX}started"
+"""Sorted sets of the alerts that are kept: by the time of their last change, and by that at which they fired."""
+_OPEN = f"{PREFIX}open"
 _AFTER = f"{PREFIX}after"
 """A set: alerts that people have reopened after their detector's end. The others that are open are in `_OPEN`."""
 _UNSURE = f"{PREFIX}unsure"
@@ -148,11 +150,11 @@ class AlertStore:
 
     def restore(self, view: AlertView) -> bool:
         """Put back an alert that was lost, in whole or in part; return whether it was. It is no news to anybody."""
-        changed_s = repr(view.transitions[-1].at.timestamp())
-        arguments: list[Any] = [encode(view.alert), msgspec.json.encode(view.life), view.alert.id]
-        arguments += [place_of(view.alert, view.life), changed_s, KEEP_S, view.life.transitions]
-        arguments += map(msgspec.json.encode, view.transitions)
-        keys = [*keys_of(view.alert.id), _OPEN, _AFTER, _RECENT, BOOK, _UNSURE]
+        alert, life, steps = view.alert, view.life, view.transitions
+        arguments: list[Any] = [encode(alert), msgspec.json.encode(life), alert.id, place_of(alert, life)]
+        arguments += [repr(steps[-1].at.timestamp()), KEEP_S, life.transitions, repr(alert.started_at.timestamp())]
+        arguments += map(msgspec.json.encode, steps)
+        keys = [*keys_of(alert.id), _OPEN, _AFTER, RECENT, BOOK, _UNSURE, STARTED]
         return bool(self._restore(keys=keys, args=arguments))
 
     def unsure(self) -> list[bytes]:
@@ -207,13 +209,14 @@ class AlertStore:
         note: Entry | None = None,
     ) -> tuple[list[str], list[Any]]:
         """Return the keys and arguments by which `store.lua` stores what becomes of an alert that stood at `view`."""
-        keys = [FENCE, *keys_of(alert.id), _OPEN, _AFTER, _RECENT, LOG, audit.ALERTS, _UNSURE]
+        keys = [FENCE, *keys_of(alert.id), _OPEN, _AFTER, RECENT, LOG, audit.ALERTS, _UNSURE, STARTED]
         life = msgspec.structs.replace(life, revision=alert.revision)
         fresh = b"" if view is not None and alert is view.alert else encode(alert)
         arguments: list[Any] = [self._token(), before, fresh, msgspec.json.encode(life), alert.id]
         arguments += [place_of(alert, life), repr(time.time()), KEEP_S, _LOG_LENGTH, audit.encoded(note), audit.MOST]
         gone = spare([*(view.transitions if view else ()), *steps])
-        arguments += [msgspec.msgpack.encode(gone), *map(msgspec.json.encode, steps)]
+        arguments += [msgspec.msgpack.encode(gone), repr(alert.started_at.timestamp())]
+        arguments += map(msgspec.json.encode, steps)
         return keys, arguments
 
     def _read(self, alert_id: str) -> tuple[AlertView | None, bytes]:
@@ -234,7 +237,7 @@ class AlertStore:
         if open:
             found = [view for view in self.find(self._ids()).values() if view.life.state != "resolved"]
         else:
-            recent: Any = self._redis.zrevrange(_RECENT, 0, limit - 1)
+            recent: Any = self._redis.zrevrange(RECENT, 0, limit - 1)
             found = list(self.find(map(name_of, recent)).values())
         return sorted(found, key=lambda view: (view.alert.started_at, view.alert.id), reverse=True)[:limit]
 

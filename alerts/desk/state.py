@@ -20,6 +20,7 @@ from alerts.desk.ranking import Ranking
 from alerts.desk.settings import DeskSettings
 from alerts.desk.stream import Stream
 from alerts.feedback import Feedback
+from alerts.listing import Listing
 from alerts.now import Now
 from alerts.outbox import Outbox
 from alerts.silences import Silences
@@ -53,6 +54,7 @@ class Desk:
         self.sentiments, self.topics = sentiments, topics
         self.metrics = DeskMetrics(registry)
         self.store, self.actions = AlertStore(redis), Actions(redis, clock)
+        self.listing = Listing(redis, self.store)
         self.silences, self.outbox, self.now = Silences(redis), Outbox(redis), Now(redis)
         self.tokens = Tokens(redis, clock)
         self.sessions = Sessions(redis, self.tokens, settings.session_h * 3600, clock)

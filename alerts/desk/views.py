@@ -21,13 +21,14 @@ from alerts.now import Row
 from alerts.series import kind, label
 
 MOST = 10_000
-"""Alerts of a list, however many are asked for; `_MOST` where that is enough."""
+"""Alerts of a list, however many are asked for."""
+_NOT_LISTED = "the list has no such alert (any more)"
 StateOf = Literal["", State]
 Listed = Literal["open", "firing", "acknowledged", "silenced", "resolved", "all"]
 Kind = Literal["", "market", "topic", "company", "company_topic"]
 ListOrder = Literal["newest", "mine"]
 Order = Literal["unusual", "share", "volume", "name"]
-_MOST, _TOLD = 1_000, 100
+_TOLD = 100
 
 
 class Brief(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +95,7 @@ class Alerts(msgspec.Struct, frozen=True, kw_only=True):
     """A list of alerts, and how many of each state there are among the open ones.
 
     The newest comes first, or when `ranked` the critical ones, and what who asks is most likely to want. `more` are
-    those behind the last, of resolved ones among the newest 1,000 when these are enough for the list, else 10,000.
+    those behind the last; of resolved ones that are searched for there are at least so many among the newest 10,000.
     """
 
     alerts: list[Brief]
@@ -162,23 +163,22 @@ def alerts(desk: Desk, state: Listed, words: str, limit: int, *, who: str = "", 
     """
     if who and after:
         raise ProblemError(422, "after goes with order=newest alone: the other order changes with what people do")
-    views = desk.store.views(open=True)
-    counts = {"firing": 0, "acknowledged": 0, "silenced": 0}
-    for view in views:
-        counts["silenced" if view.life.silence else view.life.state] += 1
-    wanted, most = words.casefold().split(), 0
+    wanted = words.casefold().split()
     if state in ("resolved", "all"):
-        most = MOST if after or limit > _MOST else _MOST
-        views = desk.store.views(open=False, limit=most)
-    found = [view for view in views if _is_in(view, state, wanted)]
-    if most == _MOST and len(found) <= limit and len(views) > _MOST // 2:  # there may be older ones
-        found = [view for view in desk.store.views(open=False, limit=MOST) if _is_in(view, state, wanted)]
-    if after:
-        place = next((n for n, view in enumerate(found) if view.alert.id == after), None)
-        if place is None:
-            raise ProblemError(404, "the list has no such alert (any more)")
-        found = found[place + 1 :]
-    more, found = max(0, len(found) - limit), found[:limit]
+        lives = desk.store.lives()
+        found, more = _part(desk, state, wanted, limit, after, {life.alert for life in lives})
+    else:
+        views = desk.store.views(open=True)
+        lives, found = [view.life for view in views], [view for view in views if _is_in(view, state, wanted)]
+        if after:
+            place = next((n for n, view in enumerate(found) if view.alert.id == after), None)
+            if place is None:
+                raise ProblemError(404, _NOT_LISTED)
+            found = found[place + 1 :]
+        more, found = max(0, len(found) - limit), found[:limit]
+    counts = {"firing": 0, "acknowledged": 0, "silenced": 0}
+    for life in lives:
+        counts["silenced" if life.silence else life.state] += 1
     briefs = [brief(view) for view in found]
     pairs = ((view.alert, topic_of(view.alert)) for view in found)
     places = desk.ranking.places(who, pairs, desk.actions.now()) if who else None
@@ -189,6 +189,23 @@ def alerts(desk: Desk, state: Listed, words: str, limit: int, *, who: str = "", 
     return Alerts(alerts=sorted(briefs, key=lambda each: scores[each.id]), counts=counts, ranked=True, more=more)
 
 
+def _part(
+    desk: Desk, state: Listed, words: Sequence[str], limit: int, after: str, open_: set[str]
+) -> tuple[list[AlertView], int]:
+    """Return some of the alerts that are over, or of all, and how many more there are."""
+    if after and ((last := desk.store.view(after)) is None or not _is_in(last, state, words)):
+        raise ProblemError(404, _NOT_LISTED)
+    part = desk.listing.part(
+        min(limit, MOST),
+        after=after,
+        without=open_ if state == "resolved" else (),
+        fits=(lambda alert: _has(alert, words)) if words else None,
+    )
+    if part is None:
+        raise ProblemError(404, _NOT_LISTED)
+    return [view for view in part.views if _is_in(view, state, words)], part.more
+
+
 def _is_in(view: AlertView, state: Listed, words: Sequence[str]) -> bool:
     """Say whether an alert belongs into the list of a state, and has all the words in its texts."""
     silenced = bool(view.life.silence)
@@ -196,7 +213,12 @@ def _is_in(view: AlertView, state: Listed, words: Sequence[str]) -> bool:
     mine = {"open": is_open, "all": True, "silenced": is_open and silenced, "resolved": not is_open}
     if not mine.get(state, view.life.state == state and not silenced):
         return False
-    text = f"{view.alert.name}\n{view.alert.series}\n{view.alert.summary}".casefold()
+    return _has(view.alert, words)
+
+
+def _has(alert: Alert, words: Sequence[str]) -> bool:
+    """Say whether an alert has all the words in its texts."""
+    text = f"{alert.name}\n{alert.series}\n{alert.summary}".casefold()
     return all(word in text for word in words)
 
 

@@ -14,10 +14,11 @@ import msgspec
 import pytest
 from redis import Redis
 
+from alerts import listing
 from alerts.alert import Alert
 from alerts.course import Bin, encode_bin
 from alerts.delivery import delivery_key, delivery_of, due_key
-from alerts.desk import live, views
+from alerts.desk import live
 from alerts.notification import Notification
 from alerts.now import Row, Table
 from alerts.outbox import Outbox
@@ -285,7 +286,7 @@ def test_a_long_list_of_alerts_is_read_to_its_end(served: Any, put: Callable[...
 def test_what_is_searched_for_is_found_behind_many_others(
     served: Any, put: Callable[..., Alert], monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
-    monkeypatch.setattr(views, "_MOST", 4)
+    monkeypatch.setattr(listing, "_CHUNK", 4)
     old = [put("company=OLDCO", minutes_ago=100 + number) for number in range(3)]
     others = [put(f"company=C{number}", minutes_ago=number) for number in range(6)]
     for each in old + others:
