@@ -124,16 +124,15 @@ class Panel:
             self.episodes.marked &= np.uint32(~(1 << self.minute // 60 % 24) & 0xFFFFFFFF)
         return totals
 
-    def take_in(self, kinds: Ints, minutes: Ints, columns: Ints, counts: Ints) -> None:
-        """Take in what arrived in this minute, as in `Arrivals`."""
-        arrivals = Arrivals(kinds, minutes, columns, counts)
-        self.rolling.add(*arrivals)
+    def take_in(self, arrivals: Arrivals) -> None:
+        """Take in what arrived in this minute."""
+        self.rolling.add(arrivals)
         returned = self.volume.pass_minute(arrivals.heard)
         if returned.size:
             self.baseline.hear_again(self.minute, returned)
         odds = self.baseline.odds * self.baseline.factor(self.minute)
         self._add_up(odds[None], self.rolling.sums[OTHERS, None, _HOUR_WINDOW], {0: arrivals})
-        if columns.size and self._may_lack():
+        if arrivals.columns.size and self._may_lack():
             lacking = self._lacking()
             self.episodes.lacked[lacking] = self.minute
             self.sequential.r[:, lacking] = 0
@@ -157,7 +156,7 @@ class Panel:
         for at in range(minutes):
             self.rolling.advance()
             if at in arrivals:
-                self.rolling.add(*arrivals[at])
+                self.rolling.add(arrivals[at])
             others[at] = others_of_hour
             if (first + at) % WINDOWS_MIN[0] == 0:
                 self._observe()
@@ -171,7 +170,7 @@ class Panel:
             if each - 1 > self.minute:
                 self.rest(each - 1, {})
             self.advance()
-            self.take_in(*brought)
+            self.take_in(brought)
         if minute > self.minute:
             self.rest(minute, {})
 

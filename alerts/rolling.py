@@ -95,8 +95,9 @@ class Rolling(Columns):
         counts: Counts = self.hours[:, (self.minute // 60 - ago) % 24]
         return counts
 
-    def add(self, kinds: Ints, minutes: Ints, columns: Ints, counts: Ints) -> None:
-        """Add `Arrivals` of this minute."""
+    def add(self, arrivals: Arrivals) -> None:
+        """Add what arrived in this minute."""
+        kinds, minutes, columns, counts = arrivals
         if not counts.size:
             return
         ages = self.minute - minutes

@@ -154,7 +154,7 @@ class Detector:
         if minute % 1440 == 0:
             self._forget()  # before columns are named, since it moves them
         arrivals = self._arrivals(minute, counts)
-        self._panel.take_in(*arrivals)
+        self._panel.take_in(arrivals)
         watched = np.flatnonzero(self._panel.episodes.opened)
         touched = np.unique(arrivals.columns[arrivals.kinds == NEGATIVES])
         fresh = touched[self._panel.episodes.opened[touched] == 0]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from alerts.judgement import CALM_Z, Judgement
 from alerts.panel import Panel
-from alerts.rolling import NEGATIVES, OTHERS
+from alerts.rolling import NEGATIVES, NO_ARRIVALS, OTHERS, Arrivals
 from alerts.series import MARKET, series_of
 from alerts.settings import SurgeSettings
 from alerts.surge import Detector
@@ -58,12 +58,12 @@ def opened() -> list[tuple[int, int]]:
     for now in range(WEEKS * WEEK):
         panel.advance()
         if now % STEP:
-            panel.take_in(none, none, none, none)
+            panel.take_in(NO_ARRIVALS)
             continue
         odds = 0.15 * _factors(now) * rng.gamma(60, 1 / 60, series)
         counts = rng.poisson([5 * STEP * odds / (1 + odds), 5 * STEP / (1 + odds)])
         kinds = np.repeat([NEGATIVES, OTHERS], series)
-        panel.take_in(kinds, np.full(kinds.size, panel.minute), np.tile(columns, 2), counts.ravel())
+        panel.take_in(Arrivals(kinds, np.full(kinds.size, panel.minute), np.tile(columns, 2), counts.ravel()))
         seen = panel.assess(columns, SETTINGS.threshold_z, SETTINGS.minimum_count)
         running = panel.episodes.opened > 0
         fires = np.flatnonzero((seen.strength >= SETTINGS.threshold_z) & ~running) if now >= DAY else none
@@ -157,20 +157,20 @@ def test_a_silent_monday_is_an_outage_when_nobody_says_that_it_is_a_holiday(week
 def test_what_was_held_back_in_bad_hours_and_comes_in_good_ones_is_no_surge():
     rng, panel, series = np.random.default_rng(1), Panel(START - 1), 10
     panel.append([-1] * series)
-    columns, none, held = np.arange(series), np.zeros(0, dtype=np.int64), np.zeros((2, series), dtype=np.int64)
+    columns, held = np.arange(series), np.zeros((2, series), dtype=np.int64)
     found = []
     for now in range(14 * DAY + 720):
         panel.advance()
         if now % STEP:
-            panel.take_in(none, none, none, none)
+            panel.take_in(NO_ARRIVALS)
             continue
         odds = (0.4 if now % DAY >= 1_080 else 0.14) * rng.gamma(50, 1 / 50, series)
         held += rng.poisson([5 * STEP * odds / (1 + odds), 5 * STEP / (1 + odds)])
         if 13 * DAY + 1_140 <= now < 13 * DAY + 1_460:  # silent from the evening until after midnight
-            panel.take_in(none, none, none, none)
+            panel.take_in(NO_ARRIVALS)
             continue
         kinds = np.repeat([NEGATIVES, OTHERS], series)
-        panel.take_in(kinds, np.full(kinds.size, panel.minute), np.tile(columns, 2), held.ravel())
+        panel.take_in(Arrivals(kinds, np.full(kinds.size, panel.minute), np.tile(columns, 2), held.ravel()))
         held[:] = 0
         if now >= 13 * DAY + 1_460:
             found += list(
@@ -187,10 +187,12 @@ def test_a_new_series_has_the_season_of_what_contains_it():
         if now % 10 == 0:
             high = now % DAY >= 720
             panel.take_in(
-                np.array([NEGATIVES, OTHERS]),
-                np.array([panel.minute, panel.minute]),
-                np.array([0, 0]),
-                np.array([rng.poisson(16 if high else 8), rng.poisson(60)]),
+                Arrivals(
+                    np.array([NEGATIVES, OTHERS]),
+                    np.array([panel.minute, panel.minute]),
+                    np.array([0, 0]),
+                    np.array([rng.poisson(16 if high else 8), rng.poisson(60)]),
+                )
             )
     panel.append([0])
     morning, evening = (panel.minute // DAY * DAY + hour * 60 for hour in (6, 18))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from alerts.judgement import CALM_Z
 from alerts.panel import Panel, shown
-from alerts.rolling import NEGATIVES, OTHERS, WINDOWS_MIN
+from alerts.rolling import NEGATIVES, OTHERS, WINDOWS_MIN, Arrivals
 from alerts.settings import SurgeSettings
 from alerts.surge import Detector
 
@@ -61,7 +61,7 @@ def course() -> Course:
     for now in range(at.size):
         panel.advance()
         kinds, columns = np.nonzero(arrived[:, :, now])
-        panel.take_in(kinds, np.full(kinds.size, START + now), columns, arrived[kinds, columns, now])
+        panel.take_in(Arrivals(kinds, np.full(kinds.size, START + now), columns, arrived[kinds, columns, now]))
         running, missing = panel.episodes.opened > 0, panel.volume.missing()
         if now % 60 == 59:
             found.missing.append(missing)
@@ -150,7 +150,7 @@ def test_windows_hold_what_came_in_them_whatever_their_steps():
         counts = rng.poisson(0.4, 2)
         minutes.append(counts)
         some = np.flatnonzero(counts)
-        panel.take_in(np.full(some.size, OTHERS), np.full(some.size, panel.minute), some, counts[some])
+        panel.take_in(Arrivals(np.full(some.size, OTHERS), np.full(some.size, panel.minute), some, counts[some]))
     for at, (window, step) in enumerate(zip(WINDOWS_MIN, (1, 1, 1, 1, 15, 15, 60), strict=True)):
         first = (panel.minute // step + 1) * step - window
         expected = np.sum(minutes[-(panel.minute - first + 1) :], axis=0)
@@ -163,7 +163,7 @@ def test_a_minute_with_more_items_than_it_holds_overflows_into_nothing():
     panel.advance()
     for _ in range(3):
         one = np.array([0])
-        panel.take_in(one + OTHERS, one + panel.minute, one, one + 40_000)
+        panel.take_in(Arrivals(one + OTHERS, one + panel.minute, one, one + 40_000))
     assert (panel.rolling.sums[OTHERS] == 65_535).all()
     for _ in range(2 * DAY):
         panel.advance()

@@ -26,7 +26,7 @@ from alerts.columns import Bools, Ints
 from alerts.discovery import KNOTS, LEVELS, Discovery
 from alerts.judgement import CALM_Z
 from alerts.panel import Panel, Strengths
-from alerts.rolling import NEGATIVES, OTHERS, WINDOWS_MIN
+from alerts.rolling import NEGATIVES, OTHERS, WINDOWS_MIN, Arrivals
 from alerts.settings import DiscoverySettings, SurgeSettings
 
 DAY = 1_440
@@ -196,7 +196,7 @@ def run(
         kinds = np.concatenate([np.full(np.count_nonzero(n), k) for k, n in ((NEGATIVES, negatives), (OTHERS, others))])
         columns = np.concatenate([np.flatnonzero(negatives), np.flatnonzero(others)])
         counts = np.concatenate([negatives[negatives > 0], others[others > 0]]).astype(np.int64)
-        panel.take_in(kinds, np.full(kinds.size, START_MIN + at), columns, counts)
+        panel.take_in(Arrivals(kinds, np.full(kinds.size, START_MIN + at), columns, counts))
         touched = np.flatnonzero(negatives)
         seen = panel.assess(touched, settings.threshold_z, settings.minimum_count)
         for rule in rules.values():

@@ -14,7 +14,7 @@ from alerts.judgement import CALM_Z, Judgement
 from alerts.lifecycle import Lifecycle
 from alerts.metrics import AlertsMetrics
 from alerts.panel import Panel
-from alerts.rolling import COPIES, NEGATIVES, OTHERS, WINDOWS_MIN
+from alerts.rolling import COPIES, NEGATIVES, OTHERS, WINDOWS_MIN, Arrivals
 from alerts.series import MARKET
 from alerts.settings import AlertsSettings, SurgeSettings
 from alerts.surge import Detector
@@ -38,7 +38,7 @@ def alarms(streams: Streams, settings: SurgeSettings | None = None) -> list[tupl
         panel.advance()
         now = np.stack([kinds[kind][:, at] for kind in range(3)])
         kind, column = np.nonzero(now)
-        panel.take_in(kind, np.full(kind.size, START_MIN + at), column, now[kind, column].astype(np.int64))
+        panel.take_in(Arrivals(kind, np.full(kind.size, START_MIN + at), column, now[kind, column].astype(np.int64)))
         running = panel.episodes.opened > 0
         judged = np.flatnonzero(running | (now[NEGATIVES] > 0))
         if not judged.size or at < settings.warm_up_h * 60:
@@ -66,7 +66,7 @@ def by_window(streams: Streams) -> NDArray[np.float64]:
         panel.advance()
         counts = np.concatenate([streams.negatives[:, at], streams.others[:, at]]).astype(np.int64)
         some = np.flatnonzero(counts)
-        panel.take_in(kinds[some], np.full(some.size, START_MIN + at), some % series, counts[some])
+        panel.take_in(Arrivals(kinds[some], np.full(some.size, START_MIN + at), some % series, counts[some]))
         seen = panel.assess(columns, np.inf, SurgeSettings().minimum_count)
         found[:, :, at] = np.where(seen.usable, seen.z, -9.0)
     return found
@@ -160,6 +160,8 @@ def tick_ms(series: int = 10_000, minutes: int = 30) -> float:
     begin = time.perf_counter()
     for _ in range(minutes):
         panel.advance()
-        panel.take_in(rng.integers(0, 2, series), np.full(series, panel.minute), columns, np.ones(series, np.int64))
+        panel.take_in(
+            Arrivals(rng.integers(0, 2, series), np.full(series, panel.minute), columns, np.ones(series, np.int64))
+        )
         panel.assess(columns, SurgeSettings().threshold_z, SurgeSettings().minimum_count)
     return 1e3 * (time.perf_counter() - begin) / minutes
