@@ -118,7 +118,7 @@ class Silences:
 
     def _store(self, client: Redis | Pipeline, asked: Asked) -> None:
         silence, note = asked
-        args = [silence.id, msgspec.json.encode(silence), audit.encoded(note), audit.MOST]
+        args: list[Any] = [silence.id, msgspec.json.encode(silence), audit.encoded(note), audit.MOST]
         self._put(keys=[KEY, audit.ALERTS], args=args, client=client)
 
     def drop(self, ids: Iterable[str]) -> None:

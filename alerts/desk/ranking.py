@@ -132,8 +132,8 @@ class Ranking:
                 pipe.hlen(key)
             answers = pipe.execute()
         if self._on and answers[-1] > _KEPT + _SPARE:
-            acts, unreadable = self._acts(key)
-            oldest = sorted(acts, key=lambda id_: acts[id_].at)[: max(0, len(acts) - _KEPT)]
+            known, unreadable = self._acts(key)
+            oldest = sorted(known, key=lambda id_: known[id_].at)[: max(0, len(known) - _KEPT)]
             self._redis.hdel(key, *unreadable, *oldest)  # of over 550 one is over 500, or cannot be read
 
     def restore(self, who: str, deed: Deed, alert: Alert, topic: str, at: datetime) -> bool:
