@@ -3,7 +3,7 @@
 --
 -- KEYS  fence, cursor, alerts, groups, the cursor's copy, then due and delivery of each delivery, then where each of the
 --       ends is noted. All carry the same hash tag.
--- ARGV  token, cursor expected (empty for none), cursor, then four msgpack arrays: alerts to set (id, value, ...),
+-- ARGV  token, cursor expected (empty for none, or no text), cursor, then four msgpack arrays: alerts to set (id, value, ...),
 --       alerts to drop, groups to set, groups to drop; a fifth of the ends (receiver, id of the delivery that told of it,
 --       ...), how long (s) they are kept; then due_s and delivery (JSON) of each.
 -- Returns 1 when it was stored, 0 when the cursor is not the expected one: somebody else moved it. A leader's write
@@ -13,7 +13,8 @@ local token, expected, cursor = unpack(ARGV, 1, 3) -- of thousands of arguments 
 if token ~= '' and redis.call('GET', KEYS[1]) ~= token then
   return redis.error_reply('FENCED another process leads')
 end
-if (redis.call('GET', KEYS[2]) or '') ~= expected then
+local is_text = redis.call('TYPE', KEYS[2]).ok == 'string' -- else it is no cursor, and is overwritten
+if (is_text and redis.call('GET', KEYS[2]) or '') ~= expected then
   return 0
 end
 redis.call('SET', KEYS[2], cursor)
