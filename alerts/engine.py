@@ -25,6 +25,7 @@ from alerts.judging import Judging, Memory, is_calm
 from alerts.lifecycle import moved
 from alerts.metrics import AlertsMetrics
 from alerts.now import Now
+from alerts.records import name_of
 from alerts.rules import Rules
 from alerts.rules_watch import RulesWatch
 from alerts.series import kind
@@ -169,7 +170,7 @@ class AlertEngine:
             self._save()
             self._store.forget_gone()
             if self._reconcile_at is None and self._store.unsure():
-                self._reconcile_at = self._minute
+                self._reconcile_at = frontier
         return behind_min > 0
 
     def now(self) -> float:
@@ -313,11 +314,15 @@ class AlertEngine:
         """Make the stored open alerts and the open episodes one, when all that had been sealed is judged again.
 
         They differ after a loss of state or a change of settings, and where a command has put alerts back meanwhile.
+        What was put back and tells of later minutes waits for these.
         """
         unsure = self._store.unsure()  # first: of what is put back meanwhile nothing is known
         stored = {alert.id: alert for alert in self._store.open()}
         episodes = self._judging.lifecycle.episodes
         ids = {episode.alert.id for episode in episodes}
+        later = {id_ for id_, alert in stored.items() if alert.updated_at > at_end_of(minute)} - ids
+        later &= set(map(name_of, unsure))
+        stored = {id_: alert for id_, alert in stored.items() if id_ not in later}
         by_series = {alert.series: alert for alert in stored.values() if alert.id not in ids}
         untold = []
         for number, episode in enumerate(episodes):
@@ -339,6 +344,6 @@ class AlertEngine:
         for alert in stored.values():
             text = f"{alert.name}: closed, because its course is not known any more (state lost or settings changed)"
             self._put(self._judging.lifecycle.resolved(alert, minute, text))
-        self._store.reconciled(unsure)
+        self._store.reconciled(each for each in unsure if name_of(each) not in later)
         self._reconcile_at = self._quiet_until = None
         self._save()  # or a crash would reconcile once more, and close what opened since

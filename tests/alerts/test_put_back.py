@@ -9,6 +9,7 @@ import pytest
 import redis
 from prometheus_client import CollectorRegistry
 
+from alerts import engine as engine_module
 from alerts.actions import ActionError
 from alerts.alert import Alert
 from alerts.engine import AlertEngine
@@ -92,6 +93,71 @@ def test_what_a_command_puts_back_while_alerting_runs_is_looked_at_too(
     view = office.store.view(another.id)
     assert view is not None
     assert (view.alert.status, view.life.actor) == ("resolved", "ben")
+    assert not store.exists(UNSURE)
+
+
+def put_back_one_of(office: Office, minutes: float) -> Alert:
+    """Lose an alert that fired so late, and put it back."""
+    office.minutes = minutes
+    another = office.another(series="company=JPM")
+    lost = office.store.view(another.id)
+    assert lost is not None
+    for key in ("alert", "life", "history"):
+        office.redis.delete(f"nq:{{alerts}}:{key}:{another.id}")
+    assert office.store.restore(lost)
+    return another
+
+
+def reach(office: Office, minutes: float) -> None:
+    """Let what the workers have read come so far."""
+    clock_ms = int((START + minutes * MINUTE).timestamp() * 1_000)
+    office.redis.hset("nq:{documents-0}:progress", mapping={"offset": 1, "clock_ms": clock_ms})
+
+
+def test_who_reads_history_ends_nothing_that_fired_later_than_they_have_come(
+    store: redis.Redis, alert: Alert, engine: AlertEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office = Office(store, alert)
+    judge(office, engine, 1)
+    monkeypatch.setattr(engine_module, "_CHUNK_MIN", 1)
+    monkeypatch.setattr(engine_module, "_LOOK_S", 0)
+    another = put_back_one_of(office, 20)
+    reach(office, 40)
+    ends = []
+    while engine.tick():
+        view = office.store.view(another.id)
+        assert view is not None
+        assert store.sismember(UNSURE, another.id)
+        ends.append(view.alert.status)
+    assert ends.count("firing") == len(ends) > 30
+    for _ in range(3):
+        engine.tick()
+    view = office.store.view(another.id)
+    assert view is not None
+    assert view.alert.resolved_at is not None
+    assert (view.alert.status, view.alert.resolved_at > view.alert.started_at) == ("resolved", True)
+    assert not store.exists(UNSURE)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_nor_where_what_they_read_from_has_gone_back_in_time(
+    store: redis.Redis, alert: Alert, engine: AlertEngine, restarts: bool
+) -> None:
+    office = Office(store, alert)
+    judge(office, engine, 1)
+    another = put_back_one_of(office, 20)
+    for minutes in (2, 10, 19):
+        if restarts:
+            engine.forget()
+        judge(office, engine, minutes)
+        view = office.store.view(another.id)
+        assert view is not None
+        assert view.alert.status == "firing"
+        assert store.sismember(UNSURE, another.id)
+    judge(office, engine, 22)
+    view = office.store.view(another.id)
+    assert view is not None
+    assert view.alert.status == "resolved"
     assert not store.exists(UNSURE)
 
 
