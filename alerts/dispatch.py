@@ -151,6 +151,9 @@ class Dispatcher:
             self._cursor = entry.decode()
             if (step := step_of(self._cursor, fields)) is None:
                 continue
+            if step.event != "firing" and step.alert not in book.known and self._told_book.was_put_back(step.alert):
+                self._relive_before(book, step, now_s)
+                deliveries += self._due(book, now_s, wall_s)
             self._note(book, step, now_s)
             steps.append(step)
             if step.event == "acknowledged":
@@ -210,7 +213,7 @@ class Dispatcher:
     def _before(self, step: Transition) -> list[Transition]:
         """Return what an alert had been through before a step."""
         view = self._store.view(step.alert)
-        return before(view.transitions, step.key) if view is not None else []
+        return before(view.transitions, step) if view is not None else []
 
     def _ended(self, book: Groups, alert: str) -> dict[str, str]:
         """Return by receiver which delivery told of an alert's end last."""
@@ -256,6 +259,13 @@ class Dispatcher:
             self._relive(book, view, _past(view, new), now_s, in_doubt=view.alert.id in self._lost)
         self._lost.clear()
         self._put_back.clear()
+
+    def _relive_before(self, book: Groups, step: Transition, now_s: float) -> None:
+        """Take an alert that was put back since this book was read for told, as it stood before a transition."""
+        view = self._store.view(step.alert)
+        if view is not None:
+            past = [each for each in before(view.transitions, step) if each.event != "noted"]
+            self._relive(book, view, past, now_s)
 
     def _yet_to_come(self) -> set[str]:
         """Return the keys of the transitions that the log has after the cursor. Views read before have none besides."""

@@ -140,9 +140,10 @@ def last_told(steps: Sequence[Transition]) -> Transition:
     return next((step for step in reversed(steps) if step.event not in QUIET), steps[-1])
 
 
-def before(steps: Sequence[Transition], key: str) -> list[Transition]:
-    """Return the transitions before one."""
-    return list(takewhile(lambda step: step.key != key, steps))
+def before(steps: Sequence[Transition], one: Transition) -> list[Transition]:
+    """Return the transitions before one, which may be left out."""
+    found = list(takewhile(lambda step: step.key != one.key, steps))
+    return found if len(found) < len(steps) else [step for step in steps if step.at < one.at]
 
 
 def follow(life: Life | None, step: Transition) -> Life:

@@ -109,6 +109,10 @@ class ToldBook:
         book.changed_groups.clear()
         book.ended.clear()
 
+    def was_put_back(self, alert: str) -> bool:
+        """Say whether an alert came back from Kafka, and nothing was told of it since."""
+        return self._redis.hget(ALERTS, alert) == b""
+
     def ended(self, alert: str) -> dict[str, str]:
         """Return by receiver which delivery told of an alert's end last."""
         stored: Any = self._redis.hgetall(ends_key(alert))

@@ -210,3 +210,35 @@ def test_of_what_fires_still_everyone_is_told_once_more_for_a_message_may_have_b
     office._start()
     assert office.news() == []
     assert office.news() == [("desk", "alert.repeated", "D warning")]  # its silence is over
+
+
+@pytest.mark.parametrize("grows", [False, True])
+def test_who_dispatches_when_an_alert_is_put_back_tells_of_its_end_those_who_were_told_of_it(
+    store: redis.Redis, alert: Alert, grows: bool
+) -> None:
+    office = Office(store, alert)
+    office.put("A")
+    office.put("B")
+    office.over("B")
+    assert ("desk", "alert.firing", "A warning") in office.news()
+    lost = office.published["A"], office.published["B"]
+    for key in ("alert", "life", "history"):
+        store.delete(*(f"nq:{{alerts}}:{key}:{name}" for name in "AB"))
+    store.hdel("nq:{alerts}:dispatch:alerts", "A")
+    store.delete("nq:{alerts}:dispatch:groups")
+    office._start()
+    assert office.news() == []
+    assert all(map(office.store.restore, lost))
+    assert office.news() == []
+    if grows:
+        office.put("A", severity="critical")
+        assert office.news() == [
+            ("boss", "alert.escalated", "A critical"),
+            ("desk", "alert.escalated", "A critical"),
+            ("risk", "alert.firing", "A critical"),
+        ]
+    office.put("A", status="resolved", resolved_at=office.at)
+    severity, names = ("critical", ("boss", "desk", "risk")) if grows else ("warning", ("desk",))
+    assert office.news() == [(name, "alert.resolved", f"A {severity}") for name in names]
+    office._start()
+    assert office.news() == []

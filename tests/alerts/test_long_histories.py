@@ -112,6 +112,16 @@ def test_what_kafka_has_of_it_comes_back_and_of_two_the_one_that_has_been_throug
     assert (len(long.view.transitions), long.view.left_out) == (30, late.left_out + 2)
 
 
+def test_what_came_before_a_step_that_is_left_out_is_known_by_its_time(long: Long) -> None:
+    long.hush(20)
+    view = long.view
+    numbers = [n for n, step in enumerate(view.transitions) if step.at > view.transitions[19].at]
+    left = next(step for step in long.store.log(1_000) if step not in view.transitions)
+    came = life.before(view.transitions, left)
+    assert came == list(view.transitions[: numbers[0]])
+    assert life.before(view.transitions, view.transitions[25]) == list(view.transitions[:25])
+
+
 def test_what_goes_first(alert: Alert) -> None:
     lived: Any = None
     steps = list[Transition]()
