@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +22,7 @@ log = logging.getLogger(__name__)
 MOST = 10_000
 """Alerts that a search looks through, at most."""
 _CHUNK = 500
+_MEND_S = 300.0
 
 
 class Part(NamedTuple):
@@ -33,7 +36,7 @@ class Listing:
     """Reads parts of the list. Every method raises `redis.RedisError` when the server cannot answer."""
 
     def __init__(self, redis: Redis, store: AlertStore) -> None:
-        self._redis, self._store = redis, store
+        self._redis, self._store, self._mended_s = redis, store, -math.inf
 
     def part(
         self,
@@ -103,12 +106,16 @@ class Listing:
         return 0 if place is None else max(0, int(count) - int(place) - 1 - behind)
 
     def _mend(self) -> None:
-        """Have in the list what is kept: versions before had none. Of what cannot be read the place is at its end."""
+        """Have in the list what is kept: versions before had none. Of what cannot be read the place is at its end.
+
+        Of as many as are kept some may be others, where a version before puts in and takes out meanwhile: that is
+        looked at now and then.
+        """
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.zcard(RECENT)
             pipe.zcard(STARTED)
             kept, listed = pipe.execute()
-        if kept == listed:
+        if kept == listed and time.monotonic() - self._mended_s < _MEND_S:
             return
         lacking: Any = self._redis.zdiff([RECENT, STARTED])
         gone: Any = self._redis.zdiff([STARTED, RECENT])
@@ -120,4 +127,8 @@ class Listing:
             self._redis.zadd(STARTED, dict(zip(raws, scores, strict=True)), nx=True)
         if gone:
             self._redis.zrem(STARTED, *gone)
-        log.info("the list of alerts had not all that are kept: %d were put in, %d taken out", len(lacking), len(gone))
+        self._mended_s = time.monotonic()
+        if lacking or gone:
+            log.info(
+                "the list of alerts had not all that are kept: %d were put in, %d taken out", len(lacking), len(gone)
+            )

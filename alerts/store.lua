@@ -5,14 +5,18 @@
 -- ARGV  token, life expected (JSON, empty for none), alert (JSON, empty to leave it), life (JSON), id, which of "open" and
 --       "after" it belongs into (empty for none), now_s, life_s, longest log, entry of the audit log (JSON, empty for none), longest audit log,
 --       which of the history, with what is new, make room (msgpack array of numbers from 0), started_s, then each transition (JSON).
--- Returns 1 when it was stored, 0 when the life is not the expected one. A leader's write carries its token; it fails
--- when there is a newer leader.
+-- Returns 1 when it was stored, 0 when the life is not the expected one, or the history has become shorter than its
+-- numbers go. A leader's write carries its token; it fails when there is a newer leader.
 
 local token, expected, alert, life, id, place, now_s, life_s, longest, entry, entries, gone, started_s = unpack(ARGV, 1, 13)
 if token ~= '' and redis.call('GET', KEYS[1]) ~= token then
   return redis.error_reply('FENCED another process leads')
 end
 if (redis.call('GET', KEYS[3]) or '') ~= expected then
+  return 0
+end
+gone = cmsgpack.unpack(gone)
+if #gone > 0 and redis.call('LLEN', KEYS[4]) + #ARGV - 13 <= gone[#gone] then
   return 0
 end
 if alert ~= '' then
@@ -28,7 +32,7 @@ for n = 14, #ARGV do
   redis.call('RPUSH', KEYS[4], ARGV[n])
   redis.call('XADD', KEYS[8], 'MAXLEN', '~', longest, '*', 'line', ARGV[n])
 end
-for _, at in ipairs(cmsgpack.unpack(gone)) do
+for _, at in ipairs(gone) do
   redis.call('LSET', KEYS[4], at, '') -- no transition is empty
 end
 redis.call('LREM', KEYS[4], 0, '')

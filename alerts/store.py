@@ -138,12 +138,12 @@ class AlertStore:
                 answers = pipe.execute(raise_on_error=False) if asked else []
             ids = []
             for (each, step), answer in zip(asked, answers, strict=True):
-                if isinstance(answer, Exception):
-                    raise fenced(answer) if isinstance(answer, ResponseError) else answer
-                if answer:
-                    yield step
-                else:
+                if not answer:
                     ids.append(each)  # somebody was faster
+                elif not isinstance(answer, Exception):
+                    yield step
+            if failed := [each for each in answers if isinstance(each, Exception)]:  # all that was stored is told of
+                raise fenced(failed[0]) if isinstance(failed[0], ResponseError) else failed[0]
             if not ids:
                 return
         raise BusyError(f"alerts {', '.join(ids)} are being changed by others all the time")

@@ -122,6 +122,29 @@ def test_what_came_before_a_step_that_is_left_out_is_known_by_its_time(long: Lon
     assert life.before(view.transitions, view.transitions[25]) == list(view.transitions[:25])
 
 
+def test_where_a_history_became_shorter_meanwhile_nothing_is_half_done(
+    long: Long, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long.hush(20)
+    monkeypatch.setattr(life, "KEPT", 20)
+    monkeypatch.setattr(life, "KEPT_FIRST", 2)
+    usual, tries = AlertStore._call, list[int]()
+
+    def call(*args: Any) -> Any:
+        tries.append(1)
+        if len(tries) == 1:
+            long.redis.ltrim(f"nq:{{alerts}}:history:{long.id}", 0, 4)
+        return usual(*args)
+
+    monkeypatch.setattr(AlertStore, "_call", call)
+    logged = long.redis.xlen("nq:{alerts}:log")
+    step = long.actions.acknowledge(long.id, "ben")
+    assert len(tries) == 2
+    assert long.view.transitions[-1] == step
+    assert len(long.view.transitions) == 6
+    assert long.redis.xlen("nq:{alerts}:log") == logged + 1
+
+
 def test_what_goes_first(alert: Alert) -> None:
     lived: Any = None
     steps = list[Transition]()

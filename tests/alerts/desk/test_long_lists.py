@@ -110,6 +110,15 @@ def test_what_a_version_before_stored_is_listed_and_what_is_not_kept_is_not(
     assert "Show more (30)" in page or "Show more (31)" in page
 
 
+def test_as_many_but_others_are_found_too(store: Redis, made: list[Alert]) -> None:
+    store.zrem(STARTED, *(alert.id for alert in made[:2]))
+    store.zadd(STARTED, {"of old": 1.0, "older": 2.0})
+    part = Listing(store, AlertStore(store)).part(3)
+    assert part is not None
+    assert [view.alert.id for view in part.views] == [alert.id for alert in made[:3]]
+    assert set(store.zrange(STARTED, 0, -1)) == set(store.zrange(RECENT, 0, -1))
+
+
 def test_after_90_days_it_leaves_the_list(store: Redis, put: Callable[..., Alert]) -> None:
     old, new = put("company=OLD"), put("company=NEW")
     store.zadd(RECENT, {old.id: 1.0})

@@ -200,3 +200,23 @@ def test_what_was_made_before_a_failure_is_returned(
     assert [laid.alert] == done
     (other,) = lay_silences(AlertStore(store), Silences(store).all(), AT)
     assert {laid.alert, other.alert} == {alert.id for alert in alerts}
+
+
+def test_what_was_made_behind_a_failure_is_returned_too(
+    store: Redis, put: Callable[..., Alert], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alerts = [put(minutes_ago=minutes) for minutes in (3, 4, 5)]
+    usual = AlertStore._call
+
+    def call(alerts_: AlertStore, view: Any, before: bytes, alert: Alert, *args: Any) -> Any:
+        keys, arguments = usual(alerts_, view, before, alert, *args)
+        if alert.id == sorted(each.id for each in alerts)[1]:
+            arguments[7] = "soon"  # no time to live: the script fails
+        return keys, arguments
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AlertStore, "_call", call)
+        made = Actions(store, AT.timestamp).silence(_silence(), "jo")
+    stored = {each.id for each in alerts if (view := AlertStore(store).view(each.id)) and view.life.silence}
+    assert len(stored) == 2
+    assert {step.alert for step in made} == stored
