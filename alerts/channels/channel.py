@@ -122,7 +122,15 @@ class HttpChannel(ABC):
         query = {**self._url.params, **request.query}
         url = self._url.copy_with(params=query) if request.query else self._url
         # No proxy from the environment: the connection must go to the address that was checked.
-        async with httpx.AsyncClient(verify=self._tls, trust_env=False) as client:
+        async with (
+            httpx.AsyncClient(verify=self._tls, trust_env=False) as client,
+            contextlib.AsyncExitStack() as opened,
+        ):
+
+            async def note(event: str, info: dict[str, Any]) -> None:
+                if event == "connection.connect_tcp.complete":
+                    opened.push_async_callback(info["return_value"].aclose)
+
             for address in addresses:
                 made = client.build_request(
                     "POST",
@@ -134,6 +142,7 @@ class HttpChannel(ABC):
                 made.headers["host"] = self._url.netloc.decode()
                 made.headers["accept-encoding"] = "identity"  # answers are read as they come, and are small
                 made.extensions["sni_hostname"] = self._url.host
+                made.extensions["trace"] = note  # httpcore leaves open what is given up in the hand-shake of TLS
                 unreached = () if address == addresses[-1] else (httpx.ConnectError, httpx.ConnectTimeout)
                 with contextlib.suppress(*unreached):  # nothing was posted yet
                     return await _answer(client, made, 16 * 1024 if self.reads_answer else 0)
