@@ -23,6 +23,7 @@ from alerts.notification import Notification
 from alerts.receivers import BaseReceiver
 
 TIMEOUT_S = 15.0
+_TOKEN_LENGTH = 12  # a shorter part of a URL is a word
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -149,9 +150,17 @@ class HttpChannel(ABC):
         raise OSError("the name has no address")
 
     def _brief(self, exc: Exception) -> str:
-        """What failed, without the URL's path and query."""
-        text = str(exc).replace(str(self._url), "(its URL)")
-        return f"{type(exc).__name__}: {text}"[:200]
+        return f"{type(exc).__name__}: {self.masked(str(exc))}"[:200]
+
+    def masked(self, text: str) -> str:
+        """Return a text without what it repeats of the URL's path and query, where tokens stand."""
+        whole = [str(self._url), self._url.raw_path.decode(), self._url.path, self._url.query.decode()]
+        parts = [*self._url.path.split("/"), *self._url.params.values()]
+        for secret in [each for each in whole if len(each) > 1] + [
+            each for each in parts if len(each) >= _TOKEN_LENGTH
+        ]:
+            text = text.replace(secret, "(of its URL)")
+        return text
 
 
 async def _answer(client: httpx.AsyncClient, request: httpx.Request, longest: int) -> Answer:

@@ -54,7 +54,7 @@ class SlackChannel(HttpChannel):
             return result
         if result.outcome not in ("delivered", "failed"):
             return result
-        reason = f"Slack answered {answer.status}: {ascii(wrong)[:60]}"
+        reason = f"Slack answered {answer.status}: {ascii(self.masked(wrong))[:60]}"
         if wrong in _ABOUT_THE_MESSAGE:
             return Result("refused", reason)
         return Result("limited" if wrong == "ratelimited" else "failed", reason, result.retry_after_s)

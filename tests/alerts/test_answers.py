@@ -178,6 +178,18 @@ def test_wecom_gets_characters_and_no_escapes_of_them(alert: Alert) -> None:
     assert "█" in json.loads(request.body)["markdown"]["content"]
 
 
+@pytest.mark.parametrize(
+    "said", ["Cannot POST {path}?token=hidden", "{path}: no such hook", "no hook 9f86d081884c7d65"]
+)
+async def test_what_a_service_repeats_of_its_url_is_not_told(hooks: Any, alert: Alert, said: str) -> None:
+    path = "/T012/9f86d081884c7d65"
+    hooks.usual, hooks.body = 404, said.format(path=path).encode()
+    result = await channel("slack", hooks.url.replace("/hook", path)).send(told(alert), NOW)
+    assert result.reason.startswith("Slack answered 404: '")
+    assert "(of its URL)" in result.reason
+    assert not any(secret in result.reason for secret in ("hidden", "T012", "9f86"))
+
+
 def test_an_answer_that_is_no_json_object_has_no_fields() -> None:
     for body in (b"[]", b"null", b"{", b"\xff", b"1"):
         assert Answer(200, None, body).field("code") is None
