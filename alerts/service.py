@@ -37,6 +37,7 @@ _STUCK_S = 60.0
 _STAND_S = 1.0  # between two tries to lead, at most
 _WATCH_S, _WATCH_AGAIN_S = 1.0, 30.0
 _AWAY_S = 5.0  # between two looks whether Redis is back, at most
+_ENDS_S = 2.0  # for all parts together: an attempt under way after it may be cut, and is repeated
 
 
 class Alerting:
@@ -159,9 +160,10 @@ class Alerting:
             log.warning("another process leads alerting; what this one was about to write was refused")
         finally:
             over.set()
+            until = time.monotonic() + _ENDS_S
             for thread in threads:
                 if thread.ident is not None:
-                    thread.join(timeout=2)  # a daemon: an attempt under way may be cut, and is repeated
+                    thread.join(max(0.0, until - time.monotonic()))
             resigned.set()
             if keeper.ident is None:  # it could not begin; now it has nothing to do but to give up the lead
                 keeper.run()
