@@ -1,4 +1,4 @@
-"""Every form of the pages against hostile fields and cookies, which the description of the API does not name."""
+"""Forms of the pages and heads of requests, hostile in each field, which the API's description does not name."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ cookies = st.one_of(st.binary(max_size=200), text.map(lambda each: f"nq_theme={e
 session = st.sampled_from(["none", "rubbish", "no csrf", "csrf"])
 
 
-def _desk(store: Redis) -> Desk:
+def _desk(store: Redis, **more: Any) -> Desk:
     return Desk(
-        DeskSettings(logins_a_minute=1_000),
+        DeskSettings(logins_a_minute=1_000, **more),
         store,
         CollectorRegistry(),
         stream=Stream(None, "scored"),
@@ -104,3 +104,35 @@ def test_no_form_fails_or_changes_anything_unasked_or_shows_markup(store: Redis,
 
     for place in PLACES:
         try_form(place)
+
+
+HEADERS = (
+    "authorization", "cookie", "content-type", "host", "origin", "referer", "sec-fetch-site", "x-csrf-token",
+    "x-forwarded-for", "x-forwarded-proto", "x-refresh", "x-user",
+)  # fmt: skip
+values = st.one_of(
+    st.sampled_from([b"Bearer ", b"bearer nqd_", b"Bearer nqd_0123456789ab_" + b"A" * 43, b"http://[", b"\xff\xfe"]),
+    st.binary(max_size=80),
+    text.map(lambda each: b"Bearer " + each.encode()),
+)
+
+
+def test_no_head_of_a_request_fails_or_lets_anybody_in(store: Redis, put: Callable[..., Alert]) -> None:
+    desk, alert = _desk(store, proxy_header="X-User", trusted_proxies=("10.0.0.0/8",), proxy_analysts=("*",)), put()
+    app = create_app(desk)
+    desk.tokens.add("jo", "analyst")
+
+    async def ask(method: str, path: str, headers: list[tuple[bytes, bytes]]) -> int:
+        transport = httpx.ASGITransport(app, client=("192.0.2.1", 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://desk") as client:
+            return (await client.request(method, path, headers=headers, content=b"{}")).status_code
+
+    @settings(max_examples=60, deadline=None, database=None)
+    @given(st.lists(st.tuples(st.sampled_from(HEADERS).map(str.encode), values), max_size=5))
+    def check(headers: list[tuple[bytes, bytes]]) -> None:
+        before = _state(store)
+        for method, path in (("GET", "/api/v1/me"), ("GET", "/alerts"), ("POST", f"/api/v1/alerts/{alert.id}/resolve")):
+            assert asyncio.run(ask(method, path, headers)) in (303, 400, 401, 403)
+        assert _state(store) == before
+
+    check()
