@@ -17,6 +17,7 @@ with warnings.catch_warnings():
     import kafka as _kafka  # noqa: F401
 
 from deploy.local.servers import LocalKafka, LocalValkey
+from tests.alerts.desk.conftest import browser, sign_in  # noqa: F401 - fixtures
 from tests.soak.system import System
 
 

@@ -19,6 +19,7 @@ from redis import Redis
 from alerts.alert import Alert, alert_id
 from alerts.desk.app import create_app
 from alerts.desk.auth import Role
+from alerts.desk.feedback_topic import Kafka
 from alerts.desk.punctual import Punctual
 from alerts.desk.settings import DeskSettings
 from alerts.desk.state import Desk
@@ -35,9 +36,12 @@ _FLAGS = (
 
 
 class Served:
-    """A desk in a thread. `client` speaks to it as who has the analyst's token, `reader` as who may read."""
+    """A desk in a thread. `client` speaks to it as who has the analyst's token, `reader` as who may read.
 
-    def __init__(self, redis: Redis, **settings: Any) -> None:
+    What people say goes to `kafka`, where it is given.
+    """
+
+    def __init__(self, redis: Redis, kafka: Kafka = Kafka(), **settings: Any) -> None:  # noqa: B008 - it is frozen
         self.redis = redis
         self.desk = Desk(
             DeskSettings(**settings),
@@ -47,6 +51,7 @@ class Served:
             processes={},
             sentiments=("negative", "neutral", "positive"),
             topics=("Liquidity", "Earnings"),
+            kafka=kafka,
         )
         self.app = create_app(self.desk)
         sock = socket.create_server(("127.0.0.1", 0))
