@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from alerts.columns import Counts, Ints
+from alerts.columns import Counts, Floats, Ints
 from alerts.negbin import central_intervals
 from alerts.rolling import NEGATIVES, OTHERS, WINDOWS_MIN
 
@@ -50,9 +50,8 @@ def course(detector: Detector, series: str, latest: int = 0) -> list[Bin]:
 
     `latest` bins of each length, or all when it is 0. The last of each is under way.
     """
-    rolling, baseline, minute = detector.panel.rolling, detector.panel.baseline, detector.minute
-    column = detector.names.index(series)
-    one = np.array([column])
+    rolling, minute = detector.panel.rolling, detector.minute
+    one = np.array([detector.names.index(series)])
     rings: tuple[tuple[int, NDArray[Any], int], ...] = (
         (5, rolling.minutes, 1),
         (15, rolling.quarters, 15),
@@ -60,25 +59,41 @@ def course(detector: Detector, series: str, latest: int = 0) -> list[Bin]:
     )
     found: list[Bin] = []
     for span, ring, step in rings:
-        window = WINDOWS_MIN.index(span)
-        counts = lately(ring, minute // step, one, span // step)[:, -latest:, 0]
-        starts = (minute // span - np.arange(counts.shape[1])[::-1]) * span
-        others = counts[OTHERS].astype(np.float64)
-        # An hour's season at its middle, as the baseline draws it.
-        factor = np.array([baseline.factor(int(start) + span // 2, one)[0] for start in starts])
-        mean = baseline.odds[column] * factor * (others + 0.5)
-        inverse = 1 / (others + 0.5) + baseline.dispersion[window, column] + baseline.uncertainty[column]
-        low, high = central_intervals(mean, 1 / inverse)
+        counts = lately(ring, minute // step, one, span // step)[:, -latest:]
+        starts = starts_of(minute, span, counts.shape[1])
+        mean, low, high = expected(detector, span, starts, one, counts[OTHERS])
         found += [
             Bin(
                 start=int(starts[n]),
                 span_min=span,
-                negatives=int(counts[NEGATIVES, n]),
-                others=int(others[n]),
-                expected=round(float(mean[n]), 2),
-                low=int(low[n]),
-                high=int(high[n]),
+                negatives=int(counts[NEGATIVES, n, 0]),
+                others=int(counts[OTHERS, n, 0]),
+                expected=round(float(mean[n, 0]), 2),
+                low=int(low[n, 0]),
+                high=int(high[n, 0]),
             )
             for n in range(len(starts))
         ]
     return found
+
+
+def starts_of(minute: int, span: int, bins: int) -> Ints:
+    """Return the minutes at which so many bins of `span` minutes begin; the last is under way at `minute`."""
+    starts: Ints = (minute // span - np.arange(bins)[::-1]) * span
+    return starts
+
+
+def expected(
+    detector: Detector, span: int, starts: Ints, columns: Ints, others: Counts
+) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+    """Return the negatives expected beside `others` [bin, series] in bins of `span` minutes, and their middle 95 %.
+
+    That is as the baseline has it now, scattering as in a window of that length, or in the shortest there is.
+    """
+    baseline, window = detector.panel.baseline, WINDOWS_MIN.index(max(span, WINDOWS_MIN[0]))
+    # A bin's season at its middle, as the baseline draws it.
+    factor = np.stack([baseline.factor(int(start) + span // 2, columns) for start in starts])
+    items = others + 0.5
+    mean = baseline.odds[columns] * factor * items
+    inverse = 1 / items + baseline.dispersion[window, columns] + baseline.uncertainty[columns]
+    return mean, *central_intervals(mean, 1 / inverse)

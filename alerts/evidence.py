@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from alerts.alert import Figures, Story
 from alerts.episodes import Theme
@@ -12,6 +13,9 @@ from alerts.judgement import Judgement
 from alerts.series import label, series_of
 from alerts.settings import WindowsSettings
 from alerts.windows import WindowItem, event_minute
+
+if TYPE_CHECKING:
+    from alerts.now import Row
 
 
 def items_of(judgement: Judgement, listed: Iterable[WindowItem], settings: WindowsSettings) -> list[WindowItem]:
@@ -112,13 +116,10 @@ def summary(series: str, seen: Figures, publishers: int, about: str = "", unlist
     >>> summary("company=SIVB", replace(seen, added_up=True, copies=0), 6).rpartition("; ")[2]
     'no window shows it by itself, it added up over many'
     """
-    name = label(series)
-    if about and f"company={about}" not in series.split(";"):
-        name += f" (mostly {about})"
+    mostly = f" (mostly {about})" if about and f"company={about}" not in series.split(";") else ""
     text = (
-        f"{name[0].upper()}{name[1:]}: {seen.observed} negative of {seen.observed + seen.others} items in "
-        f"{duration(seen.window_min)}; {seen.expected:.1f} expected (95 % {seen.low}-{seen.high}), "
-        f"p = {seen.p_value:.1g}; {publishers} publisher{'s' if publishers != 1 else ''}"
+        f"{against(label(series) + mostly, seen)}, p = {seen.p_value:.1g}; "
+        f"{publishers} publisher{'s' if publishers != 1 else ''}"
     )
     if unlisted:
         listed = seen.observed - unlisted
@@ -126,6 +127,20 @@ def summary(series: str, seen: Figures, publishers: int, about: str = "", unlist
     if seen.added_up:
         text += "; no window shows it by itself, it added up over many"
     return f"{text}; {seen.copies} reprint{'s' if seen.copies != 1 else ''} not counted" if seen.copies else text
+
+
+def against(name: str, seen: Figures | Row) -> str:
+    """Return what was seen against what was expected, as the sentence about an alert begins.
+
+    >>> seen = Figures(window_min=60, observed=14, others=1, copies=3, expected=1.2, low=0, high=4, p_value=2e-9,
+    ...     z=6.1, share=0.21, history=33)
+    >>> against("the market", seen)
+    'The market: 14 negative of 15 items in 60 min; 1.2 expected (95 % 0-4)'
+    """
+    return (
+        f"{name[0].upper()}{name[1:]}: {seen.observed} negative of {seen.observed + seen.others} items in "
+        f"{duration(seen.window_min)}; {seen.expected:.1f} expected (95 % {seen.low}-{seen.high})"
+    )
 
 
 def summary_resolved(series: str, peak: Figures, minutes: int) -> str:

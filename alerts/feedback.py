@@ -191,14 +191,24 @@ class Feedback:
 
     def of(self, alert: str) -> list[Said]:
         """Return what was said about an alert and its headlines, the oldest first, without what cannot be read."""
-        raws: Any = self._redis.hvals(f"nq:{{desk}}:said:{alert}")
-        found = []
-        for raw in raws:
-            try:
-                found.append(decode_said(raw))
-            except msgspec.MsgspecError as exc:
-                log.error("a word on alert %s cannot be read and is passed over (%s)", alert, exc)
-        return sorted(found, key=lambda word: (word.at, word.id))
+        return self.of_all([alert])
+
+    def of_all(self, alerts: Sequence[str]) -> list[Said]:
+        """Return what was said about some alerts, one after the other, each as `of` does."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for alert in alerts:
+                pipe.hvals(f"nq:{{desk}}:said:{alert}")
+            answers: Any = pipe.execute()
+        found = list[Said]()
+        for alert, raws in zip(alerts, answers, strict=True):
+            words = []
+            for raw in raws:
+                try:
+                    words.append(decode_said(raw))
+                except msgspec.MsgspecError as exc:
+                    log.error("a word on alert %s cannot be read and is passed over (%s)", alert, exc)
+            found += sorted(words, key=lambda word: (word.at, word.id))
+        return found
 
     def precision(self) -> list[Precision]:
         """Return how often alerts were useful, by rule and by topic, those with most verdicts first: 50 of each.

@@ -15,7 +15,7 @@ import msgspec
 import re2
 
 from alerts.alert import Alert
-from alerts.series import company_of, kind
+from alerts.series import company_of, kind, label
 from alerts.spelling import listed, near
 
 Operator = Literal["=", "!=", "=~", "!~"]
@@ -77,15 +77,26 @@ def matches_all(matchers: Iterable[Matcher], labels: Mapping[str, str]) -> bool:
     return all(matcher.matches(labels) for matcher in matchers)
 
 
+def labels_by(series: str) -> dict[str, str]:
+    """Return the labels that all alerts on a series have, whatever they are like.
+
+    >>> labels_by("company=AAPL;topic=Earnings")["topic"]
+    'Earnings'
+    """
+    parts = dict(part.partition("=")[::2] for part in series.split(";"))
+    return {
+        "series": series,
+        "kind": kind(series),
+        "topic": parts.get("topic", ""),
+        "company": company_of(series),
+        "theme": parts.get("theme", ""),
+        "name": label(series),
+    }
+
+
 def labels_of(alert: Alert, *, state: str = "") -> dict[str, str]:
     """Return what routes, silences and the desk know an alert by. `state` is that of its life, when it is known."""
-    parts = dict(part.partition("=")[::2] for part in alert.series.split(";"))
-    return {
-        "series": alert.series,
-        "kind": kind(alert.series),
-        "topic": parts.get("topic", ""),
-        "company": company_of(alert.series),
-        "theme": parts.get("theme", ""),
+    return labels_by(alert.series) | {
         "name": alert.name,
         "severity": alert.severity,
         "state": state or alert.status,

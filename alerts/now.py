@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from redis import WatchError
 
 from alerts.alert import Alert
-from alerts.course import Bin, course, decode_bin, encode_bin, lately
+from alerts.columns import Ints
+from alerts.course import Bin, course, decode_bin, encode_bin, expected, lately, starts_of
 from alerts.judgement import State
 from alerts.negbin import central_intervals
 from alerts.records import UNREADABLE
@@ -43,7 +45,8 @@ class Row(msgspec.Struct, frozen=True):
     """One series. `window_min` is the window that shows most; `observed` to `share` are of it, as in `Figures`.
 
     `items_min` are items a minute in the last hour, `usual_min` those that are usual at this hour. `negatives` and
-    `totals` are counts in bins of `bin_min` minutes, the last one under way, for a sparkline.
+    `totals` are counts in bins of `bin_min` minutes, the last one under way; `due` is how many negatives were expected
+    in each, `lows` and `highs` hold the middle 95 % of that (empty in tables of versions that did not tell it).
     """
 
     series: str
@@ -64,6 +67,9 @@ class Row(msgspec.Struct, frozen=True):
     bin_min: int
     negatives: list[int]
     totals: list[int]
+    due: list[float] = []
+    lows: list[int] = []
+    highs: list[int] = []
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,8 +197,9 @@ def table(detector: Detector, now_s: float, rows: int = _ROWS) -> Table:
     odds = mean / (seen.others[best, at] + 0.5)
     usual = panel.volume.due()[columns] / 60
     hour = panel.rolling.sums[[NEGATIVES, OTHERS], _HOUR_WINDOW][:, columns].sum(axis=0)
-    minutes = lately(panel.rolling.minutes, detector.minute, columns, 2)
-    hours = lately(panel.rolling.hours, detector.minute // 60, columns, 1)
+    busy = hour >= _BUSY_ITEMS
+    fine = iter(_recent(detector, panel.rolling.minutes, 1, columns[busy], 2))
+    coarse = iter(_recent(detector, panel.rolling.hours, 60, columns[~busy], 60))
     found = []
     for n, column in enumerate(shown):
         series = names[column]
@@ -205,8 +212,6 @@ def table(detector: Detector, now_s: float, rows: int = _ROWS) -> Table:
             state = "firing"
         else:
             state = "pending" if seen.strength[n] >= detector.threshold_z(series) else "normal"
-        busy = hour[n] >= _BUSY_ITEMS
-        counts = (minutes if busy else hours)[:, :, n]
         found.append(
             Row(
                 series=series,
@@ -224,9 +229,7 @@ def table(detector: Detector, now_s: float, rows: int = _ROWS) -> Table:
                 share=round(float(odds[n] / (1 + odds[n])), 4),
                 items_min=round(float(hour[n]) / 60, 2),
                 usual_min=round(float(usual[n]), 2),
-                bin_min=2 if busy else 60,
-                negatives=counts[NEGATIVES].tolist(),
-                totals=(counts[NEGATIVES] + counts[OTHERS]).tolist(),
+                **next(fine if busy[n] else coarse),
             )
         )
     rank = {"firing": 0, "pending": 1}
@@ -239,3 +242,21 @@ def table(detector: Detector, now_s: float, rows: int = _ROWS) -> Table:
         missing=int(missing.sum()),
         rows=found,
     )
+
+
+def _recent(detector: Detector, ring: NDArray[Any], step: int, columns: Ints, span: int) -> list[dict[str, Any]]:
+    """Return the last fields of the rows of some series: their counts in bins, and what was expected in each."""
+    counts = lately(ring, detector.minute // step, columns, span // step)
+    starts = starts_of(detector.minute, span, counts.shape[1])
+    mean, low, high = expected(detector, span, starts, columns, counts[OTHERS])
+    return [
+        {
+            "bin_min": span,
+            "negatives": counts[NEGATIVES, :, n].tolist(),
+            "totals": counts[: OTHERS + 1, :, n].sum(axis=0).tolist(),
+            "due": mean[:, n].round(2).tolist(),
+            "lows": low[:, n].tolist(),
+            "highs": high[:, n].tolist(),
+        }
+        for n in range(len(columns))
+    ]

@@ -15,7 +15,7 @@ from redis.exceptions import WatchError
 from alerts import audit
 from alerts.alert import Alert
 from alerts.audit import Entry
-from alerts.matchers import Matcher, MatcherError, labels_of, matches_all
+from alerts.matchers import Matcher, MatcherError, labels_by, labels_of, matches_all
 from alerts.records import UNREADABLE, Moment
 from alerts.store import BusyError
 
@@ -53,6 +53,11 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True):
     def covers(self, alert: Alert, at: datetime) -> bool:
         """Say whether it lies over an alert at a time. Labels are the detector's: `state` is firing or resolved."""
         return self.holds(at) and matches_all(self.matchers, labels_of(alert))
+
+    def concerns(self, series: str) -> bool:
+        """Say whether it can lie over alerts on a series; over which, matchers on other labels may say."""
+        labels = labels_by(series)
+        return matches_all((each for each in self.matchers if each.name in labels), labels)
 
 
 class Asked(NamedTuple):

@@ -72,11 +72,20 @@ def choose(bins: Sequence[Bin], alert: Alert) -> list[Bin]:
     return [each for each in bins if each.span_min == _SPANS[-1]][-_MOST_BINS:]
 
 
-def course(alert: Alert, bins: Sequence[Bin], prices: Sequence[tuple[datetime, float]] = ()) -> Markup:
-    """Return the chart of an alert: negatives against what was expected, when it fired and ended, and the price."""
-    drawn = choose(bins, alert)
-    if len(drawn) < 2:
-        return Markup("")
+def bins_of(row: Row, minute: int) -> list[Bin]:
+    """Return a row's counts at a minute as bins; none when it was not told what was expected in them."""
+    span, first = row.bin_min, minute // row.bin_min - len(row.totals) + 1
+    counts = zip(row.negatives, row.totals, row.due, row.lows, row.highs, strict=False)
+    return [
+        Bin((first + n) * span, span, negatives, total - negatives, due, low, high)
+        for n, (negatives, total, due, low, high) in enumerate(counts)
+    ]
+
+
+def course(
+    name: str, drawn: Sequence[Bin], alert: Alert | None = None, prices: Sequence[tuple[datetime, float]] = ()
+) -> Markup:
+    """Return the chart of a series: negatives against what was expected, when an alert fired and ended, the price."""
     span = drawn[0].span_min
     begin, end = drawn[0].start, drawn[-1].start + span
     most = max(1, *(max(each.negatives, each.high) for each in drawn))
@@ -108,7 +117,7 @@ def course(alert: Alert, bins: Sequence[Bin], prices: Sequence[tuple[datetime, f
     mean = " ".join(f"{x(e.start + span / 2):.1f},{y(e.expected):.1f}" for e in drawn)
     parts.append(f'<polyline class="mean" points="{mean}"/>')
     parts += [_hours(begin, end, x), _price(prices, begin, end, x)]
-    moments = [("fired", alert.started_at), ("moved", alert.moved_at), ("ended", alert.resolved_at)]
+    moments = (("fired", alert.started_at), ("moved", alert.moved_at), ("ended", alert.resolved_at)) if alert else ()
     labels = []  # over the lines of all
     for line, (css, at) in enumerate(moments):
         if at is not None and begin <= (minute := at.timestamp() / 60) <= end:
@@ -125,19 +134,13 @@ def course(alert: Alert, bins: Sequence[Bin], prices: Sequence[tuple[datetime, f
     parts += labels
     seen = sum(each.negatives > each.high for each in drawn)
     words = escape(
-        f"{alert.name}: negative items in bins of {span} minutes; {seen} of {len(drawn)} bins are above the band that "
+        f"{name}: negative items in bins of {span} minutes; {seen} of {len(drawn)} bins are above the band that "
         f"holds 95 % of what was expected"
     )
     return Markup(  # noqa: S704 - the only text from outside is escaped
         f'<svg class="course" viewBox="0 0 {_W} {_H}" role="img" aria-label="{words}"><title>{words}</title>'
         f"{''.join(parts)}</svg>"
     )
-
-
-def bin_min(alert: Alert, bins: Sequence[Bin]) -> int:
-    """Return the length of the bins that the chart draws, 0 when there is none."""
-    drawn = choose(bins, alert)
-    return drawn[0].span_min if len(drawn) > 1 else 0
 
 
 def _grid(most: int, y: _Axis) -> str:

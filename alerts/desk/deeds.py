@@ -138,8 +138,15 @@ class Deeds:
         """Lay a silence over the series of each of these alerts, in one go; return of each what was laid or why not."""
         wanted = list(dict.fromkeys(ids))
         alerts = {id_: view.alert for id_, view in self._desk.store.find(wanted).items()}
-        matchers = [(Matcher("series", "=", alert.series),) for alert in alerts.values()]
-        done = dict(zip(alerts, self._silence(matchers, minutes, reason) if alerts else [], strict=True))
+        matchers: dict[str, tuple[Matcher, ...]] = {}
+        done: dict[str, Laid | ProblemError] = {}
+        for id_, alert in alerts.items():
+            try:
+                matchers[id_] = (Matcher("series", "=", alert.series),)
+            except MatcherError as exc:
+                done[id_] = ProblemError(422, f"no silence may name that series: {exc}")
+        if matchers:
+            done |= zip(matchers, self._silence(list(matchers.values()), minutes, reason), strict=True)
         self._learn_each("dismissed", [alert for id_, alert in alerts.items() if isinstance(done[id_], Laid)])
         return {id_: done.get(id_, ProblemError(404, _GONE)) for id_ in wanted}
 

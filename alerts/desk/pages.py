@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any, Literal, get_args
 from urllib.parse import quote
 
@@ -15,7 +14,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from alerts.actions import not_reopened
 from alerts.audit import entry
-from alerts.desk import api, charts, together, views
+from alerts.desk import api, series, together, views
 from alerts.desk.auth import Identity
 from alerts.desk.deeds import MAX_REASON, MAX_SILENCE_MIN, Deeds, matchers_of
 from alerts.desk.opened import Opened, opened
@@ -150,7 +149,8 @@ def _kept(fields: Mapping[str, str], name: str, known: tuple[str, ...]) -> Respo
 def _inside(path: str) -> str:
     """Return a path of the desk: nobody is sent elsewhere."""
     plain = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() and path.isascii()
-    return path if plain and len(path) < 500 and "\\" not in path else "/"
+    # The longest name of a series takes some 3,100 characters in an address.
+    return path if plain and len(path) < 4_000 and "\\" not in path else "/"
 
 
 def _one_of(kind: Any, value: str, usual: str) -> Any:
@@ -186,6 +186,26 @@ def now(
 
     shown = request.app.state.shared.get((desk.standing(), *chosen.values(), limit), make)
     return _page(request, "now.html", who, {"shown": shown, "chosen": chosen, "opened": counted})
+
+
+@router.get("/series")
+def one_series(request: Request, who: Visitor, key: series.Key) -> Response:
+    """One series."""
+    desk = desk_of(request)
+    found, alert, state, problem = series.look(request, key)
+    chart = request.app.state.shared.get(
+        ("chart", key, state), lambda: views.chart(desk, key, found.name, found.course, alert)
+    )
+    values = {
+        "found": found,
+        "problem": problem,
+        "chart": chart,
+        "open_alerts": {each.series: each.id for each in reversed(found.alerts) if each.state != "resolved"},
+        "matcher": series.matcher(key),
+        "now": desk.actions.now(),
+        "max_reason": MAX_REASON,
+    }
+    return _page(request, "series.html", who, values)
 
 
 @router.get("/opened")
@@ -232,20 +252,17 @@ def alert(request: Request, who: Visitor, alert_id: str) -> Response:
     found = views.full(desk, alert_id) if len(alert_id) == 32 else None
     if found is None:
         raise ProblemError(404, "There is no such alert (any more): they are kept for 90 days.")
-    bins, now = found.course, desk.actions.now()
+    now = desk.actions.now()
     if who.role == "analyst" and "x-refresh" not in request.headers:  # somebody looks, not their page by itself
         desk.ranking.note(who.name, "opened", found.alert, topic_of(found.alert), now)
-    begin, end = found.alert.started_at - timedelta(days=1), (found.alert.resolved_at or now) + timedelta(hours=1)
-    line = desk.prices.between(found.alert.series, begin, end)
     silence = desk.silences.get(found.life.silence) if found.life.silence else None
     values = {
         "full": found,
         "alert": found.alert,
         "life": found.life,
         "silence": silence,
-        "chart": charts.course(found.alert, bins, line),
-        "bin_min": charts.bin_min(found.alert, bins),
-        "has_price": len(line) > 1,
+        "chart": views.chart(desk, found.alert.series, found.alert.name, found.course, found.alert),
+        "matcher": series.matcher(found.alert.series),
         "groups": views.grouped(found, who.name),
         "verdicts": [word for word in found.said if word.about == "alert"],
         "related": views.related(desk, found.alert),

@@ -38,7 +38,11 @@ class Prices:
         if self._folder is None or not company or not all(char.isalnum() or char in ".-" for char in company):
             return []
         path = self._folder / f"{company}.csv"
-        if not path.is_file() or path.parent.resolve() != path.resolve().parent:
+        try:
+            inside = path.is_file() and path.parent.resolve() == path.resolve().parent
+        except OSError:  # the name is longer than a file's may be
+            return []
+        if not inside:
             return []
         times, prices = self._read(path)
         first, last = bisect_left(times, begin.timestamp()), bisect_right(times, end.timestamp())

@@ -12,6 +12,7 @@ from alerts.actions import Actions
 from alerts.audit import Audit
 from alerts.desk.auth import Limiter, Sessions, Tokens
 from alerts.desk.feedback_topic import FeedbackTopic, Kafka
+from alerts.desk.held import BySeries, Tables
 from alerts.desk.live import Hub
 from alerts.desk.metrics import DeskMetrics
 from alerts.desk.prices import Prices
@@ -56,6 +57,7 @@ class Desk:
         self.store, self.actions = AlertStore(redis), Actions(redis, clock)
         self.listing = Listing(redis, self.store)
         self.silences, self.outbox, self.now = Silences(redis), Outbox(redis), Now(redis)
+        self.tables, self.by_series = Tables(self.now), BySeries(redis)
         self.tokens = Tokens(redis, clock)
         self.sessions = Sessions(redis, self.tokens, settings.session_h * 3600, clock)
         self.limiter = Limiter(redis, settings.logins_a_minute, clock)

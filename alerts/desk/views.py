@@ -7,9 +7,12 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 import msgspec
+from markupsafe import Markup
 
 from alerts.alert import Alert, Story
 from alerts.course import Bin
+from alerts.desk import charts
+from alerts.desk.held import Held
 from alerts.desk.problems import ProblemError
 from alerts.desk.ranking import Place
 from alerts.desk.state import Desk
@@ -80,6 +83,14 @@ class Full(msgspec.Struct, frozen=True, kw_only=True):
     def view(self) -> AlertView:
         """The alert as it is stored."""
         return AlertView(alert=self.alert, life=self.life, transitions=self.transitions)
+
+
+class Chart(NamedTuple):
+    """A chart, the length of its bins, and whether it shows a price; empty where there is nothing to draw."""
+
+    svg: Markup
+    bin_min: int
+    has_price: bool
 
 
 class Headline(NamedTuple):
@@ -259,17 +270,24 @@ def full(desk: Desk, alert_id: str) -> Full | None:
     )
 
 
+def chart(desk: Desk, series: str, name: str, bins: Sequence[Bin], alert: Alert | None = None) -> Chart:
+    """Return the chart of a series with its price; of the bins those that show the alert, if one is given."""
+    drawn = charts.choose(bins, alert) if alert else bins
+    if len(drawn) < 2:
+        return Chart(Markup(""), 0, False)
+    ends = (drawn[0].start, drawn[-1].start + drawn[-1].span_min)
+    begin, end = (datetime.fromtimestamp(minute * 60, UTC) for minute in ends)
+    line = desk.prices.between(series, begin, end)
+    return Chart(charts.course(name, drawn, alert, line), drawn[0].span_min, len(line) > 1)
+
+
 def now(desk: Desk, of: Kind, words: str, state: str, order: Order, limit: int) -> NowTable:
     """Return the rows of a kind and state whose name has all the words, in the order asked for."""
-    table = desk.now.read()
-    if table is None:
-        return NowTable(
-            minute=None, at=None, age_s=None, series=0, found=0, warming_up="", missing=0, rows=[]
-        )  # fmt: skip
+    held = desk.tables.read()
     wanted = words.casefold().split()
     rows = [
         row
-        for row in table.rows
+        for row in (held.table.rows if held else ())
         if (not of or row.kind == of)
         and (not state or row.state == state)
         and all(word in row.name.casefold() for word in wanted)
@@ -280,6 +298,16 @@ def now(desk: Desk, of: Kind, words: str, state: str, order: Order, limit: int) 
         rows.sort(key=lambda row: -row.items_min)
     elif order == "name":
         rows.sort(key=lambda row: row.name.casefold())
+    return table_of(desk, held, rows, limit)
+
+
+def table_of(desk: Desk, held: Held | None, rows: Sequence[Row], limit: int = 1) -> NowTable:
+    """Return what is shown of a table, with the first of some rows of it."""
+    if held is None:
+        return NowTable(
+            minute=None, at=None, age_s=None, series=0, found=0, warming_up="", missing=0, rows=[]
+        )  # fmt: skip
+    table = held.table
     at = datetime.fromtimestamp((table.minute + 1) * 60, UTC)
     return NowTable(
         minute=table.minute,
@@ -290,5 +318,5 @@ def now(desk: Desk, of: Kind, words: str, state: str, order: Order, limit: int) 
         found=len(rows),
         warming_up=table.warming_up,
         missing=table.missing,
-        rows=rows[:limit],
+        rows=list(rows[:limit]),
     )

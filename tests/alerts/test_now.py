@@ -13,6 +13,7 @@ from redis import Redis
 
 from alerts.alert import Alert
 from alerts.course import course
+from alerts.desk.charts import bins_of
 from alerts.now import Now, table
 from alerts.settings import SurgeSettings
 from alerts.store import FENCE, FencedError
@@ -52,6 +53,20 @@ def test_the_most_unusual_series_comes_first_with_what_was_seen_and_expected(sur
     # An hour in bins of two minutes: the sum is the hour's.
     assert (first.bin_min, len(first.totals), sum(first.totals)) == (2, 30, 120)
     assert sum(first.negatives[-10:]) > 25 > sum(first.negatives[:10])
+
+
+def test_what_was_expected_stands_beside_what_was_counted(surged: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = table(surged, 1.0).rows[0]
+    fine = bins_of(row, surged.minute)
+    assert (len(fine), fine[-1].start) == (30, surged.minute // 2 * 2)
+    assert [each.negatives for each in fine] == row.negatives
+    assert all(each.low <= each.negatives <= each.high for each in fine[:15])
+    assert sum(each.negatives > each.high for each in fine[-10:]) >= 8
+    monkeypatch.setattr("alerts.now._BUSY_ITEMS", 1_000)
+    row = table(surged, 1.0).rows[0]
+    assert (row.series, row.bin_min) == ("company=SIVB", 60)
+    assert bins_of(row, surged.minute) == [each for each in course(surged, row.series) if each.span_min == 60]
+    assert bins_of(msgspec.structs.replace(row, due=[], lows=[], highs=[]), surged.minute) == []
 
 
 def test_the_table_is_bounded_and_keeps_the_market_and_the_topics(surged: Detector) -> None:

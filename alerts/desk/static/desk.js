@@ -434,7 +434,7 @@
     if (event.key === "/") { event.preventDefault(); document.querySelector("[data-search]")?.focus(); }
     if (event.key === "j" || event.key === "k") {
       const rows = [...document.querySelectorAll("[data-row]")];
-      const at = rows.findIndex((row) => row === document.activeElement || row.parentNode.contains(document.activeElement));
+      const at = rows.findIndex((row) => row.closest("tr, li").contains(document.activeElement));
       rows[Math.min(rows.length - 1, Math.max(0, at + (event.key === "j" ? 1 : -1)))]?.focus();
     }
     if (event.key === "x") document.activeElement.closest("li")?.querySelector("[data-pick]")?.click();

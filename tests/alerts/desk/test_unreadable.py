@@ -18,7 +18,8 @@ from tests.alerts.desk.test_feedback_topic import Broker, Producer, wait_for
 
 DEEP = b'{"x":' + b"[" * 100_000
 RUBBISH = [b"\xff", b"{}", b"[]", DEEP]
-PAGES = ("/", "/alerts/{id}", "/silences", "/health", "/audit", "/api/v1/alerts/{id}", "/alerts?order=mine")
+SERIES = "/series?key=company%3DSIVB"
+PAGES = ("/", "/alerts/{id}", "/silences", "/health", "/audit", "/api/v1/alerts/{id}", "/alerts?order=mine", SERIES)
 
 
 def _strew(store: Redis, alert: Alert) -> None:
