@@ -19,11 +19,11 @@ import msgspec
 from pydantic import SecretStr
 
 from alerts.addresses import RefusedError, checked_addresses
+from alerts.channels.masks import url_mask
 from alerts.notification import Notification
 from alerts.receivers import BaseReceiver
 
 TIMEOUT_S = 15.0
-_TOKEN_LENGTH = 12  # a shorter part of a URL is a word
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -90,6 +90,7 @@ class HttpChannel(ABC):
         self.name, self.per_minute = settings.name, settings.per_minute
         self.shown = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
         self._url = httpx.URL(url.get_secret_value())
+        self._mask = url_mask(url.get_secret_value())
         self._allowed = settings.allow_networks
         self._tls = tls_of(settings.ca_file)
 
@@ -153,14 +154,8 @@ class HttpChannel(ABC):
         return f"{type(exc).__name__}: {self.masked(str(exc))}"[:200]
 
     def masked(self, text: str) -> str:
-        """Return a text without what it repeats of the URL's path and query, where tokens stand."""
-        whole = [str(self._url), self._url.raw_path.decode(), self._url.path, self._url.query.decode()]
-        parts = [*self._url.path.split("/"), *self._url.params.values()]
-        for secret in [each for each in whole if len(each) > 1] + [
-            each for each in parts if len(each) >= _TOKEN_LENGTH
-        ]:
-            text = text.replace(secret, "(of its URL)")
-        return text
+        """Return a text without what it repeats of the URL's path, query and user, where tokens stand."""
+        return self._mask.sub("(of its URL)", text)
 
 
 async def _answer(client: httpx.AsyncClient, request: httpx.Request, longest: int) -> Answer:

@@ -30,7 +30,8 @@ def meaning_of_code(answer: Answer, now: datetime, codes: Codes) -> Result:
     result = meaning_of_status(answer, now)
     code = next((found for name in codes.fields if (found := answer.field(name)) is not None), None)
     known = code if isinstance(code, int) else 0
-    said = f"{codes.service} answered code {ascii(code)[:20]}"
+    told = f"code {str(code)[:20]}" if isinstance(code, int | None) else "a code that is no number"  # a token?
+    said = f"{codes.service} answered {told}"
     if known in codes.limited:
         return Result("limited", f"{said}: not so fast", max(result.retry_after_s, codes.limited[known]))
     if known in codes.refused:

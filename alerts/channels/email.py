@@ -21,6 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select
 from alerts.addresses import RefusedError, checked_addresses
 from alerts.channels.channel import Result, connect_s, tls_of
 from alerts.channels.content import SIGNS, content_of
+from alerts.channels.masks import password_mask
 from alerts.notification import Notification
 from alerts.receivers import EmailReceiver
 
@@ -42,6 +43,8 @@ class EmailChannel:
         self.shown = f"{settings.host}:{settings.port}"
         self._settings = settings
         self._tls = tls_of(settings.ca_file)
+        secret = settings.password.get_secret_value() if settings.password else ""
+        self._mask = password_mask(settings.username, secret)
         self._left: dict[str, tuple[str, ...]] = {}  # notification → addresses that do not have it yet
 
     async def send(self, told: Notification, now: datetime) -> Result:
@@ -56,7 +59,7 @@ class EmailChannel:
         except aiosmtplib.SMTPAuthenticationError:
             result = Result("failed", "the mail server does not take the user and password")
         except (aiosmtplib.SMTPException, OSError, ValueError) as exc:
-            result = Result("failed", f"{type(exc).__name__}: {exc}"[:200])
+            result = Result("failed", f"{type(exc).__name__}: {self._mask.sub('(its password)', str(exc))}"[:200])
         else:
             to = tuple(address for address, code in refused.items() if 400 <= code < 500)
             said = f"{len(refused)} of {len(self._settings.to)} addresses were refused by the server"

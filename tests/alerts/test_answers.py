@@ -11,6 +11,7 @@ import pytest
 
 from alerts.alert import Alert
 from alerts.channels.channel import Answer, retry_after_s
+from alerts.channels.masks import url_mask
 from tests.alerts.test_channels import NOW, channel, plain_channel, told
 
 FEISHU = [
@@ -188,6 +189,44 @@ async def test_what_a_service_repeats_of_its_url_is_not_told(hooks: Any, alert: 
     assert result.reason.startswith("Slack answered 404: '")
     assert "(of its URL)" in result.reason
     assert not any(secret in result.reason for secret in ("hidden", "T012", "9f86"))
+
+
+SIGNED = "https://h/in?sig=ab%2Bcd%2Fef0123456789&v=1"
+PATH = "https://h/in/ab%2Bcd%2Fef0123456789?x=1"
+LOGIN = "https://nq:S3cret-password@h/hook"
+
+
+@pytest.mark.parametrize(
+    ("url", "said", "told_of_it"),
+    [
+        ("https://h/hook?token=hidden&channel=desk", "unknown token=hidden", "unknown _"),
+        ("https://h/hook?token=hidden&channel=desk", "POST /hook?token=hidden&amp;channel=desk", "POST _"),
+        (SIGNED, "bad sig ab%2Bcd%2Fef0123456789", "bad sig _"),
+        (SIGNED, "bad sig ab%2bcd%2fef0123456789", "bad sig _"),
+        (SIGNED, "bad sig ab+cd/ef0123456789", "bad sig _"),
+        (SIGNED, r"bad sig ab+cd\/ef0123456789", "bad sig _"),
+        ("https://h/in?sig=ab+cdef0123456789&v=1", "bad sig ab+cdef0123456789", "bad sig _"),
+        ("https://h/in?sig=ab+cdef0123456789&v=1", "bad sig ab cdef0123456789", "bad sig _"),
+        ("https://h/in?k=first-of-the-two&k=second-of-them", "no first-of-the-two, second-of-them", "no _, _"),
+        (PATH, "Cannot POST /in/ab%2Bcd%2Fef0123456789", "Cannot POST _"),
+        (PATH, "Cannot POST /in/ab+cd/ef0123456789", "Cannot POST _"),
+        ("https://h/abcdefghijkl/abcdefghijklSECRETREST?x=1", "no hook abcdefghijklSECRETREST", "no hook _"),
+        (LOGIN, "wrong password S3cret-password", "wrong password _"),
+        (LOGIN, "Basic bnE6UzNjcmV0LXBhc3N3b3Jk", "Basic _"),
+        ("https://nq:p%26w%3Ed@h/hook", "no p&w>d, p%26w%3Ed, p&amp;w&gt;d", "no _, _, _"),
+        ("https://h/a?10", "n/a: [Errno 104] reset", "n/a: [Errno 104] reset"),
+        ("https://h/services/desk?channel=news", "no news: services of the desk", "no news: services of the desk"),
+        ("https://h/", "not found: /", "not found: /"),
+    ],
+)
+def test_a_token_is_told_in_no_form_and_words_are_left(url: str, said: str, told_of_it: str) -> None:
+    assert url_mask(url).sub("_", said) == told_of_it
+
+
+async def test_a_code_that_is_a_text_is_not_told(hooks: Any, alert: Alert) -> None:
+    hooks.usual, hooks.body = 200, b'{"errcode":"9f86d081884c7d65"}'
+    result = await channel("wecom", hooks.url).send(told(alert), NOW)
+    assert (result.outcome, result.reason) == ("failed", "WeCom answered a code that is no number")
 
 
 def test_an_answer_that_is_no_json_object_has_no_fields() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -148,6 +149,10 @@ async def test_the_password_goes_by_tls_and_is_not_told(serve: Any, alert: Alert
     wrong = await channel(username="nq", password="wr0ng").send(told(alert), NOW)
     assert (wrong.outcome, wrong.reason) == ("failed", "the mail server does not take the user and password")
     assert len(box.mails) == 1
+    for repeated in ("hush", base64.b64encode(b"\0nq\0hush").decode()):
+        box.answers = [f"451 after {repeated} no"]
+        result = await channel(username="nq", password="hush").send(told(alert), NOW)
+        assert "after (its password) no" in result.reason
     with pytest.raises(ValueError, match="without TLS"):
         channel(username="nq", password="hush", security="none")
 
