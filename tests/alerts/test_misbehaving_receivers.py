@@ -199,6 +199,8 @@ def test_who_hangs_holds_up_no_other_receiver_of_a_running_process(
         AlertStore(store).put(one)
     while len(hooks.requests) < len(made):  # pytest's timeout ends it where this never comes
         time.sleep(0.02)
+    while len(select.select([*hanging.values()], [], [], 0)[0]) < len(HANGING):  # each has its own thread
+        time.sleep(0.02)
     assert in_order(taken(hooks)) == in_order([(one.id, event) for event, one in made])
     assert {outbox.waiting(name)[0] for name in HANGING} == {len(made)}
     assert {name: connections(listener) for name, listener in hanging.items()} == dict.fromkeys(HANGING, 1)
