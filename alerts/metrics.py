@@ -170,8 +170,8 @@ class AlertsMetrics:
         self.redis_errors = Counter(f"{name}redis_errors", "Failed calls to Redis, tried again.", registry=registry)
         self.unexpected_errors = Counter(
             f"{name}unexpected_errors",
-            "Failures that nobody foresaw, by the part that goes on after a pause: leading, judging, watching (these "
-            "metrics), dispatching, sending, publishing. The log has each with its place.",
+            "Failures that nobody foresaw, by the part that goes on after a pause, and cursors that held no place in "
+            "the log: leading, judging, watching (these metrics), dispatching, sending, publishing. The log has each.",
             ["part"],
             registry=registry,
         )

@@ -172,7 +172,7 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
     threads: int = Field(default=0, ge=0, description="CPU threads; 0 leaves torch's own choice, all cores.")
 
     @model_validator(mode="after")
-    def _has_start(self) -> Self:
+    def _has_what_it_needs(self) -> Self:
         if self.augmented and not self.teachers:
             raise ValueError("augmented needs teachers: texts that say something else have no labels")
         if self.start_share and (self.start is None or self.adapter_rank):

@@ -12,13 +12,13 @@ import msgspec
 
 from alerts.now import Now, Row, Table
 from alerts.records import UNREADABLE, Moment, name_of
-from alerts.store import PREFIX
+from alerts.store import RECENT
+from alerts.stored import keys_of
 
 if TYPE_CHECKING:
     from redis import Redis
 
 _LIFE_S = 5.0
-_RECENT = f"{PREFIX}recent"
 _CHUNK = 500
 
 
@@ -90,7 +90,7 @@ class BySeries:
             return sorted(found, key=lambda each: (found[each], each), reverse=True)
 
     def _renew(self) -> None:
-        raws: Any = self._redis.zrange(_RECENT, 0, -1, withscores=True)
+        raws: Any = self._redis.zrange(RECENT, 0, -1, withscores=True)
         changed = {name_of(raw): float(score) for raw, score in raws}
         for gone in self._known.keys() - changed.keys():
             self._forget(gone)
@@ -98,7 +98,7 @@ class BySeries:
         wanted = [each for each, at_s in changed.items() if self._known.get(each, (None,))[0] != at_s]
         for at in range(0, len(wanted), _CHUNK):
             ids = wanted[at : at + _CHUNK]
-            stored: Any = self._redis.mget([f"{PREFIX}alert:{each}" for each in ids])
+            stored: Any = self._redis.mget([keys_of(each)[0] for each in ids])
             for each, raw in zip(ids, stored, strict=True):
                 self._forget(each)
                 self._learn(each, changed[each], raw)

@@ -29,7 +29,7 @@ _AWAY = "Redis cannot answer now; nothing is known to be done"
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one alert, in words, and the `status` that it would have had alone: 200, 404, 409 or 503."""
+    """What became of one alert, in words, and the `status` that it would have had alone: 200, 404, 409, 422 or 503."""
 
     alert: str
     name: str
@@ -63,7 +63,10 @@ def deeds(request: Request, who: Analyst, body: TogetherBody) -> Response:
 
 
 def together(store: AlertStore, of: Deeds, what: What, ids: Iterable[str], reason: str, minutes: int) -> Outcomes:
-    """Do one thing to each of several alerts. Where Redis fails in the middle, the rest is not tried."""
+    """Do one thing to each of several alerts.
+
+    Where Redis fails in the middle the rest is not tried; silences are laid all, or none.
+    """
     wanted = list(dict.fromkeys(ids))
     names = store.names(wanted)
     if what == "silence":
