@@ -8,8 +8,7 @@ import msgspec
 
 from alerts.alert import AlertError, Event
 from alerts.notification import Notification, decode_notification, encode_notification
-
-_PREFIX = "nq:{alerts}:"
+from alerts.stored import PREFIX
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,12 +37,12 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 def due_key(receiver: str) -> str:
     """Return the key of the queue of one receiver: delivery keys by Unix time of the next attempt."""
-    return f"{_PREFIX}due:{receiver}"
+    return f"{PREFIX}due:{receiver}"
 
 
 def delivery_key(delivery_id: str) -> str:
     """Return the key under which a delivery waits."""
-    return f"{_PREFIX}delivery:{delivery_id}"
+    return f"{PREFIX}delivery:{delivery_id}"
 
 
 def delivery_of(notification: Notification, now_s: float, *, after: Iterable[str] = ()) -> Delivery:

@@ -17,7 +17,8 @@ from typing import Any
 from redis import Redis, RedisError
 
 from alerts.metrics import AlertsMetrics
-from alerts.store import FENCE, PREFIX
+from alerts.store import FENCE
+from alerts.stored import PREFIX
 
 log = logging.getLogger(__name__)
 

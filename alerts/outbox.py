@@ -29,6 +29,7 @@ from alerts.history import (
     told_key,
 )
 from alerts.records import UNREADABLE, name_of
+from alerts.stored import PREFIX
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -37,9 +38,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PREFIX = "nq:{alerts}:"
-_DEAD, _DISABLED, _DOWN = f"{_PREFIX}dead", f"{_PREFIX}disabled", f"{_PREFIX}down"
-_SENT = f"{_PREFIX}sent:"
+_DEAD, _DISABLED, _DOWN = f"{PREFIX}dead", f"{PREFIX}disabled", f"{PREFIX}down"
+_SENT = f"{PREFIX}sent:"
 _DEAD_LENGTH = 10_000
 _CHUNK = 500
 
@@ -65,7 +65,7 @@ def _decoded(raw: bytes) -> Delivery | None:
 
 def _held_key(receiver: str) -> str:
     """The key of a receiver's deliveries that digests stand for: id of the delivery → id of the digest."""
-    return f"{_PREFIX}held:{receiver}"
+    return f"{PREFIX}held:{receiver}"
 
 
 class Outbox:

@@ -32,8 +32,8 @@ from alerts.metrics import AlertsMetrics
 from alerts.producers import close_producer
 from alerts.records import name_of
 from alerts.silences import KEY as SILENCES
-from alerts.store import KEEP_S, LOG, PREFIX, AlertStore, FencedError
-from alerts.stored import step_of
+from alerts.store import KEEP_S, LOG, AlertStore, FencedError
+from alerts.stored import PREFIX, keys_of, step_of
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -164,7 +164,7 @@ class Publisher:
         silenced = [key for key, _ in sent if key.startswith(_SILENCE)]
         old = [key for key, at_s in sent if at_s < oldest_s and not key.startswith(_SILENCE)]
         gone = [key for key in silenced if key.removeprefix(_SILENCE) not in silences]
-        gone += [key for key in old if not self._redis.exists(f"{PREFIX}alert:{name_of(key)}")]
+        gone += [key for key in old if not self._redis.exists(keys_of(name_of(key))[0])]
         return dict.fromkeys(gone)
 
     def _seed(self) -> None:

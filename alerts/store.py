@@ -21,14 +21,13 @@ from alerts.alert import Alert, decode, encode
 from alerts.audit import Entry
 from alerts.life import AlertView, Life, Transition, follow, revised, spare
 from alerts.records import name_of
-from alerts.stored import alert_of, keys_of, life_of, place_of, step_of, view_of
+from alerts.stored import PREFIX, alert_of, keys_of, life_of, place_of, step_of, view_of
 
 if TYPE_CHECKING:
     from redis import Redis
 
 log = logging.getLogger(__name__)
 
-PREFIX = "nq:{alerts}:"
 LOG = f"{PREFIX}log"
 """A stream with one field, `line`: a `Transition` as JSON."""
 FENCE = f"{PREFIX}fence"

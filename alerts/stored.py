@@ -15,14 +15,15 @@ from alerts.records import UNREADABLE
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-_PREFIX = "nq:{alerts}:"
+PREFIX = "nq:{alerts}:"
+"""Begins all keys of alerting: one slot of a cluster."""
 _lines = msgspec.json.Decoder(Transition)
 _lives = msgspec.json.Decoder(Life)
 
 
 def keys_of(alert_id: str) -> tuple[str, str, str]:
     """Return the keys of an alert, of its life and of its history."""
-    return f"{_PREFIX}alert:{alert_id}", f"{_PREFIX}life:{alert_id}", f"{_PREFIX}history:{alert_id}"
+    return f"{PREFIX}alert:{alert_id}", f"{PREFIX}life:{alert_id}", f"{PREFIX}history:{alert_id}"
 
 
 def place_of(alert: Alert, life: Life) -> str:

@@ -17,7 +17,8 @@ from alerts.cursors import Cursor, read_cursor
 from alerts.delivery import Delivery, delivery_key, due_key
 from alerts.groups import Group, Groups, Known
 from alerts.records import UNREADABLE, name_of
-from alerts.store import BOOK, FENCE, PREFIX, fenced
+from alerts.store import BOOK, FENCE, fenced
+from alerts.stored import PREFIX
 
 if TYPE_CHECKING:
     from redis import Redis

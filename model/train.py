@@ -71,11 +71,11 @@ def _train(settings: TrainSettings, report: Report) -> Path:
         torch.set_num_threads(settings.threads)
     keep_freed_memory()
     sets = read_training_sets(settings, report.say)
-    run_folder.describe(settings, sets)
     network, encoder = start_network(settings, sets)
     tokenizer = load_tokenizer(encoder_folder(settings.encoder, settings.encoder_name), settings.max_tokens)
     if settings.augmented:
         sets = with_augmented(sets, tokenizer, encoder, settings.augmented, settings.seed)
+    run_folder.describe(settings, sets)
     start = {name: tensor.clone() for name, tensor in network.state_dict().items()} if settings.start_share else {}
     sizes = len(sets.sentiment_labels), len(sets.topic_labels)
     targets = hard_targets(sets.train, sets.conventions, *sizes)

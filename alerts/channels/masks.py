@@ -10,8 +10,8 @@ from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 import httpx
 
-_WHOLE = 4  # a shorter path, query, pair or password stands in many a word
-_PART = 12  # a shorter part of a URL is a word
+_WHOLE_CHARS = 4  # a shorter path, query, pair or password stands in many a word
+_PART_CHARS = 12  # a shorter part of a URL is a word
 
 
 def url_mask(typed: str) -> re.Pattern[str]:
@@ -32,12 +32,12 @@ def url_mask(typed: str) -> re.Pattern[str]:
         parts |= {*split.path.split("/"), *(pair.partition("=")[2] or pair for pair in pairs)}
     if url.userinfo:
         wholes |= {url.password, *_logins(url.username, url.password)}
-    return _finding([*_forms(wholes, _WHOLE), *_forms(parts, _PART)])
+    return _finding([*_forms(wholes, _WHOLE_CHARS), *_forms(parts, _PART_CHARS)])
 
 
 def password_mask(user: str, password: str) -> re.Pattern[str]:
     """Return what finds the repeats of a password in a text, also as a login sends it."""
-    return _finding(_forms({password, *_logins(user, password)} if password else (), _WHOLE))
+    return _finding(_forms({password, *_logins(user, password)} if password else (), _WHOLE_CHARS))
 
 
 def _logins(user: str, password: str) -> set[str]:

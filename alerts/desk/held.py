@@ -22,7 +22,7 @@ _LIFE_S = 5.0
 _CHUNK = 500
 
 
-class Held(NamedTuple):
+class KeptTable(NamedTuple):
     """A table of now, and its rows by series. Nobody may change either."""
 
     table: Table
@@ -35,9 +35,9 @@ class Tables:
     def __init__(self, now: Now, clock: Callable[[], float] = time.monotonic) -> None:
         self._now, self._clock = now, clock
         self._lock = threading.Lock()
-        self._held: tuple[bytes, float, Held] | None = None
+        self._held: tuple[bytes, float, KeptTable] | None = None
 
-    def read(self) -> Held | None:
+    def read(self) -> KeptTable | None:
         """Return the table, None when alerting has written none for a day.
 
         Raises:
@@ -50,7 +50,7 @@ class Tables:
             table = self._now.read()
             if table is None:
                 return None
-            held = Held(table, {row.series: row for row in table.rows})
+            held = KeptTable(table, {row.series: row for row in table.rows})
             self._held = None if mark is None else (mark, self._clock(), held)
             return held
 

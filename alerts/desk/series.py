@@ -105,13 +105,13 @@ def _look(desk: Desk, key: str, ids: Sequence[str], state: Hashable) -> Look:
     except NowError as exc:  # its alerts and silences are there all the same
         problem = exc
     row = held.rows.get(key) if held else None
-    views_ = [
+    on_series = [
         view
         for view in desk.store.find(ids[:_ALERTS]).values()
         if key in (view.alert.series, view.alert.began_on)  # it may have moved just now
     ]
-    on_it = (view.alert for view in views_ if view.alert.series == key)
-    firing = next((alert for alert in on_it if alert.status == "firing"), None)
+    here = (view.alert for view in on_series if view.alert.series == key)
+    firing = next((alert for alert in here if alert.status == "firing"), None)
     course = desk.now.course(firing.id) if firing else []
     drawn = firing if course else None  # its first minute is not written yet
     if not course and row and held:
@@ -127,7 +127,7 @@ def _look(desk: Desk, key: str, ids: Sequence[str], state: Hashable) -> Look:
         now=views.table_of(desk, held, [row] if row else []),
         course=course,
         course_of=drawn.id if drawn else "",
-        alerts=[views.brief(view) for view in views_],
+        alerts=[views.brief(view) for view in on_series],
         more=max(0, len(ids) - _ALERTS),
         said=said,
         silences=[each for each in desk.silences.all() if each.ends_at > now and each.concerns(key)],

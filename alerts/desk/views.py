@@ -12,7 +12,7 @@ from markupsafe import Markup
 from alerts.alert import Alert, Story
 from alerts.course import Bin
 from alerts.desk import charts
-from alerts.desk.held import Held
+from alerts.desk.held import KeptTable
 from alerts.desk.problems import ProblemError
 from alerts.desk.ranking import Place
 from alerts.desk.state import Desk
@@ -301,7 +301,7 @@ def now(desk: Desk, of: Kind, words: str, state: str, order: Order, limit: int) 
     return table_of(desk, held, rows, limit)
 
 
-def table_of(desk: Desk, held: Held | None, rows: Sequence[Row], limit: int = 1) -> NowTable:
+def table_of(desk: Desk, held: KeptTable | None, rows: Sequence[Row], limit: int = 1) -> NowTable:
     """Return what is shown of a table, with the first of some rows of it."""
     if held is None:
         return NowTable(

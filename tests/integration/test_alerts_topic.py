@@ -14,7 +14,7 @@ from kafka import KafkaProducer
 from prometheus_client import CollectorRegistry
 
 from alerts.actions import Actions
-from alerts.alert import Alert, Figures
+from alerts.alert import Alert
 from alerts.desk.ranking import Ranking
 from alerts.feedback import OUTBOX, Feedback, said
 from alerts.feedback_rebuild import FeedbackRebuild, RebuiltFeedback
@@ -28,6 +28,7 @@ from alerts.silences import Silence, Silences
 from alerts.store import LOG, AlertStore
 from deploy.settings import KafkaSettings
 from deploy.topics import ensure_topics
+from tests.made import made_alert
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -49,19 +50,9 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def alert() -> Callable[[int], Alert]:
-    figures = Figures(
-        window_min=60, observed=14, others=1, copies=3, expected=1.2, low=0, high=4, p_value=2e-9, z=6.1, share=0.2,
-        history=33.0,
-    )  # fmt: skip
-
+def alert() -> Callable[..., Alert]:
     def make(number: int, **fields: Any) -> Alert:
-        plain = Alert(
-            id=f"{number:032d}", revision=1, status="firing", severity="warning", series=f"company=C{number}",
-            name=f"C{number}", started_at=NOW, updated_at=NOW, summary="14 negative of 15", figures=figures,
-            peak=figures, publishers=2, stories=(),
-        )  # fmt: skip
-        return msgspec.structs.replace(plain, **fields)
+        return made_alert(f"C{number}", NOW, **{"id": f"{number:032d}", "severity": "warning"} | fields)
 
     return make
 

@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 from prometheus_client import CollectorRegistry
 from redis import Redis
 
-from alerts.alert import Alert, Figures, Story
+from alerts.alert import Alert
 from alerts.audit import Audit
 from alerts.desk.feedback_topic import Kafka
 from alerts.feedback import OUTBOX, Feedback, decode_said
@@ -28,6 +28,7 @@ from alerts.store import LOG, AlertStore
 from deploy.settings import KafkaSettings
 from deploy.topics import ensure_topics
 from tests.alerts.desk.conftest import Served
+from tests.made import made_alert, made_story
 
 pytestmark = pytest.mark.integration
 
@@ -65,20 +66,8 @@ def served(redis: Redis, topics: dict[str, KafkaPlace]) -> Iterator[Served]:
 
 
 def _alert() -> Alert:
-    figures = Figures(
-        window_min=60, observed=14, others=1, copies=3, expected=1.2, low=0, high=4, p_value=2e-9, z=6.1, share=0.2,
-        history=33.0,
-    )  # fmt: skip
     at = datetime.now(UTC).replace(microsecond=0)
-    story = Story(
-        title=TITLE, publisher="Daily", source="rss", url="https://example.org/1", published_at=at, topic="Liquidity",
-        companies=("SIVB",), negative=0.97,
-    )  # fmt: skip
-    return Alert(
-        id="c" * 32, revision=1, status="firing", severity="critical", series="company=SIVB", name="SIVB",
-        started_at=at, updated_at=at, summary="SIVB: 14 negative of 15 items", figures=figures, peak=figures,
-        publishers=2, stories=(story,), rule="banks",
-    )  # fmt: skip
+    return made_alert("SIVB", at, stories=(made_story(TITLE, at),), rule="banks")
 
 
 def _until(true: Callable[[], bool]) -> None:

@@ -21,7 +21,7 @@ from kafka import KafkaConsumer
 from prometheus_client import CollectorRegistry
 from redis import Redis
 
-from alerts.alert import Alert, Figures, Story, alert_id
+from alerts.alert import Alert, alert_id
 from alerts.desk.app import create_app
 from alerts.desk.feedback_topic import Kafka
 from alerts.desk.settings import DeskSettings
@@ -35,6 +35,7 @@ from deploy.topics import ensure_topics
 from model.corrections import known_labels
 from model.label_file import read_labels
 from model.settings import SHIPPED_WEIGHTS
+from tests.made import made_alert, made_story
 
 pytestmark = pytest.mark.integration
 
@@ -42,24 +43,10 @@ TITLES = ("Bank halts withdrawals", "Insurer posts record profit", "Index unchan
 
 
 def _alert() -> Alert:
-    figures = Figures(
-        window_min=60, observed=14, others=1, copies=3, expected=1.2, low=0, high=4, p_value=2e-9, z=6.1, share=0.2,
-        history=33.0,
-    )  # fmt: skip
     at = datetime.now(UTC).replace(second=0, microsecond=0)
-    stories = tuple(
-        Story(
-            title=title, publisher="Daily", source="rss", url="https://example.org/1", published_at=at,
-            topic="Other", companies=("SIVB",), negative=0.97,
-        )
-        for title in TITLES
-    )  # fmt: skip
+    stories = tuple(made_story(title, at, topic="Other") for title in TITLES)
     id_ = alert_id("company=SIVB", int(at.timestamp() // 60))
-    return Alert(
-        id=id_, revision=1, status="firing", severity="critical", series="company=SIVB", name="SIVB", started_at=at,
-        updated_at=at, summary="SIVB: 14 negative of 15 items", figures=figures, peak=figures, publishers=2,
-        stories=stories, rule="banks",
-    )  # fmt: skip
+    return made_alert("SIVB", at, id=id_, stories=stories, rule="banks")
 
 
 def _wait(what: Callable[[], bool]) -> None:

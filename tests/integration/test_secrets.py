@@ -20,12 +20,13 @@ import pytest
 import trustme
 from redis import Redis
 
-from alerts.alert import Alert, Figures
+from alerts.alert import Alert
 from alerts.outbox import Outbox
 from alerts.store import AlertStore
 from deploy.local.ports import free_ports
 from deploy.local.servers import LocalValkey
 from tests.alerts.conftest import Hooks
+from tests.made import made_alert
 
 pytestmark = pytest.mark.integration
 
@@ -74,16 +75,7 @@ def _receivers(hooks: dict[str, Hooks], nobody: int) -> list[dict[str, Any]]:
 
 
 def _alert(number: int) -> Alert:
-    figures = Figures(
-        window_min=60, observed=14, others=1, copies=3, expected=1.2, low=0, high=4, p_value=2e-9, z=6.1, share=0.2,
-        history=33.0,
-    )  # fmt: skip
-    at = datetime.now(UTC).replace(microsecond=0)
-    return Alert(
-        id=f"{number:032x}", revision=1, status="firing", severity="critical", series=f"company=C{number}",
-        name=f"C{number}", started_at=at, updated_at=at, summary="14 negative of 15 items", figures=figures,
-        peak=figures, publishers=2, stories=(),
-    )  # fmt: skip
+    return made_alert(f"C{number}", datetime.now(UTC).replace(microsecond=0), id=f"{number:032x}")
 
 
 class Run:

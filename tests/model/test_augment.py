@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +77,7 @@ def test_the_teachers_label_them(
     train(settings, said.append)
     assert any(line.endswith(f" reads {2 * rows} texts") for line in said)
     assert any(line.startswith(f"{2 * rows} rows, ") for line in said)
+    assert json.loads((settings.out / "run.json").read_text())["sets"]["train augmented"]["rows"] == rows
     with pytest.raises(ValueError, match="augmented needs teachers"):
         TrainSettings(augmented=0.5)
     with pytest.raises(ModelError, match="no table of word embeddings"):

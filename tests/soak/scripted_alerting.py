@@ -17,13 +17,14 @@ from typing import Any
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from alerts.alert import Alert, Figures, at_end_of
+from alerts.alert import Alert, at_end_of
 from alerts.book import Episode
 from alerts.judging import Judging
 from alerts.lifecycle import Change
 from alerts.service import Alerting
 from alerts.settings import AlertsSettings
 from alerts.windows import Count, WindowItem
+from tests.made import made_alert
 
 FIRST = int(datetime(2024, 3, 1, 12, tzinfo=UTC).timestamp()) // 60
 MINUTES = 60
@@ -67,16 +68,7 @@ class Scripted(Judging):
 
 
 def _opened(number: int, minute: int) -> Alert:
-    figures = Figures(
-        window_min=60, observed=14, others=1, copies=3, expected=1.2, low=0, high=4, p_value=2e-9, z=5.1, share=0.2,
-        history=33.0,
-    )  # fmt: skip
-    at = at_end_of(minute)
-    return Alert(
-        id=f"{number:032d}", revision=1, status="firing", severity="warning", series=f"company=C{number}",
-        name=f"C{number}", started_at=at, updated_at=at, summary="14 negative of 15", figures=figures, peak=figures,
-        publishers=2, stories=(),
-    )  # fmt: skip
+    return made_alert(f"C{number}", at_end_of(minute), id=f"{number:032d}", severity="warning")
 
 
 def run(redis_url: str, settings: AlertsSettings, alerts: int) -> None:

@@ -54,7 +54,7 @@ def test_a_look_takes_few_commands_among_2000_alerts_of_others(
             pipe.set(
                 f"nq:{{alerts}}:alert:{id_}", encode(msgspec.structs.replace(mine[0], id=id_, series=f"company=C{n}"))
             )
-            pipe.set(f"nq:{{alerts}}:life:{id_}", life)  # type: ignore[arg-type]
+            pipe.set(f"nq:{{alerts}}:life:{id_}", life or b"")
         pipe.zadd(RECENT, {f"{n:032x}": time.time() + n for n in range(2_000)})
         pipe.execute()
     path = "/api/v1/series?key=company%3DSIVB"

@@ -335,6 +335,16 @@ def test_a_series_that_now_shows_no_more_keeps_its_page_and_what_is_typed_and_co
     expect(page.get_by_label("Why")).to_have_value("known")
 
 
+def test_the_table_of_now_stands_whole_with_its_latest_bins(
+    sign_in: Callable[..., Page], served: Any, shown: Callable[..., None]
+) -> None:
+    shown("company=SIVB;topic=Company / Product News", observed=106, others=300, items_min=0.01, usual_min=0.01)
+    page = sign_in(1000, "light")
+    page.goto(served.url)
+    page.locator("svg.spark").wait_for()
+    assert page.evaluate("(table => table.scrollWidth <= table.clientWidth)(document.querySelector('.scroll'))")
+
+
 def test_keys_walk_the_rows_of_now_from_any_link_in_them_and_open_the_alert_first(
     sign_in: Callable[..., Page], served: Any, shown: Callable[..., None], put: Callable[..., Alert]
 ) -> None:
