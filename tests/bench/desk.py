@@ -60,6 +60,7 @@ def table(series: int, rows: int, rng: np.random.Generator) -> Table:
                 observed=int(rng.poisson(6)), others=int(rng.poisson(30)), expected=6.1, low=2, high=11,
                 z=round(float(rng.normal()), 2), strength=round(4 - n / rows * 8, 2), share=0.15, items_min=0.6,
                 usual_min=0.5, bin_min=2, negatives=counts[0].tolist(), totals=counts.sum(axis=0).tolist(),
+                due=rng.gamma(25, 0.2, 60).round(2).tolist(), lows=[1] * 60, highs=[10] * 60,
             )
         )  # fmt: skip
     return Table(minute=minute, written_at=time.time(), series=series, warming_up="", missing=0, rows=made)
