@@ -60,6 +60,7 @@ class Answers:
     all: Measures
     without_copies: Measures | None
     ece: float | None = None  # of what is served, at the fitted temperatures
+    ece_by_chance: float | None = None  # if it were calibrated: see `Calibration`
     ece_uncalibrated: float | None = None  # at temperature 1
 
 
@@ -242,8 +243,9 @@ def _answers(
     settings: EvaluateSettings, task: Task, calm: NDArray[np.float32], raw: NDArray[np.float32] | None
 ) -> Answers:
     found = _measured(settings, task, calm.argmax(1))
+    after = calibration(calm, task.truth)
     before = calibration(raw, task.truth).error if raw is not None else None
-    return Answers(found.all, found.without_copies, calibration(calm, task.truth).error, before)
+    return Answers(found.all, found.without_copies, after.error, after.by_chance, before)
 
 
 def _measured(settings: EvaluateSettings, task: Task, guess: NDArray[np.int64]) -> Answers:

@@ -43,9 +43,14 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far confidence is from the share right; `error` is the ECE (Naeini et al. 2015) over 15 equal bins."""
+    """How far confidence is from the share right; `error` is the ECE (Naeini et al. 2015) over 15 equal bins.
+
+    `by_chance` is the error to expect of as many rows with these confidences if each meant exactly what it says: few
+    rows are never even (Roelofs et al. 2022, Mitigating bias in calibration error estimation).
+    """
 
     error: float
+    by_chance: float
     bins: tuple[Bin, ...]  # those that hold rows
 
 
@@ -86,9 +91,13 @@ def calibration(probabilities: NDArray[np.float32], truth: NDArray[np.int64]) ->
     """Calibration of n probabilities (n, labels): what the label named is sure of against how often it is right."""
     confidence, right = probabilities.max(1).astype(np.float64), probabilities.argmax(1) == truth
     place = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    rows, sure, hits = (np.bincount(place, weights=w, minlength=_BINS) for w in (None, confidence, right))
+    rows, sure, hits, spread = (
+        np.bincount(place, weights=w, minlength=_BINS) for w in (None, confidence, right, confidence * (1 - confidence))
+    )
     found = tuple(Bin(int(rows[i]), float(sure[i] / rows[i]), float(hits[i] / rows[i])) for i in np.flatnonzero(rows))
-    return Calibration(float(np.abs(sure - hits).sum() / max(len(truth), 1)), found)
+    n = max(len(truth), 1)
+    by_chance = np.sqrt(spread * 2 / np.pi).sum() / n  # E|x| of a normal x
+    return Calibration(float(np.abs(sure - hits).sum() / n), float(by_chance), found)
 
 
 def accuracy_gain(

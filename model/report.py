@@ -25,6 +25,7 @@ class Line(NamedTuple):
     name: str
     measures: Measures
     ece: float | None
+    ece_by_chance: float | None
     ece_uncalibrated: float | None
     own: bool  # a model's, not a baseline's
 
@@ -39,30 +40,28 @@ def lines(found: SetResult, *, copies: bool) -> Iterator[Line]:
     for name, model in found.models.items():
         for title, answers in ((name, model.served), (f"{name}, head of this set alone", model.own_head)):
             if answers is not None and copies:
-                yield Line(title, answers.all, answers.ece, answers.ece_uncalibrated, True)
+                yield Line(title, answers.all, answers.ece, answers.ece_by_chance, answers.ece_uncalibrated, True)
             elif answers is not None and answers.without_copies is not None:
-                yield Line(title, answers.without_copies, None, None, True)
+                yield Line(title, answers.without_copies, None, None, None, True)
     for name, answers in found.baselines.items():
         measures = answers.all if copies else answers.without_copies
         if measures is not None:
-            yield Line(name, measures, None, None, False)
+            yield Line(name, measures, None, None, None, False)
 
 
 def table(report: Report) -> str:
     """The report's numbers in Markdown."""
     text = [
-        "| set | rows | by | accuracy | macro F1 | weighted F1 | ECE (at temperature 1) |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| set | rows | by | accuracy | macro F1 | weighted F1 | ECE | ECE by chance | ECE at temperature 1 |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for found in report.sets.values():
         for title, copies in ((found.title, True), (f"{found.title}, no near copies", False)):
             for line in lines(found, copies=copies):
                 own = line.measures
-                ece = "" if line.ece is None else f"{line.ece:.3f}"
-                if line.ece_uncalibrated is not None:
-                    ece += f" ({line.ece_uncalibrated:.3f})"
+                errors = (line.ece, line.ece_by_chance, line.ece_uncalibrated)
                 scores = (own.accuracy, own.macro_f1, own.weighted_f1)
-                cells = [title, f"{own.rows:,}", line.name, *map(interval, scores), ece]
+                cells = [title, f"{own.rows:,}", line.name, *map(interval, scores), *map(_share, errors)]
                 text.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     for name, robust in report.robustness.items():
         usual = robust.usual

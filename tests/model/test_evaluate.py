@@ -284,6 +284,7 @@ def test_the_command_prints_a_table_and_writes_the_report(
     served = found["sets"]["tfns.sentiment"]["models"][version]["served"]
     assert served["all"]["accuracy"].keys() == {"value", "low", "high"}
     assert 0 <= served["ece"] <= 1
+    assert 0 < served["ece_by_chance"] < 0.5
     assert found["robustness"][version]["usual"].keys() == {"texts", "sentiment", "topic"}
     assert (tmp_path / "judged" / "report.html").read_text("utf-8").startswith("<!doctype html>")
 

@@ -60,6 +60,16 @@ def test_calibration_error_of_the_calibrated_is_zero() -> None:
     assert calibration(probabilities, np.array([0, 0, 0, 1, 0, 0])).error == pytest.approx(0)
 
 
+@given(rows=st.integers(200, 3_000), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=20)
+def test_what_chance_gives_is_what_true_confidences_give(rows: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sure = rng.uniform(0.5, 1, rows).astype(np.float32)
+    probabilities = np.stack([sure, 1 - sure], axis=1)
+    drawn = [calibration(probabilities, (rng.random(rows) > sure).astype(int)) for _ in range(100)]
+    assert drawn[0].by_chance == pytest.approx(np.mean([each.error for each in drawn]), rel=0.15)
+
+
 def test_a_gain_is_told_from_chance() -> None:
     rng = np.random.default_rng(0)
     truth = rng.integers(2, size=2_000)
