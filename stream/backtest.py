@@ -3,14 +3,16 @@
 Kafka alone is replaced: records go straight to `MessagePath`, into the partitions that Kafka's producer would choose.
 From there on everything is what runs live: windows by the same Lua call in a server of its own, `AlertEngine` with the
 event clock. So the same items give the same alerts; tests/integration/test_backtest.py holds it. First all is counted,
-and what the windows held is kept (`stream.kept_windows`); then that is judged. So with other rules or thresholds it is
-only judged again, in the same way.
+here, and what the windows held is kept (`stream.kept_windows`); then that is judged (`stream.backtest_judging`). So
+with other rules or thresholds it is only judged again, in the same way.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
@@ -21,17 +23,13 @@ from redis.asyncio import Redis as AsyncRedis
 
 from alerts.alert import Alert
 from alerts.buckets import Buckets
-from alerts.engine import AlertEngine
 from alerts.judging import is_calm
-from alerts.rules import Rules
-from alerts.settings import AlertsSettings, WindowsSettings
-from alerts.store import AlertStore
+from alerts.settings import WindowsSettings
 from alerts.windows import Windows, prefix
 from ingest.document import Document
 from ingest.document import encode as encode_document
 from stream import dead_letter
 from stream.batch import MessagePath
-from stream.course import Course
 from stream.history import History, KeptScorer
 from stream.kept_windows import KeptWindows, Made
 from stream.metrics import StreamMetrics
@@ -65,6 +63,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: dict[str, int]
     unscored: list[Unscored]
 
+    @classmethod
+    def of(cls, counted: Counted, alerts: list[Alert]) -> Result:
+        """Return what came out of a count that gave these alerts."""
+        made = counted.made
+        return cls(alerts=alerts, first=made.first, last=made.last, outcomes=made.outcomes, unscored=counted.unscored)
+
 
 class _Nowhere:
     """A `Publisher` without a Kafka: `scored` is read by nobody here; dead letters are kept, cut short."""
@@ -81,64 +85,76 @@ class _Nowhere:
             self.dead.append(Unscored(title=(letter.key or b"").decode("utf-8", "replace"), reason=letter.reason))
 
 
-async def backtest(
+class Counted(msgspec.Struct, frozen=True):
+    """What the windows made of a history, and what the model could not score: such a count is not kept."""
+
+    made: Made
+    unscored: list[Unscored]
+
+
+NewServer = Callable[[], AbstractContextManager[str]]
+"""Starts an empty server for one use; gives its `redis://` URL."""
+
+
+def count(
     history: History,
     scorer: KeptScorer,
-    course: Course,
+    kept: KeptWindows,
     *,
-    redis_url: str,
+    new_server: NewServer,
     partitions: int,
-    alerts: AlertsSettings,
+    windows: WindowsSettings,
     stream: StreamSettings,
-    on_days: Callable[[int, int], None] = lambda done, of: None,
-) -> Result:
-    """Put the whole history through scoring, windows and detectors; nobody is alerted.
+) -> Counted:
+    """Put the whole history through scoring and windows, unless what they held is kept.
 
     Args:
         history: not empty.
         scorer: from `History.scorer`.
-        course: is given the counts that the detectors see.
-        redis_url: an empty server of this run alone.
+        kept: from `History.windows`, of the same scorer, partitions and settings; holds what the windows held.
+        new_server: is asked for one where anything is counted.
         partitions: of topic `documents` where the same is to come out live: copies and evidence are kept by partition.
-        alerts: its receivers are told nothing, and its clock is the items'.
+        windows: how items are counted.
         stream: of the message path.
-        on_days: is told how many days of how many are judged.
 
     Raises:
         HistoryError: the history cannot be read.
-        RulesError: the file of rules cannot be used.
         redis.RedisError: the server failed.
         ModelError: the windows cannot count what the model says.
         Exception: the model fails on any text.
     """
+    if (made := kept.made()) is not None:
+        return Counted(made, [])
     check_labels(scorer.sentiment_labels, scorer.topic_labels)
-    settings = alerts.model_copy(update={"clock": "event", "receivers": (), "explain": False})
-    rules = Rules(alerts) if alerts.rules is None else Rules.load(alerts, alerts.rules)
-    kept = history.windows(scorer, partitions, settings.windows, stream)
-    made = kept.made()
-    nowhere = _Nowhere()
-    redis = Redis.from_url(redis_url, socket_timeout=120)
-    async_redis: AsyncRedis = AsyncRedis.from_url(redis_url, socket_timeout=120)
-    try:
-        if made is None:
-            scorer.make_ready()  # while what is kept of other settings is still there
-            metrics = StreamMetrics(CollectorRegistry())
-            windows = Windows(async_redis, settings.windows)
-            path = MessagePath(scorer, windows, nowhere, _TOPICS, stream, metrics, _never)
-            made = await _count(history, path, _Server(redis, partitions, settings.windows), kept, metrics)
-            if not nowhere.dead:  # or the next run tries again to score it
-                kept.finish(made)
-        _judge(kept, made, settings, rules, redis_url, on_days)
-        for counts in kept.all():
-            course.add(counts)
-        found = _alerts(redis)
-    finally:
-        await async_redis.aclose()
-        redis.close()
-    return Result(alerts=found, first=made.first, last=made.last, outcomes=made.outcomes, unscored=nowhere.dead)
+    scorer.make_ready()  # while what is kept of other settings is still there
+    with new_server() as url:
+        return asyncio.run(_count(history, scorer, kept, url, partitions, windows, stream))
 
 
 async def _count(
+    history: History,
+    scorer: KeptScorer,
+    kept: KeptWindows,
+    redis_url: str,
+    partitions: int,
+    windows: WindowsSettings,
+    stream: StreamSettings,
+) -> Counted:
+    metrics, nowhere = StreamMetrics(CollectorRegistry()), _Nowhere()
+    redis = Redis.from_url(redis_url, socket_timeout=120)
+    async_redis: AsyncRedis = AsyncRedis.from_url(redis_url, socket_timeout=120)
+    try:
+        path = MessagePath(scorer, Windows(async_redis, windows), nowhere, _TOPICS, stream, metrics, _never)
+        made = await _put_through(history, path, _Server(redis, partitions, windows), kept, metrics)
+    finally:
+        await async_redis.aclose()
+        redis.close()
+    if not nowhere.dead:  # or the next run tries again to score it
+        kept.finish(made)
+    return Counted(made, nowhere.dead)
+
+
+async def _put_through(
     history: History, path: MessagePath, server: _Server, kept: KeptWindows, metrics: StreamMetrics
 ) -> Made:
     """Put all items through the windows, and keep what they hold."""
@@ -157,42 +173,6 @@ async def _count(
         server.forget(last)
     server.read_out(kept, last)
     return Made(first, last, ends, _outcomes(metrics))
-
-
-def _judge(
-    kept: KeptWindows,
-    made: Made,
-    settings: AlertsSettings,
-    rules: Rules,
-    redis_url: str,
-    on_days: Callable[[int, int], None],
-) -> None:
-    """Judge what the windows held, to the end of the last minute.
-
-    Time goes by in the steps in which the items were counted, in each run the same: where a step begins or ends within
-    a long gap, the engine skips another part of it, which is not to the bit what its minutes come to.
-    """
-    engine = AlertEngine(
-        settings,
-        redis_url=redis_url,
-        documents_topic=_TOPICS.documents,
-        partitions=1,
-        registry=CollectorRegistry(),
-        rules=rules,
-        clock=kept.now,  # the wall's would hold up items of this very minute
-        shown=False,
-        windows=kept,
-    )
-    days = (made.last - made.first) // 1_440 + 1
-    try:
-        for end_s in (*made.ends, (made.last + 1) * 60 + settings.grace_s + 1):
-            kept.move_clock(end_s)
-            more = True
-            while more:
-                more = engine.tick()
-                on_days(max(0, int(engine.now() // 60) - made.first) // 1_440, days)
-    finally:
-        engine.close()
 
 
 def _outcomes(metrics: StreamMetrics) -> dict[str, int]:
@@ -254,14 +234,6 @@ class _Server:
         self._day = max(self._day, day - 2)
         for at in range(0, len(gone), 1_000):
             self._redis.unlink(*gone[at : at + 1_000])
-
-
-def _alerts(redis: Redis) -> list[Alert]:
-    """Return the last revision of every alert, by the time it fired."""
-    store = AlertStore(redis)
-    ids = dict.fromkeys(line.alert for line in reversed(store.log(100_000)))
-    found = [alert for each in ids if (alert := store.get(each)) is not None]
-    return sorted(found, key=lambda alert: (alert.started_at, alert.series))
 
 
 def partition_of(story: str, partitions: int) -> int:

@@ -35,6 +35,7 @@ from ingest.sources.replay import ReplaySource
 from model.later import LaterScorer
 from model.scorer import Scores
 from stream.batch import Scoring
+from stream.kept_alerts import TABLE, KeptAlerts
 from stream.kept_windows import TABLES, KeptWindows, made_of
 from stream.settings import StreamSettings
 
@@ -52,7 +53,7 @@ _USUAL: Mapping[str, str] = {
     "url": "url link",
     "ticker": "ticker tickers symbol symbols company companies stock",
 }
-_TABLES = f"""{TABLES}
+_TABLES = f"""{TABLES}{TABLE}
 CREATE TABLE IF NOT EXISTS input (version INTEGER, file TEXT, columns TEXT, rows INTEGER);
 CREATE TABLE IF NOT EXISTS items (seen_us INTEGER, row INTEGER, document BLOB,
                                   PRIMARY KEY (seen_us, row)) WITHOUT ROWID;
@@ -165,6 +166,10 @@ class History:
         scores = repr((scorer.fingerprint, scorer.sentiment_labels, scorer.topic_labels))  # settings name labels, too
         return KeptWindows(self._base, made_of(items, scores, partitions, windows, stream), self._translated)
 
+    def alerts(self) -> KeptAlerts:
+        """Return the alerts that were kept of these items, or room for them."""
+        return KeptAlerts(self._base, self._translated)
+
     def _take_in(
         self,
         settings: ReplaySettings,
@@ -173,7 +178,7 @@ class History:
         latest: datetime,
         on_rows: Callable[[int], None],
     ) -> None:
-        for table in ("input", "items", "bad", "windows"):
+        for table in ("input", "items", "bad", "windows", "alerts"):
             self._base.execute(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
         number = 0
         try:

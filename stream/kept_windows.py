@@ -72,13 +72,13 @@ class KeptWindows:
         """Within `translated` errors of SQLite become what the caller tells of."""
         self._translated = translated
         self._base = base
-        self._made_of = made_of
+        self.made_of = made_of
         self._clock_ms = 0
 
     def made(self) -> Made | None:
         """Return what is kept; None when it is not whole, or was made of something else."""
         with self._translated():
-            row = self._base.execute("SELECT made FROM windows WHERE made_of = ?", (self._made_of,)).fetchone()
+            row = self._base.execute("SELECT made FROM windows WHERE made_of = ?", (self.made_of,)).fetchone()
         return None if row is None else msgspec.msgpack.decode(row[0], type=Made)
 
     def begin(self) -> None:
@@ -102,7 +102,7 @@ class KeptWindows:
     def finish(self, made: Made) -> None:
         """Nothing more comes: from now on it is kept as a whole."""
         with self._translated():
-            self._base.execute("INSERT INTO windows VALUES (?, ?)", (self._made_of, msgspec.msgpack.encode(made)))
+            self._base.execute("INSERT INTO windows VALUES (?, ?)", (self.made_of, msgspec.msgpack.encode(made)))
 
     def all(self) -> Iterator[dict[Count, int]]:
         """Yield the counts of all minutes, in order."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import tempfile
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +13,22 @@ import click
 
 from deploy import log, settings
 from deploy.commands._options import fail
-from deploy.commands._progress import shown_stages
+from deploy.commands._progress import OnStage, shown_stages
 
 if TYPE_CHECKING:
-    from stream.backtest import Result
+    from alerts.alert import Alert
+    from alerts.settings import AlertsSettings
+    from ingest.settings import ReplayColumns
+    from stream.backtest import Counted, Result
+    from stream.backtest_judging import Setup
     from stream.batch import Scoring
-    from stream.events import Known, Verdict
-    from stream.history import Input
+    from stream.course import Course
+    from stream.history import History, Input
+    from stream.kept_windows import KeptWindows
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 KEPT = "backtest.sqlite"
+_SCRATCH = "newsquake-backtest-"
 
 
 @click.command()
@@ -46,19 +51,21 @@ KEPT = "backtest.sqlite"
     show_default=True,
     help="Hours after an event in which an alert may be about it.",
 )
+@click.option("--anew", is_flag=True, help="Judge anew what was judged with the same rules and settings before.")
 def backtest(
-    file: Path, out: Path, rules: Path | None, events: Path | None, within: float, **columns: str | None
+    file: Path, out: Path, rules: Path | None, events: Path | None, within: float, anew: bool, **columns: str | None
 ) -> None:
     """Put the time-stamped items of FILE (.csv, .jsonl, .parquet; .gz) through scoring, windows and detectors.
 
     Columns that are not named are found by the usual names. Writes alerts.jsonl, a line an alert, and report.html to
-    the folder, and keeps cleaned items, scores and windows there: the next run, with other settings or after a kill,
-    reads, scores and counts nothing twice. Exit code 2: nothing was done.
+    the folder, and keeps cleaned items, scores, windows and the alerts of the latest runs there: the next run, with
+    other settings or after a kill, reads, scores and counts nothing twice, and judges only what it has not judged with
+    these rules and settings. Exit code 2: nothing was done.
     """
     config = settings.load()
     log.setup("ERROR")  # of a run of minutes every pause and alert would be told
     try:
-        summary = run(config, file, out, columns, events, within, rules=rules)
+        summary = run(config, file, out, columns, events, within, rules=rules, anew=anew)
     except ModuleNotFoundError as exc:
         fail(f"{exc.name} is not installed: pip install 'newsquake[train,local]'")
     except KeyboardInterrupt:
@@ -75,81 +82,58 @@ def run(
     within_h: float,
     load_scorer: Callable[[], Scoring] | None = None,
     rules: Path | None = None,
+    anew: bool = False,
 ) -> str:
     """Do all of it; return what to say at the end. A mistake ends the process with a message."""
     from redis import RedisError
 
-    from alerts.rules import Rules
     from alerts.rules_file import RulesError
     from alerts.sessions import ExchangeError
     from deploy.local.errors import LocalError
-    from deploy.local.servers import LocalValkey
     from ingest.settings import ReplaySettings
     from model.errors import ModelError
     from model.later import scorer_of
     from stream import backtest as core
     from stream import backtest_report as report
-    from stream.course import Course
+    from stream.backtest_judging import Setup
     from stream.events import judge, read_events
     from stream.history import History, HistoryError, columns_of
 
-    known: list[Known] = []
-    unreadable: list[str] = []
-    verdict: Verdict | None = None
     try:
-        if events is not None:
-            known, unreadable = read_events(events)
+        known, unreadable = read_events(events) if events is not None else ([], [])
         chosen = columns_of(file, columns)
-        alerts, notes = config.alerts.model_copy(update={"rules": rules or config.alerts.rules}), []
-        if alerts.rules is not None:
-            Rules.load(alerts, alerts.rules)  # said at once, before anything is scored
-        if not chosen.publisher and alerts.surge.minimum_publishers > 1:
-            surge = alerts.surge.model_copy(update={"minimum_publishers": 1})
-            alerts = alerts.model_copy(update={"surge": surge})
-            notes.append("No column says who published an item, so one publisher is enough to alert here.")
+        alerts = config.alerts.model_copy(update={"rules": rules or config.alerts.rules})
+        alerts, notes = _fitting(alerts, chosen)
+        setup = Setup.read(alerts)  # what is wrong with rules is said before anything is scored
         out.mkdir(parents=True, exist_ok=True)
         replay = ReplaySettings(file=file, columns=chosen, name="backtest", publisher="unknown")
         with closing(History(out / KEPT)) as history, shown_stages() as show:
             taken = history.read(replay, future_s=config.stream.future_s, on_rows=lambda n: show("reading rows", n, 0))
             show("making ready", 0, 0)  # with the model, where anything has to be scored
             scorer = load_scorer() if load_scorer is not None else scorer_of(config.model)
-            done = 0
-
-            def on_texts(more: int) -> None:
-                nonlocal done
-                done += more
-                show("items", done, taken.items)
-
-            kept = history.scorer(scorer, on_texts)
-            with (
-                tempfile.TemporaryDirectory(prefix="newsquake-backtest-") as scratch,
-                LocalValkey(Path(scratch) / "valkey") as server,
-                closing(Course(Path(scratch) / "course.sqlite")) as course,
-            ):
-                result = asyncio.run(
-                    core.backtest(
-                        history,
-                        kept,
-                        course,
-                        redis_url=server.url,
-                        partitions=config.kafka.partitions,
-                        alerts=alerts,
-                        stream=config.stream,
-                        on_days=lambda n, days: show("days judged", n, days),
-                    )
-                )
-                if known:
-                    verdict = judge(
-                        result.alerts, known, unreadable, first=result.first, last=result.last, within_h=within_h
-                    )
-                show("drawing the report", 0, 0)
-                about = report.About(
-                    file=file.name,
-                    model=scorer.version,
-                    columns=chosen.model_dump(),
-                    settings=_shown(alerts.model_dump(exclude={"receivers"})),
-                    notes=notes,
-                )
+            kept = history.scorer(scorer, _counter("items", taken.items, show))
+            windows = history.windows(kept, config.kafka.partitions, alerts.windows, config.stream)
+            counted = core.count(
+                history,
+                kept,
+                windows,
+                new_server=_new_server,
+                partitions=config.kafka.partitions,
+                windows=alerts.windows,
+                stream=config.stream,
+            )
+            result = core.Result.of(counted, _judged(history, windows, counted, setup, show, anew=anew))
+            span = {"first": result.first, "last": result.last}
+            verdict = judge(result.alerts, known, unreadable, **span, within_h=within_h) if known else None
+            show("drawing the report", 0, 0)
+            about = report.About(
+                file=file.name,
+                model=scorer.version,
+                columns=chosen.model_dump(),
+                settings=_shown(alerts.model_dump(exclude={"receivers"})),
+                notes=notes,
+            )
+            with _course_of(windows) as course:
                 report.write(
                     out,
                     result,
@@ -163,6 +147,63 @@ def run(
     except (HistoryError, RulesError, ExchangeError, LocalError, ModelError, RedisError, OSError, sqlite3.Error) as exc:
         fail(exc)
     return _told(taken, result, kept.asked, out, [*notes, *(f"{events}: {each}" for each in unreadable[:5])])
+
+
+def _judged(
+    history: History, windows: KeptWindows, counted: Counted, setup: Setup, show: OnStage, *, anew: bool
+) -> list[Alert]:
+    """Return the alerts: those that are kept, unless they are to be judged `anew`."""
+    from stream.backtest_judging import judge
+
+    digest = setup.digest(windows.made_of)
+    whole = not counted.unscored  # what was counted is otherwise not what the next run counts
+    found = history.alerts().get(digest) if whole and not anew else None
+    if found is None:
+        with _new_server() as url:
+            found = judge(windows, counted.made, setup, url, lambda n, days: show("days judged", n, days))
+        if whole:
+            history.alerts().put(digest, found)
+    return found
+
+
+def _counter(stage: str, of: int, show: OnStage) -> Callable[[int], None]:
+    """Return what to call with how many more are done."""
+    done = 0
+
+    def more(number: int) -> None:
+        nonlocal done
+        done += number
+        show(stage, done, of)
+
+    return more
+
+
+@contextmanager
+def _course_of(windows: KeptWindows) -> Iterator[Course]:
+    from stream.course import Course
+
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH) as scratch, closing(Course(Path(scratch) / "course")) as course:
+        for counts in windows.all():
+            course.add(counts)
+        yield course
+
+
+@contextmanager
+def _new_server() -> Iterator[str]:
+    """A Valkey for one use; gives its URL."""
+    from deploy.local.servers import LocalValkey
+
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH) as scratch, LocalValkey(Path(scratch) / "valkey") as server:
+        yield server.url
+
+
+def _fitting(alerts: AlertsSettings, columns: ReplayColumns) -> tuple[AlertsSettings, list[str]]:
+    """Return the settings as these columns allow them, and what to say of what is changed."""
+    if columns.publisher or alerts.surge.minimum_publishers == 1:
+        return alerts, []
+    surge = alerts.surge.model_copy(update={"minimum_publishers": 1})
+    note = "No column says who published an item, so one publisher is enough to alert here."
+    return alerts.model_copy(update={"surge": surge}), [note]
 
 
 def _told(taken: Input, result: Result, asked: int, out: Path, lines: list[str]) -> str:

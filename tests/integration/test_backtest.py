@@ -216,6 +216,47 @@ def test_what_the_windows_held_is_judged_again_to_the_same_as_if_it_were_counted
         backtest.run(late, file, out, {}, None, 24.0, InstantScorer)
 
 
+def test_what_was_judged_with_the_same_rules_and_settings_is_not_judged_again(
+    config: settings.Settings, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, rules, events = tmp_path / "out", tmp_path / "rules.yaml", tmp_path / "events.csv"
+    surge = config.alerts.surge.model_copy(update={"threshold_z": 2.5})
+    other = config.model_copy(update={"alerts": config.alerts.model_copy(update={"surge": surge})})
+    rules.write_text("rules:\n  - {name: not this bank, match: {company: SIVB}, mute: true}\n")
+    events.write_text(f"time,name,series\n{SURGE.isoformat()},a run,SIVB\n")
+    setups = [(config, None), (other, None), (config, rules)]
+    first = []
+    for each, by in setups:
+        backtest.run(each, file, out, {}, None, 24.0, InstantScorer, by)
+        first.append([(out / name).read_bytes() for name in ("alerts.jsonl", "report.html")])
+    assert len({alerts for alerts, _ in first}) == 3
+
+    monkeypatch.setattr(AlertEngine, "tick", None)  # what would judge
+    for (each, by), expected in zip(setups, first, strict=True):
+        backtest.run(each, file, out, {}, None, 24.0, InstantScorer, by)
+        assert [(out / name).read_bytes() for name in ("alerts.jsonl", "report.html")] == expected
+    backtest.run(config, file, out, {}, events, 24.0, InstantScorer)
+    assert (out / "alerts.jsonl").read_bytes() == first[0][0]
+    assert "100% (" in (out / "report.html").read_text("utf-8")
+    rules.write_text("rules: []\n")
+    with pytest.raises(TypeError):
+        backtest.run(config, file, out, {}, None, 24.0, InstantScorer, rules)
+    with pytest.raises(TypeError):
+        backtest.run(config, file, out, {}, None, 24.0, InstantScorer, anew=True)
+
+
+def test_alerts_are_judged_again_while_an_item_cannot_be_scored(
+    config: settings.Settings, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with file.open("a", encoding="utf-8") as more:
+        more.write(f"{SURGE.isoformat()},POISON [negative],Paper 9,p,https://example.org/p\n")
+    out = tmp_path / "out"
+    backtest.run(config, file, out, {}, None, 24.0, InstantScorer)
+    monkeypatch.setattr(AlertEngine, "tick", None)
+    with pytest.raises(TypeError):
+        backtest.run(config, file, out, {}, None, 24.0, InstantScorer)
+
+
 def test_it_is_judged_again_to_the_same_bits_across_long_gaps(
     config: settings.Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,8 +297,8 @@ def test_items_of_this_very_minute_are_judged_again_too(config: settings.Setting
         each["time"] = (datetime.fromisoformat(each["time"]) + later).isoformat()
     file, out = written(tmp_path / "now.csv", items), tmp_path / "out"
     found = []
-    for _ in range(2):
-        backtest.run(config, file, out, {}, None, 24.0, InstantScorer)
+    for anew in (False, True):
+        backtest.run(config, file, out, {}, None, 24.0, InstantScorer, anew=anew)
         found.append(alerts_in(out))
     assert found[0] == found[1] != []
 
