@@ -1,4 +1,4 @@
-"""What a backtest leaves in its folder: `alerts.jsonl`, `bad_rows.jsonl` where there are any, and `report.html`."""
+"""What a backtest leaves in its folder: `alerts.jsonl`, `report.html`, where needed `bad_rows.jsonl` and `tried/`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import msgspec
 
 from alerts.alert import Alert, at_end_of
 from stream.backtest import Result, line_of
+from stream.backtest_table import number, rows_of, share
 from stream.course import Course
-from stream.events import Estimate, Known, Verdict, rate
+from stream.events import Known, Verdict, rate
 from stream.history import History, HistoryError, Input
+from stream.variants import Tried
 
-ALERTS, BAD_ROWS, REPORT = "alerts.jsonl", "bad_rows.jsonl", "report.html"
+ALERTS, BAD_ROWS, REPORT, TRIED = "alerts.jsonl", "bad_rows.jsonl", "report.html", "tried"
 MOST_CHARTS = 400
 """Alerts drawn in the page, the most surprising first; beyond it they stand in the table and in `alerts.jsonl`."""
 _SHOWN_BAD_ROWS = 100
@@ -41,8 +43,9 @@ def write(
     course: Course,
     events: Sequence[Known],
     verdict: Verdict | None,
+    tried: Sequence[Tried] = (),
 ) -> Path:
-    """Write the files; return the page's path.
+    """Write the files; return the page's path. Of what was `tried` the page has a table.
 
     Raises:
         HistoryError: the folder cannot be written.
@@ -54,11 +57,26 @@ def write(
             _lines(folder / BAD_ROWS, ({"row": row, "reason": reason} for row, reason in bad))
         else:
             (folder / BAD_ROWS).unlink(missing_ok=True)
-        text = page(result, about, taken, bad[:_SHOWN_BAD_ROWS], course, events, verdict)
+        text = page(result, about, taken, bad[:_SHOWN_BAD_ROWS], course, events, verdict, tried)
         _whole(folder / REPORT, text.encode("utf-8", "replace"))
     except OSError as exc:
         raise HistoryError(f"the results cannot be written to {folder}: {exc}") from exc
     return folder / REPORT
+
+
+def write_tried(folder: Path, tried: Sequence[Tried]) -> None:
+    """Write the alerts of each that was judged to a folder of its own, `tried/NAME`.
+
+    Raises:
+        HistoryError: the folder cannot be written.
+    """
+    try:
+        for each in tried:
+            if not each.failure:
+                (folder / TRIED / each.name).mkdir(parents=True, exist_ok=True)
+                _lines(folder / TRIED / each.name / ALERTS, map(line_of, each.alerts))
+    except OSError as exc:
+        raise HistoryError(f"the results cannot be written to {folder}: {exc}") from exc
 
 
 def page(
@@ -69,6 +87,7 @@ def page(
     course: Course,
     events: Sequence[Known],
     verdict: Verdict | None,
+    tried: Sequence[Tried] = (),
 ) -> str:
     """Return the report as one page that needs nothing beside itself. Whatever comes from data is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -83,7 +102,7 @@ def page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"moment": "{:%Y-%m-%d %H:%M}".format, "share": _share, "number": _number}
+    environment.filters |= {"moment": "{:%Y-%m-%d %H:%M}".format, "share": share, "number": number}
     environment.filters |= {"few": _few, "length_of": backtest_charts.length}
     drawn = sorted(result.alerts, key=lambda alert: -alert.figures.z)[:MOST_CHARTS]
     first, last = result.first, result.last
@@ -93,6 +112,7 @@ def page(
         result=result,
         bad=bad,
         verdict=verdict,
+        tried=rows_of(tried) if tried else [],
         begin=at_end_of(first - 1),
         end=at_end_of(last),
         days=(last - first + 1) / 1_440,
@@ -115,18 +135,6 @@ def _lasted(alert: Alert) -> str:
 def _few(value: float) -> str:
     """A number of items: tenths from 1 on, two digits below."""
     return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
-
-
-def _share(found: Estimate) -> str:
-    if found.value is None or found.low is None or found.high is None:
-        return "-"
-    return f"{found.value:.0%} ({found.low:.0%} to {found.high:.0%})"
-
-
-def _number(found: Estimate) -> str:
-    if found.value is None or found.low is None or found.high is None:
-        return "-"
-    return f"{found.value:.3g} ({found.low:.3g} to {found.high:.3g})"
 
 
 def _lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.resources import files
+from pathlib import Path
 
 import msgspec
 
@@ -19,9 +20,10 @@ from alerts.settings import WindowsSettings
 from alerts.windows import Count, WindowItem
 from stream.settings import StreamSettings
 
-TABLES = """
+_BUCKETS = "buckets (minute INTEGER PRIMARY KEY, counts BLOB, items BLOB)"
+TABLES = f"""
 CREATE TABLE IF NOT EXISTS windows (made_of TEXT, made BLOB);
-CREATE TABLE IF NOT EXISTS buckets (minute INTEGER PRIMARY KEY, counts BLOB, items BLOB);
+CREATE TABLE IF NOT EXISTS {_BUCKETS};
 """
 _CODE = {
     "alerts": ("buckets.py", "series.py", "windows.lua", "windows.py"),
@@ -103,6 +105,17 @@ class KeptWindows:
         """Nothing more comes: from now on it is kept as a whole."""
         with self._translated():
             self._base.execute("INSERT INTO windows VALUES (?, ?)", (self.made_of, msgspec.msgpack.encode(made)))
+
+    def copy_to(self, path: Path) -> None:
+        """Write what is kept to a new SQLite file, for other processes to read: this one has its own to itself."""
+        with self._translated():
+            self._base.execute("ATTACH DATABASE ? AS copy", (str(path),))
+            try:
+                self._base.execute("PRAGMA copy.synchronous = OFF")
+                self._base.execute(f"CREATE TABLE copy.{_BUCKETS}")
+                self._base.execute("INSERT INTO copy.buckets SELECT * FROM main.buckets")
+            finally:
+                self._base.execute("DETACH DATABASE copy")
 
     def all(self) -> Iterator[dict[Count, int]]:
         """Yield the counts of all minutes, in order."""

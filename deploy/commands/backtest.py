@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
     from alerts.alert import Alert
     from alerts.settings import AlertsSettings
     from ingest.settings import ReplayColumns
-    from stream.backtest import Counted, Result
-    from stream.backtest_judging import Setup
+    from stream.backtest import Result
     from stream.batch import Scoring
     from stream.course import Course
-    from stream.history import History, Input
+    from stream.events import Verdict
+    from stream.history import Input
     from stream.kept_windows import KeptWindows
+    from stream.variants import Tried
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 KEPT = "backtest.sqlite"
@@ -52,20 +54,34 @@ _SCRATCH = "newsquake-backtest-"
     help="Hours after an event in which an alert may be about it.",
 )
 @click.option("--anew", is_flag=True, help="Judge anew what was judged with the same rules and settings before.")
+@click.option(
+    "--try",
+    "tries",
+    multiple=True,
+    metavar="SETTING=VALUE,VALUE",
+    help="Judge with each of these values too, all at once: alerts.surge.threshold_z=3.3,4. Of several, all pairs.",
+)
 def backtest(
-    file: Path, out: Path, rules: Path | None, events: Path | None, within: float, anew: bool, **columns: str | None
+    file: Path,
+    out: Path,
+    rules: Path | None,
+    events: Path | None,
+    within: float,
+    anew: bool,
+    tries: tuple[str, ...],
+    **columns: str | None,
 ) -> None:
     """Put the time-stamped items of FILE (.csv, .jsonl, .parquet; .gz) through scoring, windows and detectors.
 
     Columns that are not named are found by the usual names. Writes alerts.jsonl, a line an alert, and report.html to
     the folder, and keeps cleaned items, scores, windows and the alerts of the latest runs there: the next run, with
     other settings or after a kill, reads, scores and counts nothing twice, and judges only what it has not judged with
-    these rules and settings. Exit code 2: nothing was done.
+    these rules and settings. Exit code 2: nothing was done; 1: not all of --try could be judged.
     """
     config = settings.load()
     log.setup("ERROR")  # of a run of minutes every pause and alert would be told
     try:
-        summary = run(config, file, out, columns, events, within, rules=rules, anew=anew)
+        summary = run(config, file, out, columns, events, within, rules=rules, anew=anew, tries=tries)
     except ModuleNotFoundError as exc:
         fail(f"{exc.name} is not installed: pip install 'newsquake[train,local]'")
     except KeyboardInterrupt:
@@ -83,12 +99,14 @@ def run(
     load_scorer: Callable[[], Scoring] | None = None,
     rules: Path | None = None,
     anew: bool = False,
+    tries: Sequence[str] = (),
 ) -> str:
     """Do all of it; return what to say at the end. A mistake ends the process with a message."""
     from redis import RedisError
 
     from alerts.rules_file import RulesError
     from alerts.sessions import ExchangeError
+    from deploy.commands._judging import judged, new_server
     from deploy.local.errors import LocalError
     from ingest.settings import ReplaySettings
     from model.errors import ModelError
@@ -98,13 +116,16 @@ def run(
     from stream.backtest_judging import Setup
     from stream.events import judge, read_events
     from stream.history import History, HistoryError, columns_of
+    from stream.variants import AS_SET, Tried, Variant, VariantError, variants_of
 
     try:
         known, unreadable = read_events(events) if events is not None else ([], [])
         chosen = columns_of(file, columns)
         alerts = config.alerts.model_copy(update={"rules": rules or config.alerts.rules})
+        variants = [Variant(AS_SET, alerts), *variants_of(alerts, tries)]
         alerts, notes = _fitting(alerts, chosen)
-        setup = Setup.read(alerts)  # what is wrong with rules is said before anything is scored
+        # What is wrong with rules is said before anything is scored.
+        setups = [Setup.read(_fitting(each.alerts, chosen)[0]) for each in variants]
         out.mkdir(parents=True, exist_ok=True)
         replay = ReplaySettings(file=file, columns=chosen, name="backtest", publisher="unknown")
         with closing(History(out / KEPT)) as history, shown_stages() as show:
@@ -117,53 +138,63 @@ def run(
                 history,
                 kept,
                 windows,
-                new_server=_new_server,
+                new_server=new_server,
                 partitions=config.kafka.partitions,
                 windows=alerts.windows,
                 stream=config.stream,
             )
-            result = core.Result.of(counted, _judged(history, windows, counted, setup, show, anew=anew))
-            span = {"first": result.first, "last": result.last}
-            verdict = judge(result.alerts, known, unreadable, **span, within_h=within_h) if known else None
-            show("drawing the report", 0, 0)
-            about = report.About(
-                file=file.name,
-                model=scorer.version,
-                columns=chosen.model_dump(),
-                settings=_shown(alerts.model_dump(exclude={"receivers"})),
-                notes=notes,
-            )
-            with _course_of(windows) as course:
-                report.write(
-                    out,
-                    result,
-                    about=about,
-                    taken=taken,
-                    history=history,
-                    course=course,
-                    events=known,
-                    verdict=verdict,
+            outcomes = judged(history, windows, counted, setups, show, anew=anew)
+            made = counted.made
+
+            def against(alerts: list[Alert]) -> Verdict | None:
+                if not known:
+                    return None
+                return judge(alerts, known, unreadable, first=made.first, last=made.last, within_h=within_h)
+
+            tried = [
+                Tried.of(each.name, outcome, made, against) for each, outcome in zip(variants, outcomes, strict=True)
+            ]
+            report.write_tried(out, tried[1:])
+            result, set_as_is = core.Result.of(counted, tried[0].alerts), tried[0]
+            if not set_as_is.failure:
+                show("drawing the report", 0, 0)
+                about = report.About(
+                    file=file.name,
+                    model=scorer.version,
+                    columns=chosen.model_dump(),
+                    settings=_shown(alerts.model_dump(exclude={"receivers"})),
+                    notes=notes,
                 )
+                with _course_of(windows) as course:
+                    report.write(
+                        out,
+                        result,
+                        about=about,
+                        taken=taken,
+                        history=history,
+                        course=course,
+                        events=known,
+                        verdict=set_as_is.verdict,
+                        tried=tried if tries else (),
+                    )
+    except VariantError as exc:
+        fail(f"--try {exc}")
     except (HistoryError, RulesError, ExchangeError, LocalError, ModelError, RedisError, OSError, sqlite3.Error) as exc:
         fail(exc)
-    return _told(taken, result, kept.asked, out, [*notes, *(f"{events}: {each}" for each in unreadable[:5])])
+    notes += [f"{events}: {each}" for each in unreadable[:5]]
+    return _whole(_told(taken, result, kept.asked, out, notes, tried), tried)
 
 
-def _judged(
-    history: History, windows: KeptWindows, counted: Counted, setup: Setup, show: OnStage, *, anew: bool
-) -> list[Alert]:
-    """Return the alerts: those that are kept, unless they are to be judged `anew`."""
-    from stream.backtest_judging import judge
-
-    digest = setup.digest(windows.made_of)
-    whole = not counted.unscored  # what was counted is otherwise not what the next run counts
-    found = history.alerts().get(digest) if whole and not anew else None
-    if found is None:
-        with _new_server() as url:
-            found = judge(windows, counted.made, setup, url, lambda n, days: show("days judged", n, days))
-        if whole:
-            history.alerts().put(digest, found)
-    return found
+def _whole(told: str, tried: Sequence[Tried]) -> str:
+    """Return what to say when all was judged; else say it, and end with what was not."""
+    failed = [each for each in tried if each.failure]
+    if not failed:
+        return told
+    click.echo(told)
+    for each in failed:
+        click.echo(f"newsquake: {each.name} could not be judged: {each.failure}", err=True)
+    click.echo("newsquake: the same command judges what is missing, and nothing else", err=True)
+    sys.exit(1)
 
 
 def _counter(stage: str, of: int, show: OnStage) -> Callable[[int], None]:
@@ -188,15 +219,6 @@ def _course_of(windows: KeptWindows) -> Iterator[Course]:
         yield course
 
 
-@contextmanager
-def _new_server() -> Iterator[str]:
-    """A Valkey for one use; gives its URL."""
-    from deploy.local.servers import LocalValkey
-
-    with tempfile.TemporaryDirectory(prefix=_SCRATCH) as scratch, LocalValkey(Path(scratch) / "valkey") as server:
-        yield server.url
-
-
 def _fitting(alerts: AlertsSettings, columns: ReplayColumns) -> tuple[AlertsSettings, list[str]]:
     """Return the settings as these columns allow them, and what to say of what is changed."""
     if columns.publisher or alerts.surge.minimum_publishers == 1:
@@ -206,14 +228,19 @@ def _fitting(alerts: AlertsSettings, columns: ReplayColumns) -> tuple[AlertsSett
     return alerts.model_copy(update={"surge": surge}), [note]
 
 
-def _told(taken: Input, result: Result, asked: int, out: Path, lines: list[str]) -> str:
+def _told(taken: Input, result: Result, asked: int, out: Path, lines: list[str], tried: Sequence[Tried]) -> str:
     from stream import backtest_report as report
+    from stream.backtest_table import text_of
 
     lines = [*lines, f"{taken.items:,} items of {taken.rows:,} rows, {asked:,} texts scored anew"]
     if taken.bad:
         lines.append(f"{taken.bad:,} bad rows were left out, see {out / report.BAD_ROWS}")
     if result.unscored:
         lines.append(f"{len(result.unscored):,} items could not be scored: {result.unscored[0].reason}")
+    if len(tried) > 1:
+        lines += ["", text_of(tried), "", f"alerts of each: {out / report.TRIED}"]
+    if tried[0].failure:
+        return "\n".join([*lines, "no report: it is of the settings as they are set, which could not be judged"])
     lines.append(f"{len(result.alerts)} alerts: {out / report.ALERTS}")
     return "\n".join([*lines, f"report: {out / report.REPORT}"])
 
