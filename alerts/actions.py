@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,9 +13,22 @@ import msgspec
 from redis.exceptions import RedisError
 
 from alerts.audit import Entry
-from alerts.life import SYSTEM, SYSTEM_REFUSED, AlertView, Event, State, Transition, changed, is_system
+from alerts.ends import End, after
+from alerts.life import (
+    SYSTEM,
+    SYSTEM_REFUSED,
+    AlertView,
+    Event,
+    State,
+    Transition,
+    changed,
+    if_resolved,
+    is_system,
+    not_reopened,
+    shown,
+)
 from alerts.notes import MAX_NOTE, MAX_NOTES, cleaned
-from alerts.silences import Asked, Silence, Silences, silence_over
+from alerts.silences import Asked, Silence, Silences, changed_already, lay_silences, with_end
 from alerts.store import AlertStore, BusyError
 
 if TYPE_CHECKING:
@@ -25,8 +38,6 @@ log = logging.getLogger(__name__)
 
 MAX_STEPS = 200
 """Steps that people may take with one alert, silences aside: its history must stay readable, and bounded."""
-REOPENED_WITHIN = timedelta(hours=1)
-"""How long after somebody resolved it an alert may be reopened whose surge is over."""
 NOTED_AGAIN = timedelta(minutes=5)
 """How long the same note of the same person is one that was sent twice."""
 _BY_HAND = ("acknowledged", "unacknowledged", "resolved", "reopened")
@@ -84,8 +95,8 @@ class Actions:
 
         def problem(view: AlertView) -> str:
             if view.life.state == "acknowledged":
-                return f"was acknowledged by {view.life.actor} at {_shown(view.life.since)}"
-            return _if_resolved(view)
+                return f"was acknowledged by {view.life.actor} at {shown(view.life.since)}"
+            return if_resolved(view)
 
         return self._act(alert_id, "acknowledged", "acknowledged", problem, actor, reason, key, note)
 
@@ -99,7 +110,7 @@ class Actions:
         """
 
         def problem(view: AlertView) -> str:
-            return _if_resolved(view) or ("" if view.life.state == "acknowledged" else "is not acknowledged")
+            return if_resolved(view) or ("" if view.life.state == "acknowledged" else "is not acknowledged")
 
         return self._act(alert_id, "unacknowledged", "firing", problem, actor, reason, key, note)
 
@@ -111,7 +122,7 @@ class Actions:
         Raises:
             ActionError: there is no such alert, or it is resolved.
         """
-        return self._act(alert_id, "resolved", "resolved", _if_resolved, actor, reason, key, note)
+        return self._act(alert_id, "resolved", "resolved", if_resolved, actor, reason, key, note)
 
     def reopen(
         self, alert_id: str, actor: str, reason: str = "", key: str | None = None, note: Entry | None = None
@@ -129,7 +140,7 @@ class Actions:
             series = view.alert.series
             for other in self._store.open(reopened=True):  # two would tell of one thing, and be resolved one by one
                 if other.series == series and other.id != view.alert.id:
-                    why = f"{view.alert.name}: another alert tells of {series} since {_shown(other.started_at)}"
+                    why = f"{view.alert.name}: another alert tells of {series} since {shown(other.started_at)}"
                     raise ActionError(f"{why}: look at that one ({other.id})", alert=other.id)
             return ""
 
@@ -207,10 +218,7 @@ class Actions:
                 found.append(stands or asked.silence)
             return new
 
-        try:
-            self._silences.add(choose)
-        except BusyError as exc:
-            raise ActionError(str(exc)) from exc
+        self._store_silences(choose)
         laid = {each.id: (actor, each.reason) for each in found if isinstance(each, Silence)}
         return Laying(found, self._over(laid, now) if laid else ())
 
@@ -218,18 +226,65 @@ class Actions:
         """End a silence now; return the transitions of the alerts that are told of again.
 
         Raises:
-            ActionError: there is no such silence, or it has ended.
+            ActionError: nobody may act under that name, there is no such silence, or it has ended.
         """
-        _check_name(actor)
         now = self.now()
-        silence = self._silences.get(silence_id)
-        if silence is None:
-            raise ActionError(f"there is no silence {silence_id[:_MAX_ID]}")
-        if silence.ends_at <= now:
-            raise ActionError(f"silence {silence_id} ended at {_shown(silence.ends_at)}")
-        starts_at = min(silence.starts_at, now)
-        self._silences.put(msgspec.structs.replace(silence, starts_at=starts_at, ends_at=now), note)
+
+        def ended(silence: Silence) -> Asked:
+            starts_at = min(silence.starts_at, now)
+            return Asked(msgspec.structs.replace(with_end(silence, now, actor, now), starts_at=starts_at), note)
+
+        self._put_anew(silence_id, actor, now, ended)
         return self._over({silence_id: (actor, "ended the silence")}, now)
+
+    def change_silence(self, silence_id: str, end: End, actor: str, note: Entry | None = None) -> Silence:
+        """Give a silence another end, a length being counted from now or, where that lies ahead, from its beginning.
+
+        Return it as it is then. The same again, by who got no answer, changes nothing. What its `note` tells is both
+        ends.
+
+        Raises:
+            ActionError: nobody may act under that name, there is no such silence, it has ended, or the end is past, not
+                after its beginning or too far ahead.
+        """
+        now = self.now()
+
+        def changed_end(silence: Silence) -> Asked | None:
+            if changed_already(silence, end, actor, now):
+                return None
+            try:
+                new = with_end(silence, after(max(now, silence.starts_at), end), actor, now)
+            except OverflowError as exc:
+                raise ActionError("the end is after the year 9999") from exc
+            _check_end(new, now)
+            detail = f"until {shown(new.ends_at)}, before that until {shown(silence.ends_at)}"
+            return Asked(new, note and msgspec.structs.replace(note, detail=detail))
+
+        return self._put_anew(silence_id, actor, now, changed_end)
+
+    def _put_anew(self, silence_id: str, actor: str, now: datetime, anew: Callable[[Silence], Asked | None]) -> Silence:
+        """Store what is made of a silence, None for no change, in its place; return what is there then."""
+        _check_name(actor)
+        found: list[Silence] = []
+
+        def choose(known: list[Silence]) -> list[Asked]:
+            silence = next((each for each in known if each.id == silence_id), None)
+            if silence is None:
+                raise ActionError(f"there is no silence {silence_id[:_MAX_ID]}")
+            if silence.ends_at <= now:
+                raise ActionError(f"silence {silence_id} ended at {shown(silence.ends_at)}")
+            asked = anew(silence)
+            found[:] = [asked.silence if asked else silence]
+            return [asked] if asked else []
+
+        self._store_silences(choose)
+        return found[0]
+
+    def _store_silences(self, choose: Callable[[list[Silence]], list[Asked]]) -> None:
+        try:
+            self._silences.add(choose)
+        except BusyError as exc:
+            raise ActionError(str(exc)) from exc
 
     def _over(self, by: Mapping[str, tuple[str, str]], now: datetime) -> tuple[Transition, ...]:
         """Return the transitions of open alerts by silences that are stored, of each who did it, and why."""
@@ -280,62 +335,6 @@ class Actions:
         return before[0] if step is None else step
 
 
-def not_reopened(view: AlertView, now: datetime, *, sure: bool) -> str:
-    """Return why people cannot reopen an alert now, "" when they can.
-
-    They can while its surge goes on, of which no other alert would tell, and for an hour where that is over, or nobody
-    is `sure` yet that it goes on.
-    """
-    life = view.life
-    if life.state != "resolved":
-        return "is not resolved"
-    if life.actor == SYSTEM:
-        return f"was over at {_shown(life.since)}, and nobody resolved it by hand"
-    if now - life.since <= REOPENED_WITHIN:
-        return ""
-    if view.alert.status == "resolved":
-        return f"{_if_resolved(view)}, and its surge is over since: after an hour it cannot be reopened"
-    if not sure:
-        return f"{_if_resolved(view)}, and it is not known yet whether its surge goes on: try again in a minute"
-    return ""
-
-
-def lay_silences(
-    store: AlertStore,
-    silences: list[Silence],
-    now: datetime,
-    by: Mapping[str, tuple[str, str]] | None = None,
-) -> Iterator[Transition]:
-    """Silence the open alerts that a silence lies over, and unsilence those that none does any more.
-
-    It is done as the transitions are read from it, so that who reads them knows of each that was made before a failure.
-    `by` says of silences who does that and why; of others the author begins them, and time ends them.
-    """
-    known = {silence.id: silence for silence in silences}
-    holding = [silence for silence in silences if silence.holds(now)]
-
-    def change(view: AlertView) -> Transition | None:
-        begins = silence_over(holding, view.alert, now)
-        if view.life.state == "resolved" or bool(begins) == bool(view.life.silence):
-            return None
-        id_ = begins or view.life.silence
-        silence = known.get(id_)
-        event: Event = "silenced" if begins else "unsilenced"
-        usual = (silence.author, silence.reason) if begins and silence else (SYSTEM, "the silence has ended")
-        actor, reason = (by or {}).get(id_, usual)
-        state = view.life.state
-        return changed(view.life, view.alert, event, state, at=now, actor=actor, reason=reason, silence=id_)
-
-    lives = store.lives()
-    over = {alert.id: silence_over(holding, alert, now) for alert in store.open(reopened=True)} if holding else {}
-    yield from store.steps((life.alert for life in lives if bool(over.get(life.alert)) != bool(life.silence)), change)
-
-
-def _if_resolved(view: AlertView) -> str:
-    life = view.life
-    return f"was resolved by {life.actor} at {_shown(life.since)}" if life.state == "resolved" else ""
-
-
 def _check_name(actor: str) -> None:
     if is_system(actor):
         raise ActionError(SYSTEM_REFUSED)
@@ -378,13 +377,13 @@ def _check(silence: Silence, now: datetime) -> None:
         raise ActionError("a silence needs an author and a reason")
     if len(silence.author) > _MAX_ID or len(silence.reason) > _MAX_TEXT:
         raise ActionError(f"at most {_MAX_ID} characters of an author and {_MAX_TEXT:,} of a reason")
+    _check_end(silence, now)
+
+
+def _check_end(silence: Silence, now: datetime) -> None:
+    if silence.ends_at <= now:
+        raise ActionError(f"the silence would have ended at {shown(silence.ends_at)} already; it is {shown(now)}")
     if silence.starts_at >= silence.ends_at:
-        raise ActionError("a silence must end after it begins")
+        raise ActionError(f"a silence must end after it begins, which is at {shown(silence.starts_at)}")
     if silence.ends_at > now + MAX_SILENCE:
         raise ActionError(f"a silence must end within {MAX_SILENCE.days} days; beyond that a rule can mute")
-    if silence.ends_at <= now:
-        raise ActionError(f"the silence would have ended at {_shown(silence.ends_at)} already; it is {_shown(now)}")
-
-
-def _shown(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M} {at.tzname() or ''}".rstrip()

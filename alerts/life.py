@@ -15,7 +15,7 @@ Pure values and rules; `alerts.store` keeps them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import Literal, get_args
 
@@ -47,6 +47,8 @@ SEVERITIES = get_args(Severity)
 """The lesser one first."""
 QUIET: frozenset[Event] = frozenset({"silenced", "unsilenced", "moved", "noted"})
 """Events that leave the state as it is, so that no receiver is told of them."""
+REOPENED_WITHIN = timedelta(hours=1)
+"""How long after somebody resolved it an alert may be reopened whose surge is over."""
 KEPT, KEPT_FIRST = 320, 20
 """Transitions of an alert that are kept, and how many of these are its first ones, whatever they are."""
 
@@ -267,3 +269,34 @@ def _step(
         name=alert.name,
         summary=alert.summary,
     )
+
+
+def not_reopened(view: AlertView, now: datetime, *, sure: bool) -> str:
+    """Return why people cannot reopen an alert now, "" when they can.
+
+    They can while its surge goes on, of which no other alert would tell, and for an hour where that is over, or nobody
+    is `sure` yet that it goes on.
+    """
+    life = view.life
+    if life.state != "resolved":
+        return "is not resolved"
+    if life.actor == SYSTEM:
+        return f"was over at {shown(life.since)}, and nobody resolved it by hand"
+    if now - life.since <= REOPENED_WITHIN:
+        return ""
+    if view.alert.status == "resolved":
+        return f"{if_resolved(view)}, and its surge is over since: after an hour it cannot be reopened"
+    if not sure:
+        return f"{if_resolved(view)}, and it is not known yet whether its surge goes on: try again in a minute"
+    return ""
+
+
+def if_resolved(view: AlertView) -> str:
+    """Return who resolved an alert and when, in words, "" when it is not resolved."""
+    life = view.life
+    return f"was resolved by {life.actor} at {shown(life.since)}" if life.state == "resolved" else ""
+
+
+def shown(at: datetime) -> str:
+    """Return a time as messages name it."""
+    return f"{at:%Y-%m-%d %H:%M} {at.tzname() or ''}".rstrip()

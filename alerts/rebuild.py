@@ -58,8 +58,8 @@ def rebuild(redis: Redis, place: KafkaPlace) -> Rebuilt:
         try:
             if key.startswith(SILENCE_PREFIX):
                 silence = msgspec.json.decode(value, type=Silence)
-                there = silences.get(silence.id)  # people only ever end one sooner
-                if (there is None or there.ends_at > silence.ends_at) and silence.ends_at.timestamp() > oldest_s:
+                there = silences.get(silence.id)
+                if (there is None or silence.follows(there)) and silence.ends_at.timestamp() > oldest_s:
                     silences.put(silence)
                     laid += 1
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,9 +15,11 @@ from redis.exceptions import WatchError
 from alerts import audit
 from alerts.alert import Alert
 from alerts.audit import Entry
+from alerts.ends import End
+from alerts.life import SYSTEM, AlertView, Event, Transition, changed
 from alerts.matchers import Matcher, MatcherError, labels_by, labels_of, matches_all
 from alerts.records import UNREADABLE, Moment
-from alerts.store import BusyError
+from alerts.store import AlertStore, BusyError
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -36,7 +38,10 @@ _TRIES = 50
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds from `starts_at`, which may lie ahead, to before `ends_at`, over alerts that all `matchers` match."""
+    """Holds from `starts_at`, which may lie ahead, to before `ends_at`, over alerts that all `matchers` match.
+
+    `revision` counts its other ends, of which the last was given by `changed_by` at `changed_at`.
+    """
 
     id: str
     matchers: tuple[Matcher, ...]
@@ -45,6 +50,9 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True):
     author: str
     reason: str
     created_at: Moment
+    revision: int = 0
+    changed_by: str = ""
+    changed_at: Moment | None = None
 
     def holds(self, at: datetime) -> bool:
         """Say whether it holds at a time."""
@@ -53,6 +61,10 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True):
     def covers(self, alert: Alert, at: datetime) -> bool:
         """Say whether it lies over an alert at a time. Labels are the detector's: `state` is firing or resolved."""
         return self.holds(at) and matches_all(self.matchers, labels_of(alert))
+
+    def follows(self, other: Silence) -> bool:
+        """Say whether it is a later form of the same silence; of two that others made of one form, who ends it wins."""
+        return (-self.revision, self.ends_at) < (-other.revision, other.ends_at)
 
     def concerns(self, series: str) -> bool:
         """Say whether it can lie over alerts on a series; over which, matchers on other labels may say."""
@@ -138,23 +150,77 @@ def silence_over(silences: Iterable[Silence], alert: Alert, at: datetime) -> str
     return max(over, key=lambda silence: (silence.ends_at, silence.id)).id if over else ""
 
 
+def with_end(silence: Silence, ends_at: datetime, actor: str, now: datetime) -> Silence:
+    """Return the form of a silence that somebody gives another end."""
+    return msgspec.structs.replace(
+        silence, ends_at=ends_at, revision=silence.revision + 1, changed_by=actor, changed_at=now
+    )
+
+
+def changed_already(silence: Silence, end: End, actor: str, now: datetime) -> bool:
+    """Say whether a silence has the end that somebody asks for, for whom a length is the same for a little while."""
+    if isinstance(end, datetime):
+        return silence.ends_at == end
+    if silence.changed_at is None or silence.changed_by != actor:
+        return False
+    length = silence.ends_at - max(silence.changed_at, silence.starts_at)
+    return length == end and _just_now(now - silence.changed_at, length)
+
+
+def _just_now(ago: timedelta, length: timedelta) -> bool:
+    return ago <= min(_AGAIN, length / 10)
+
+
 def same_again(silences: Iterable[Silence], wanted: Silence, *, from_now: bool) -> Silence | None:
     """Return the silence that its author has laid already, None for none: a repeat of what got no answer lays no other.
 
-    `from_now` says that it is to begin now, whenever that is: then it is one that holds, or does in a moment, and
-    little of it is over.
+    `from_now` says that it is to begin now, whenever that is: then it is one that holds, or does in a moment, and ends
+    at the same time, or is as long and little of it is over.
     """
     now, length = wanted.created_at, wanted.ends_at - wanted.starts_at
     for each in silences:
-        asked = (each.author, each.matchers, each.reason, each.ends_at - each.starts_at)
-        if asked != (wanted.author, wanted.matchers, wanted.reason, length):
+        same_end, same_length = each.ends_at == wanted.ends_at, each.ends_at - each.starts_at == length
+        if (each.author, each.matchers, each.reason) != (wanted.author, wanted.matchers, wanted.reason):
+            continue
+        if not (same_end or same_length):
             continue
         ago = now - each.starts_at
-        if from_now and each.ends_at > now and -_AT_ONCE <= ago <= min(_AGAIN, length / 10):
+        if from_now and each.ends_at > now and ago >= -_AT_ONCE and (same_end or _just_now(ago, length)):
             return each
         if not from_now and each.starts_at == wanted.starts_at and each.ends_at > now:
             return each
     return None
+
+
+def lay_silences(
+    store: AlertStore,
+    silences: list[Silence],
+    now: datetime,
+    by: Mapping[str, tuple[str, str]] | None = None,
+) -> Iterator[Transition]:
+    """Silence the open alerts that a silence lies over, and unsilence those that none does any more.
+
+    It is done as the transitions are read from it, so that who reads them knows of each that was made before a failure.
+    `by` says of silences who does that and why; of others the author begins them, and time ends them.
+    """
+    known = {silence.id: silence for silence in silences}
+    holding = [silence for silence in silences if silence.holds(now)]
+
+    def change(view: AlertView) -> Transition | None:
+        begins = silence_over(holding, view.alert, now)
+        if view.life.state == "resolved" or bool(begins) == bool(view.life.silence):
+            return None
+        id_ = begins or view.life.silence
+        silence = known.get(id_)
+        event: Event = "silenced" if begins else "unsilenced"
+        usual = (silence.author, silence.reason) if begins and silence else (SYSTEM, "the silence has ended")
+        actor, reason = (by or {}).get(id_, usual)
+        state = view.life.state
+        return changed(view.life, view.alert, event, state, at=now, actor=actor, reason=reason, silence=id_)
+
+    lives = store.lives()
+    over = {alert.id: silence_over(holding, alert, now) for alert in store.open(reopened=True)} if holding else {}
+    yield from store.steps((life.alert for life in lives if bool(over.get(life.alert)) != bool(life.silence)), change)
 
 
 _decoder = msgspec.json.Decoder(Silence)

@@ -6,6 +6,7 @@ import calendar
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -79,11 +80,22 @@ def _numbered(low: int, high: int, what: str) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+_names = cache(available_timezones)  # which reads some 600 files
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """Return a zone by its name in the IANA's database.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in _names():
+        raise ValueError(f"{name!r} is no time zone{near(name, _names()) or '; as in Europe/London or UTC'}")
+    return ZoneInfo(name)
+
+
 def _zone(name: str) -> str:
-    if name not in available_timezones():
-        raise ValueError(
-            f"{name!r} is no time zone{near(name, available_timezones()) or '; as in Europe/London or UTC'}"
-        )
+    zone_of(name)
     return name
 
 

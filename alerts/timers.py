@@ -8,12 +8,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from alerts.actions import lay_silences
 from alerts.life import AlertView, Transition, changed
 from alerts.matchers import labels_of
 from alerts.routes import Branch, Routes
 from alerts.rules import Rules
-from alerts.silences import MAX_ENDED, Silences
+from alerts.silences import MAX_ENDED, Silences, lay_silences
 from alerts.store import KEEP_S, AlertStore
 
 if TYPE_CHECKING:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from alerts.audit import CURSOR, Noted
 from alerts.desk import views
-from alerts.desk.deeds import MAX_REASON, MAX_SILENCE_MIN, Deeds, Laid, matchers_of
+from alerts.desk.auth import Identity
+from alerts.desk.deeds import MAX_REASON, Deeds
 from alerts.desk.live import FullError, Hub, Viewer
 from alerts.desk.problems import ProblemError, documented
 from alerts.desk.processes import Report
@@ -24,24 +24,14 @@ from alerts.feedback import Said
 from alerts.life import Transition
 from alerts.notes import MAX_NOTE
 from alerts.now import NowError
-from alerts.silences import Silence
 
 router = APIRouter(prefix="/api/v1", responses=documented(400, 401, 403, 422, 429, 503))
 
 AlertId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="Id of an alert.")]
-SilenceId = Annotated[str, Path(pattern=r"^[0-9A-Za-z_-]{1,64}$", description="Id of a silence.")]
 Words = Annotated[str, Query(max_length=200, description="Words that the name must have.")]
 Reason = Annotated[str, StringConstraints(max_length=MAX_REASON, strip_whitespace=True)]
 
 
-def _utc(at: datetime) -> datetime:
-    try:
-        return at.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("beyond the years 1 to 9999 in UTC") from None
-
-
-Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
 _encode = msgspec.json.Encoder().encode
 
 
@@ -61,12 +51,6 @@ class Items(msgspec.Struct, frozen=True, kw_only=True):
 
     items: list[Item]
     problem: str
-
-
-class SilenceList(msgspec.Struct, frozen=True, kw_only=True):
-    """All silences of the last 90 days and those to come."""
-
-    silences: list[Silence]
 
 
 class AuditList(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,20 +87,6 @@ class NoteBody(BaseModel, extra="forbid"):
     text: str = Field(min_length=1, max_length=MAX_NOTE)
 
 
-class SilenceAlertBody(BaseModel, extra="forbid"):
-    """For how long, and why."""
-
-    minutes: int = Field(ge=1, le=MAX_SILENCE_MIN)
-    reason: Annotated[Reason, Field(min_length=1)]
-
-
-class SilenceBody(SilenceAlertBody):
-    """Matchers as Alertmanager writes them, such as `company=JPM, severity!=critical`."""
-
-    matchers: str = Field(min_length=1, max_length=2_000)
-    starts_at: Moment | None = None
-
-
 class VerdictBody(BaseModel, extra="forbid"):
     """What the alert was; null takes back what was said."""
 
@@ -138,8 +108,7 @@ class CorrectionBody(BaseModel, extra="forbid"):
 
 
 TYPES: tuple[Any, ...] = (
-    Me, views.NowTable, views.Alerts, views.Full, views.PrecisionTable,
-    Transition, Silence, SilenceList, Laid, Said, Items, Standing, AuditList,
+    Me, views.NowTable, views.Alerts, views.Full, views.PrecisionTable, Transition, Said, Items, Standing, AuditList,
 )  # fmt: skip
 
 
@@ -240,29 +209,23 @@ def note(request: Request, who: Analyst, alert_id: AlertId, body: NoteBody) -> R
     The same words from the same person within five minutes are one note, sent twice. 409 when the alert has as many
     notes as it may.
     """
-    return encoded(_deeds(request, who).note(alert_id, body.text))
+    return encoded(deeds_of(request, who).note(alert_id, body.text))
 
 
 def _change(request: Request, who: Any, verb: str, alert_id: str, body: ChangeBody) -> Response:
-    return encoded(_deeds(request, who).change(verb, alert_id, body.reason))
-
-
-@router.post("/alerts/{alert_id}/silence", responses=answers(Laid, 404, 409), tags=["silences"])
-def silence_alert(request: Request, who: Analyst, alert_id: AlertId, body: SilenceAlertBody) -> Response:
-    """Lay a silence over the alert's series."""
-    return encoded(_deeds(request, who).silence_alert(alert_id, body.minutes, body.reason))
+    return encoded(deeds_of(request, who).change(verb, alert_id, body.reason))
 
 
 @router.post("/alerts/{alert_id}/verdict", responses=answers(Said, 404), tags=["feedback"])
 def verdict(request: Request, who: Analyst, alert_id: AlertId, body: VerdictBody) -> Response:
     """Say that an alert was useful or a false alarm."""
-    return encoded(_deeds(request, who).judge(alert_id, body.verdict or ""))
+    return encoded(deeds_of(request, who).judge(alert_id, body.verdict or ""))
 
 
 @router.post("/alerts/{alert_id}/correction", responses=answers(Said, 404, 409), tags=["feedback"])
 def correction(request: Request, who: Analyst, alert_id: AlertId, body: CorrectionBody) -> Response:
     """Say that the sentiment or topic of a headline is wrong."""
-    deeds = _deeds(request, who)
+    deeds = deeds_of(request, who)
     return encoded(deeds.correct(alert_id, body.story, body.title, body.about, body.label, taken_back=body.taken_back))
 
 
@@ -275,7 +238,7 @@ def correction(request: Request, who: Analyst, alert_id: AlertId, body: Correcti
 )
 def dismiss(request: Request, who: Analyst, alert_id: AlertId) -> Response:
     """Say that one does not want such alerts: they sink in one's own list, and nothing else changes."""
-    _deeds(request, who).dismiss(alert_id)
+    deeds_of(request, who).dismiss(alert_id)
     return Response(status_code=204)
 
 
@@ -283,31 +246,6 @@ def dismiss(request: Request, who: Analyst, alert_id: AlertId) -> Response:
 def precision(request: Request, who: Visitor) -> Response:
     """Return how often alerts were useful, by rule and by topic."""
     return encoded(views.PrecisionTable(rows=desk_of(request).feedback.precision()))
-
-
-@router.get("/silences", responses=answers(SilenceList), tags=["silences"])
-def silences(request: Request, who: Visitor) -> Response:
-    """Return all silences, those that end last first."""
-    return encoded(SilenceList(silences=desk_of(request).silences.all()))
-
-
-@router.post("/silences", responses=answers(Laid, 409), tags=["silences"])
-def silence(request: Request, who: Analyst, body: SilenceBody) -> Response:
-    """Lay a silence over what all matchers match."""
-    return encoded(_deeds(request, who).silence(matchers_of(body.matchers), body.minutes, body.reason, body.starts_at))
-
-
-@router.delete(
-    "/silences/{silence_id}",
-    status_code=204,
-    response_class=Response,
-    responses=documented(404, 409),
-    tags=["silences"],
-)
-def expire(request: Request, who: Analyst, silence_id: SilenceId) -> Response:
-    """End a silence now."""
-    _deeds(request, who).expire(silence_id)
-    return Response(status_code=204)
 
 
 @router.get("/stream", responses=answers(Items), tags=["stream"])
@@ -395,5 +333,6 @@ class _Events(StreamingResponse):
             self._hub.leave(self._viewer)
 
 
-def _deeds(request: Request, who: Any) -> Deeds:
+def deeds_of(request: Request, who: Identity) -> Deeds:
+    """Return what who makes a request may do."""
     return Deeds(desk_of(request), who, address_of(request))

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from alerts.desk import api, pages, series, together
+from alerts.desk import api, pages, series, silencing, together
 from alerts.desk.guard import Guard
 from alerts.desk.problems import SCHEMA, ProblemError, problem
 from alerts.desk.rendering import environment
@@ -53,6 +53,7 @@ def create_app(desk: Desk) -> FastAPI:
     )
     app.state.desk, app.state.templates, app.state.shared = desk, environment(), Shared()
     app.include_router(api.router)
+    app.include_router(silencing.router)
     app.include_router(together.router)
     app.include_router(series.router)
     app.include_router(pages.router)
@@ -86,7 +87,8 @@ def _describe(app: FastAPI) -> None:
         if app.openapi_schema is None:
             found = plain()
             _, schemas = msgspec.json.schema_components(
-                (*api.TYPES, together.Outcomes, series.Series), ref_template="#/components/schemas/{name}"
+                (*api.TYPES, *silencing.TYPES, together.Outcomes, series.Series),
+                ref_template="#/components/schemas/{name}",
             )
             components = found.setdefault("components", {})
             components.setdefault("schemas", {}).update(schemas | {"Problem": SCHEMA})

@@ -110,7 +110,8 @@ def course(
             f"{each.negatives + each.others}), expected {each.expected:.1f} ({each.low}-{each.high})"
         )
         parts.append(
-            f'<rect class="{css}" x="{left + 0.6:.1f}" y="{y(each.negatives):.1f}" '
+            f'<rect class="{css}" data-bin="{each.start} {each.start + span}" '
+            f'x="{left + 0.6:.1f}" y="{y(each.negatives):.1f}" '
             f'width="{max(1.0, right - left - 1.2):.1f}" height="{max(0.0, y(0) - y(each.negatives)):.1f}">'
             f"<title>{words}</title></rect>"
         )
@@ -129,7 +130,7 @@ def course(
             )
             labels.append(
                 f'<text class="moment" x="{x(minute) + shift:.1f}" y="{_TOP + 10 + 24 * line}" text-anchor="{anchor}">'
-                f"{css} {_clock(minute)}</text>"
+                f'{css} <tspan data-at="{int(minute)}">{_clock(minute)}</tspan></text>'
             )
     parts += labels
     seen = sum(each.negatives > each.high for each in drawn)
@@ -146,7 +147,7 @@ def course(
 def _grid(most: int, y: _Axis) -> str:
     lines = [
         f'<text x="{_LEFT + 4}" y="14">negative items</text>',
-        f'<text x="{_LEFT - 6}" y="{_H - 8}" text-anchor="end">UTC</text>',
+        f'<text x="{_LEFT - 6}" y="{_H - 8}" text-anchor="end" data-zone="local">UTC</text>',
     ]
     for count in sorted({0, most // 2, most}):
         lines.append(
@@ -159,11 +160,13 @@ def _grid(most: int, y: _Axis) -> str:
 def _hours(begin: int, end: int, x: _Axis) -> str:
     step = next(step for step in (10, 30, 60, 180, 360, 720, 1_440, 10_080, 10**9) if (end - begin) / step <= 9)
     first = -(-begin // step) * step
-    return "".join(
+    labels = "".join(
         f'<text x="{x(minute):.1f}" y="{_H - 8}" text-anchor="middle">{_clock(minute)}</text>'
         for minute in range(first, end + 1, step)
         if _LEFT < x(minute) < _W - _RIGHT
     )
+    axis = f"{begin} {end} {step} {_LEFT} {(_W - _LEFT - _RIGHT) / (end - begin):.6f} {_H - 8}"  # for other zones
+    return f'<g data-axis="{axis}">{labels}</g>'
 
 
 def _price(prices: Sequence[tuple[datetime, float]], begin: int, end: int, x: _Axis) -> str:

@@ -18,6 +18,7 @@ from alerts.desk.auth import Identity
 from alerts.desk.problems import ProblemError
 from alerts.desk.ranking import Deed
 from alerts.desk.state import Desk
+from alerts.ends import End, after
 from alerts.feedback import About, Said, said, topic_of
 from alerts.life import AlertView, Transition
 from alerts.matchers import Matcher, MatcherError, labels_of, matches_all, parse
@@ -27,7 +28,7 @@ from alerts.silences import Asked, Silence, same_again
 log = logging.getLogger(__name__)
 
 MAX_REASON = 500
-MAX_SILENCE_MIN = 30 * 1_440
+MAX_SILENCE = timedelta(days=30)
 _GONE = "there is no such alert (any more)"
 
 
@@ -76,26 +77,25 @@ class Deeds:
         self._count("note")
         return step
 
-    def silence(self, matchers: tuple[Matcher, ...], minutes: int, reason: str, starts_at: datetime | None) -> Laid:
-        """Lay a silence over what all matchers match, for so many minutes, from now or a later time on.
+    def silence(self, matchers: tuple[Matcher, ...], end: End, reason: str, starts_at: datetime | None) -> Laid:
+        """Lay a silence over what all matchers match, for a length or until a time, from now or a later time on.
 
         Asked for once more, by who got no answer, it is the same one.
         """
-        (found,) = self._silence([matchers], minutes, reason, starts_at)
+        (found,) = self._silence([matchers], end, reason, starts_at)
         if isinstance(found, ProblemError):
             raise found
         return found
 
     def _silence(
-        self, wanted: Sequence[tuple[Matcher, ...]], minutes: int, reason: str, starts_at: datetime | None = None
+        self, wanted: Sequence[tuple[Matcher, ...]], end: End, reason: str, starts_at: datetime | None = None
     ) -> list[Laid | ProblemError]:
         """Lay a silence over each of these, in one go; return of each what was laid, or why none was."""
         now = self._desk.actions.now()
         start = starts_at or now
         try:
-            asked = [
-                self._asked(matchers, start, start + timedelta(minutes=minutes), reason, now) for matchers in wanted
-            ]
+            ends_at = _ends_at(start, end)
+            asked = [self._asked(matchers, start, ends_at, reason, now) for matchers in wanted]
             views = self._desk.store.views(open=True)  # it may fail: first
             same = partial(same_again, from_now=starts_at is None)
             laid = self._desk.actions.lay(asked, self._who.name, same).silences
@@ -127,14 +127,14 @@ class Deeds:
         )
         return Asked(silence, self._note("silence", silence.id, f"{', '.join(map(str, matchers))}: {reason}"))
 
-    def silence_alert(self, alert_id: str, minutes: int, reason: str) -> Laid:
+    def silence_alert(self, alert_id: str, end: End, reason: str) -> Laid:
         """Lay a silence over an alert's series."""
-        found = self.silence_alerts([alert_id], minutes, reason)[alert_id]
+        found = self.silence_alerts([alert_id], end, reason)[alert_id]
         if isinstance(found, ProblemError):
             raise found
         return found
 
-    def silence_alerts(self, ids: Iterable[str], minutes: int, reason: str) -> dict[str, Laid | ProblemError]:
+    def silence_alerts(self, ids: Iterable[str], end: End, reason: str) -> dict[str, Laid | ProblemError]:
         """Lay a silence over the series of each of these alerts, in one go; return of each what was laid or why not."""
         wanted = list(dict.fromkeys(ids))
         alerts = {id_: view.alert for id_, view in self._desk.store.find(wanted).items()}
@@ -146,7 +146,7 @@ class Deeds:
             except MatcherError as exc:
                 done[id_] = ProblemError(422, f"no silence may name that series: {exc}")
         if matchers:
-            done |= zip(matchers, self._silence(list(matchers.values()), minutes, reason), strict=True)
+            done |= zip(matchers, self._silence(list(matchers.values()), end, reason), strict=True)
         self._learn_each("dismissed", [alert for id_, alert in alerts.items() if isinstance(done[id_], Laid)])
         return {id_: done.get(id_, ProblemError(404, _GONE)) for id_ in wanted}
 
@@ -156,10 +156,22 @@ class Deeds:
         self._learn("dismissed", alert, self._note("dismiss", alert_id, ""))
         self._count("dismiss")
 
+    def change_silence(self, silence_id: str, end: End) -> Silence:
+        """Give a silence another end: a time, or a length from now or from its beginning that lies ahead."""
+        silence = self._known_silence(silence_id)
+        try:
+            _ends_at(max(self._desk.actions.now(), silence.starts_at), end)
+            note = self._note("change_silence", silence_id, "")
+            changed = self._desk.actions.change_silence(silence_id, end, self._who.name, note)
+        except ActionError as exc:
+            raise ProblemError(409, str(exc)) from exc
+        if changed != silence:
+            self._count("change_silence")
+        return changed
+
     def expire(self, silence_id: str) -> None:
         """End a silence now."""
-        if self._desk.silences.get(silence_id) is None:
-            raise ProblemError(404, "there is no such silence")
+        self._known_silence(silence_id)
         try:
             note = self._note("expire_silence", silence_id, "")
             self._desk.actions.expire_silence(silence_id, self._who.name, note)
@@ -240,6 +252,12 @@ class Deeds:
         self._desk.metrics.feedback.labels(verdict=word.verdict).inc()
         self._count("feedback")
 
+    def _known_silence(self, silence_id: str) -> Silence:
+        silence = self._desk.silences.get(silence_id)
+        if silence is None:
+            raise ProblemError(404, "there is no such silence")
+        return silence
+
     def _view(self, alert_id: str) -> AlertView:
         view = self._desk.store.view(alert_id)
         if view is None:
@@ -251,6 +269,21 @@ class Deeds:
 
     def _count(self, what: str) -> None:
         self._desk.metrics.actions.labels(action=what).inc()
+
+
+def _ends_at(start: datetime, end: End) -> datetime:
+    """Return when a silence that begins then is to end.
+
+    Raises:
+        ProblemError: the desk lays none that long.
+    """
+    length = end if isinstance(end, timedelta) else end - start
+    if length > MAX_SILENCE:
+        days = MAX_SILENCE.days
+        raise ProblemError(
+            422, f"on the desk a silence lasts {days} days at most (`newsquake silence` knows longer ones)"
+        )
+    return after(start, end)
 
 
 def matchers_of(text: str) -> tuple[Matcher, ...]:

@@ -33,7 +33,7 @@ _ITEMS_AT_ONCE = 30
 _STUCK_S = 60.0
 _LONGEST_S = 900.0
 """A stream ends after so long: the browser comes again, and must still be signed in."""
-_TOLD = frozenset({"silence", "expire_silence", "feedback"})
+_TOLD = frozenset({"silence", "change_silence", "expire_silence", "feedback"})
 """What people do that need not change an alert: other pages show it, too."""
 _json = msgspec.json.Encoder()
 

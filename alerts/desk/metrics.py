@@ -5,7 +5,8 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _ACTIONS = (
-    "acknowledge", "unacknowledge", "resolve", "reopen", "note", "silence", "expire_silence", "dismiss", "feedback",
+    "acknowledge", "unacknowledge", "resolve", "reopen", "note", "silence", "change_silence", "expire_silence",
+    "dismiss", "feedback",
 )  # fmt: skip
 
 

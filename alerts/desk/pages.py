@@ -12,17 +12,29 @@ from markupsafe import Markup
 from redis import RedisError
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from alerts.actions import not_reopened
 from alerts.audit import entry
-from alerts.desk import api, series, together, views
+from alerts.desk import api, series, silencing, together, views
 from alerts.desk.auth import Identity
-from alerts.desk.deeds import MAX_REASON, MAX_SILENCE_MIN, Deeds, matchers_of
+from alerts.desk.deeds import MAX_REASON, Deeds, matchers_of
 from alerts.desk.opened import Opened, opened
 from alerts.desk.problems import ProblemError, title_of
-from alerts.desk.visitors import COOKIE, Analyst, Form, Visitor, address_of, desk_of, known, same_site, set_cookie
+from alerts.desk.visitors import (
+    COOKIE,
+    Analyst,
+    Form,
+    Visitor,
+    address_of,
+    desk_of,
+    known,
+    same_site,
+    set_cookie,
+    whole,
+)
 from alerts.feedback import topic_of
 from alerts.judgement import State
+from alerts.life import not_reopened
 from alerts.notes import MAX_NOTE
+from alerts.silences import silence_over
 
 router = APIRouter(include_in_schema=False)
 
@@ -239,7 +251,7 @@ def several(request: Request, who: Analyst, fields: Form) -> Response:
     desk, what = desk_of(request), _one_of(together.What, fields.get("what", ""), "")
     if not what:
         raise ProblemError(422, "Choose what to do: acknowledge, resolve or silence.")
-    ids, minutes = together.chosen(fields), _minutes(fields) if what == "silence" else 0
+    ids, minutes = together.chosen(fields), silencing.minutes(fields) if what == "silence" else 0
     reason = fields.get("reason", "").strip()[:MAX_REASON] or ("no reason given" if what == "silence" else "")
     told = together.together(desk.store, Deeds(desk, who, address_of(request)), what, ids, reason, minutes)
     return _page(request, "together.html", who, {"told": told})
@@ -255,12 +267,12 @@ def alert(request: Request, who: Visitor, alert_id: str) -> Response:
     now = desk.actions.now()
     if who.role == "analyst" and "x-refresh" not in request.headers:  # somebody looks, not their page by itself
         desk.ranking.note(who.name, "opened", found.alert, topic_of(found.alert), now)
-    silence = desk.silences.get(found.life.silence) if found.life.silence else None
+    over = found.life.silence and (silence_over(desk.silences.all(), found.alert, now) or found.life.silence)
     values = {
         "full": found,
         "alert": found.alert,
         "life": found.life,
-        "silence": silence,
+        "silence": desk.silences.get(over) if over else None,
         "chart": views.chart(desk, found.alert.series, found.alert.name, found.course, found.alert),
         "matcher": series.matcher(found.alert.series),
         "groups": views.grouped(found, who.name),
@@ -283,9 +295,10 @@ def act(
     verb: Verb,
 ) -> Response:
     """Do what a form asks, for browsers without scripts."""
-    deeds, reason = Deeds(desk_of(request), who, address_of(request)), fields.get("reason", "").strip()[:MAX_REASON]
+    deeds, reason = api.deeds_of(request, who), fields.get("reason", "").strip()[:MAX_REASON]
     if verb == "silence":
-        deeds.silence_alert(alert_id, _minutes(fields), reason or "no reason given")
+        end = silencing.end_in(fields, desk_of(request).actions.now())
+        deeds.silence_alert(alert_id, end, reason or "no reason given")
     elif verb == "verdict":
         verdict = fields.get("verdict", "")
         deeds.judge(alert_id, verdict if verdict in ("useful", "false_alarm") else "")
@@ -296,7 +309,7 @@ def act(
     elif verb == "correction":
         about: Literal["sentiment", "topic"] = "topic" if fields.get("about") == "topic" else "sentiment"
         label = fields.get("label", "")
-        number, title = _whole(fields.get("story", ""), 0, 100), fields.get("title", "")
+        number, title = whole(fields.get("story", ""), 0, 100), fields.get("title", "")
         deeds.correct(alert_id, number, title, about, label, taken_back="taken_back" in fields)
     else:
         deeds.change(verb, alert_id, reason)
@@ -314,19 +327,27 @@ def silences(request: Request, who: Visitor) -> Response:
 @router.post("/silences")
 def silence(request: Request, who: Analyst, fields: Form) -> Response:
     """Lay a silence."""
-    deeds = Deeds(desk_of(request), who, address_of(request))
     reason = fields.get("reason", "").strip()[:MAX_REASON]
     if not reason:
         raise ProblemError(422, "Say why, in a few words.")
-    deeds.silence(matchers_of(fields.get("matchers", "")), _minutes(fields), reason, None)
+    end = silencing.end_in(fields, desk_of(request).actions.now())
+    api.deeds_of(request, who).silence(matchers_of(fields.get("matchers", "")), end, reason, None)
     return RedirectResponse("/silences", 303)
 
 
 @router.post("/silences/{silence_id}/expire")
 def expire(request: Request, who: Analyst, silence_id: str) -> Response:
     """End a silence."""
-    Deeds(desk_of(request), who, address_of(request)).expire(silence_id)
+    api.deeds_of(request, who).expire(silence_id)
     return RedirectResponse("/silences", 303)
+
+
+@router.post("/silences/{silence_id}/change")
+def change(request: Request, who: Analyst, fields: Form, silence_id: str) -> Response:
+    """Give a silence another end."""
+    end = silencing.end_in(fields, desk_of(request).actions.now())
+    api.deeds_of(request, who).change_silence(silence_id, end)
+    return RedirectResponse(_inside(fields.get("next", "/silences")), 303)
 
 
 @router.get("/stream")
@@ -356,13 +377,3 @@ def audit(request: Request, who: Analyst, limit: int = _LIST, after: str = "") -
     names = desk.store.names({entry.target for entry in part.entries if len(entry.target) == 32})
     chosen = {"limit": limit} if limit != _LIST else {}
     return _page(request, "audit.html", who, {"part": part, "names": names, "chosen": chosen, "after": after})
-
-
-def _minutes(fields: Mapping[str, str]) -> int:
-    return _whole(fields.get("minutes", ""), 1, MAX_SILENCE_MIN)
-
-
-def _whole(text: str, least: int, most: int) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
-        raise ProblemError(422, f"A whole number from {least} to {most} is needed.")
-    return int(text)

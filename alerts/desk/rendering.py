@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlencode, urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from alerts.desk import charts
 from alerts.desk.marking import marked
@@ -30,7 +31,7 @@ def environment() -> Environment:
         when=when,
         exact=exact,
         ago=ago,
-        clock=clock,
+        stamp=stamp,
         number=number,
         reasons=reasons,
         web=web,
@@ -95,6 +96,20 @@ def clock(at: datetime) -> str:
     return f"{_in_utc(at):%H:%M:%S}"
 
 
+_SHOWN = {"when": when, "exact": exact, "clock": clock}
+
+
+def stamp(at: datetime, shows: Literal["when", "exact", "clock"] = "when", *, dim: bool = False) -> Markup:
+    """Return a time in UTC, marked for the page's script, which shows it in the reader's zone.
+
+    >>> stamp(datetime(2026, 3, 9, 18, 4, tzinfo=UTC))
+    Markup('<time datetime="2026-03-09T18:04:00+00:00" data-shows="when">9 Mar 2026, 18:04 UTC</time>')
+    """
+    plain = Markup('<time datetime="{}" data-shows="{}">{}</time>')
+    markup = Markup('<time class="dim" datetime="{}" data-shows="{}">{}</time>') if dim else plain
+    return markup.format(at.isoformat(), shows, _SHOWN[shows](at))
+
+
 def ago(at: datetime, now: datetime) -> str:
     """Return how long ago it was, in one unit.
 
@@ -140,5 +155,5 @@ def web(url: str) -> str:
 def _assets() -> Mapping[str, Any]:
     """Return the addresses of the static files, which change with what is in them."""
     folder = files("alerts.desk").joinpath("static")
-    names = ("desk.css", "desk.js", "icon.svg")
+    names = ("desk.css", "times.js", "desk.js", "keys.js", "icon.svg")
     return {n: f"/static/{n}?v={hashlib.sha256(folder.joinpath(n).read_bytes()).hexdigest()[:12]}" for n in names}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Annotated, Literal
 
 import msgspec
@@ -12,7 +13,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from redis import RedisError
 
 from alerts.desk.api import Reason, answers, encoded
-from alerts.desk.deeds import MAX_SILENCE_MIN, Deeds
+from alerts.desk.deeds import MAX_SILENCE, Deeds
 from alerts.desk.problems import ProblemError, documented
 from alerts.desk.rendering import when
 from alerts.desk.visitors import Analyst, address_of, desk_of
@@ -50,7 +51,7 @@ class TogetherBody(BaseModel, extra="forbid"):
     what: What
     alerts: list[Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]] = Field(min_length=1, max_length=MOST)
     reason: Reason = ""
-    minutes: int | None = Field(default=None, ge=1, le=MAX_SILENCE_MIN)
+    minutes: int | None = Field(default=None, ge=1, le=MAX_SILENCE // timedelta(minutes=1))
 
 
 @router.post("/deeds", responses=answers(Outcomes), tags=["alerts"])
@@ -90,7 +91,7 @@ def _silenced(of: Deeds, wanted: list[str], names: Mapping[str, str], reason: st
     """Silence the series of all these alerts in one go: Redis has all of their silences, or none."""
     found = []
     try:
-        done = of.silence_alerts(wanted, minutes, reason)
+        done = of.silence_alerts(wanted, timedelta(minutes=minutes), reason)
     except ProblemError as exc:
         done = dict.fromkeys(wanted, exc)
     except RedisError:

@@ -76,6 +76,17 @@ async def form(request: Request) -> dict[str, str]:
     return dict(pairs)
 
 
+def whole(text: str, least: int, most: int) -> int:
+    """Return a number that stands in a form.
+
+    Raises:
+        ProblemError: it is none, or too small or too large.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
+        raise ProblemError(422, f"A whole number from {least} to {most} is needed.")
+    return int(text)
+
+
 def same_site(request: Request) -> bool:
     """Say whether a browser's request comes from a page of ours, as far as the browser tells."""
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):

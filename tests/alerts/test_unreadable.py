@@ -12,14 +12,13 @@ import redis
 from prometheus_client import CollectorRegistry
 
 from alerts import publish, rebuild
-from alerts.actions import lay_silences
 from alerts.alert import Alert
 from alerts.dispatch import Dispatcher
 from alerts.metrics import AlertsMetrics
 from alerts.publish import KafkaPlace, Publisher
 from alerts.rules import Rules
 from alerts.settings import AlertsSettings
-from alerts.silences import Silences
+from alerts.silences import Silences, lay_silences
 from alerts.store import LOG, AlertStore
 from tests.alerts.rig import Rig
 

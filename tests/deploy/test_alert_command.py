@@ -81,6 +81,7 @@ def test_a_note_is_written_and_shown(fired: str, store: redis.Redis) -> None:
     [
         ("alert", "ack", "3fa9"),
         ("silence", "add", "company=JPM", "--for", "1h", "--reason", "x"),
+        ("silence", "change", "3", "--for", "1h"),
         ("silence", "expire", "3"),
     ],
 )
@@ -153,13 +154,45 @@ def test_a_silence_may_begin_and_end_at_a_time(store: redis.Redis) -> None:
     assert "lies ahead" in said("silence", "list")
 
 
+def test_a_silence_ends_by_the_clocks_of_a_zone_and_is_given_another_end(store: redis.Redis) -> None:
+    day = f"{datetime.now(UTC) + timedelta(days=30):%Y-%m-%d}"
+
+    def ends(*words: str) -> str:
+        return str(json.loads(said("silence", *words, "--as", "anna", "--json"))["ends_at"])
+
+    made = json.loads(
+        said("silence", "add", "company=JPM", "--until", f"{day} 09:00", "--zone", "Asia/Tokyo", "--reason", "x",
+             "--as", "anna", "--json")
+    )["silence"]  # fmt: skip
+    assert made["ends_at"] == f"{day}T00:00:00Z"
+    assert ends("change", made["id"][:5], "--until", f"{day}T09:00+01:00") == f"{day}T08:00:00Z"
+    assert ends("change", made["id"], "--until", f"{day}T09:30Z") == f"{day}T09:30:00Z"
+    assert f"silence {made['id']} until " in said("silence", "change", made["id"], "--for", "90m", "--as", "ben")
+    (found,) = json.loads(said("silence", "list", "--json"))
+    length = datetime.fromisoformat(found["ends_at"]) - datetime.fromisoformat(found["changed_at"])
+    assert (length, found["author"], found["changed_by"]) == (timedelta(minutes=90), "anna", "ben")
+    assert [row[:3] for row in audit(store)[1:]] == [
+        (who, "change_silence", made["id"]) for who in ("anna", "anna", "ben")
+    ]
+    said("silence", "expire", made["id"], "--as", "ben")
+    for words, problem in (
+        ((made["id"], "--for", "2h"), "ended at"),
+        (("nothing", "--for", "2h"), "0 silences' ids begin with"),
+        ((made["id"],), "Missing option '--for'"),
+        ((made["id"], "--until", f"{day} 09:00", "--zone", "Europe/Lundon"), "is no time zone"),
+    ):
+        result = newsquake("silence", "change", *words, "--as", "anna")
+        assert (result.exit_code, problem in result.output) == (2, True), result.output
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
+        (("company=JPM", "--until", "2026-03-29 01:30", "--zone", "Europe/London"), "never show 2026-03-29 01:30"),
         (("company",), "no matcher"),
         (("compny=JPM",), "no label is called"),
-        (("company=JPM", "--for", "soon"), "neither a span"),
-        (("company=JPM", "--until", "2020-01-01"), "must end after it begins"),
+        (("company=JPM", "--for", "soon"), "is no length"),
+        (("company=JPM", "--until", "2020-01-01"), "would have ended at 2020-01-01 00:00 UTC already"),
         (("company=JPM", "--for", "99999999999w"), "too long"),
         (("company=JPM", "--until", "2999-01-01"), "within 366 days"),
     ],

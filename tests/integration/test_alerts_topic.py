@@ -217,6 +217,23 @@ def test_a_silence_that_was_ended_since_an_old_copy_stays_ended(
     assert rebuild(client, place).silences == 0
 
 
+def test_a_silence_that_was_given_a_later_end_since_an_old_copy_has_it(
+    client: redis.Redis, place: KafkaPlace, alert: Callable[..., Alert]
+) -> None:
+    lived(client, alert)
+    old = Silences(client).all()
+    Actions(client).change_silence("s1", timedelta(days=3), "ben")
+    publisher(client, place).step()
+    changed = Silences(client).all()
+    Silences(client).put(old[0])
+    assert rebuild(client, place).silences == 1
+    assert Silences(client).all() == changed
+    Actions(client).expire_silence("s1", "ben")  # which Kafka does not know yet
+    ended = Silences(client).all()
+    assert rebuild(client, place).silences == 0
+    assert Silences(client).all() == ended
+
+
 def test_rubbish_in_the_topic_is_counted_and_left_out(
     client: redis.Redis, place: KafkaPlace, alert: Callable[..., Alert]
 ) -> None:

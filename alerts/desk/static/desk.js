@@ -47,20 +47,36 @@
     const spot = form?.closest("details[open]") ? form : form?.closest(".actions, .corrections") || form || region;
     (spot || document.getElementById("toasts")).append(box);
   };
-  const day = (text) => new Date(text).toUTCString().slice(5, -7); // 07 Mar 2026 00:52
+  const until = ({ ends_at, changed_at, created_at }) =>
+    times.sameDay(ends_at, changed_at || created_at) ? times.clock(ends_at) : times.when(ends_at);
   const silenced = (made) => {
-    const until = day(made.ends_at), today = until.slice(0, 11) === day(made.created_at).slice(0, 11);
+    if (!("over" in made)) return `The silence ends at ${until(made)}`;
     const what = made.matchers.map((each) => each.name + each.op + each.value).join(", ");
-    return `Silenced ${what} until ${today ? until.slice(12) : until} UTC; `
+    return `Silenced ${what} until ${until(made)}; `
       + `covers ${made.over} open alert${made.over === 1 ? "" : "s"} now`;
   };
 
   const valuesOf = (form, submitter) => {
     if ("together" in form.dataset) return valuesTogether(form, submitter);
     const values = {};
-    for (const field of form.elements) if (field.name && field.name !== "csrf") values[field.name] = valueOf(field);
-    return values;
+    for (const field of form.elements) {
+      if (field.name && !["csrf", "next"].includes(field.name)) values[field.name] = valueOf(field);
+    }
+    return form.querySelector("[data-end]") ? withEnd(values) : values;
   };
+  // Of the fields for an end the API takes the one that is chosen.
+  const withEnd = ({ minutes, length, until, zone, ...values }) => {
+    if (minutes === "length") return { ...values, length };
+    if (minutes === "until") return { ...values, until: { at: until, zone } };
+    return { ...values, minutes: Number(minutes) };
+  };
+  document.addEventListener("change", ({ target }) => {
+    if (!target.matches("[data-end]") || target.value !== "until") return;
+    const { until } = target.form.elements, zones = document.getElementById("zones");
+    until.value ||= times.inAnHour();
+    if (zones.options.length) return;
+    zones.append(...["UTC", ...Intl.supportedValuesOf("timeZone")].map((name) => new Option(name, name)));
+  });
 
   document.addEventListener("submit", async (event) => {
     const form = event.target;
@@ -85,7 +101,7 @@
       if (answer.ok || answer.status === 409) region = form.closest("[data-live]");  // which is not as it was
       if (answer.ok) {
         if ("outcomes" in told) tell(told);
-        else toast("over" in told ? silenced(told) : form.dataset.done);
+        else toast("ends_at" in told ? silenced(told) : form.dataset.done);
         if (form.closest("details")) form.closest("details").open = false;
         if (!region) form.reset();
       } else failed = { detail: told.detail || "That did not work.", alert: told.alert };
@@ -232,6 +248,7 @@
       if (answer.redirected) { location.reload(); return; }
       if (!answer.ok) return;
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      times.local(fresh);
       for (const region of regions) {
         const next = fresh.getElementById(region.id);
         if ((busy(region) && region.id !== forced) || equal(region, next)) continue;
@@ -281,7 +298,7 @@
       events.addEventListener("beat", (event) => {
         const { since } = JSON.parse(event.data);
         if (!since && !link.classList.contains("on")) refresh();
-        state(since ? `not up to date since ${since.slice(11, 16)} UTC` : "live");
+        state(since ? `not up to date since ${times.clock(since)}` : "live");
       });
       events.addEventListener("error", () => {
         state("not live");
@@ -350,6 +367,7 @@
     row.dataset.topic = item.topic;
     const time = cell("time", item.seen_at.slice(11, 19));
     time.dateTime = item.seen_at;
+    time.dataset.shows = "clock";
     const tag = cell("span", item.sentiment);
     tag.className = `tag s-${item.sentiment}`;
     let title = document.createTextNode(item.title);
@@ -364,6 +382,7 @@
     row.append(cell("td", time), cell("td", tag, percent(item.sentiment_confidence)), head,
       cell("td", item.topic, percent(item.topic_confidence)), cell("td", item.companies.join(", ")),
       cell("td", item.publisher), cell("td", item.source));
+    times.local(row);
     return row;
   };
   const filter = (row) => {
@@ -411,32 +430,5 @@
 
   document.addEventListener("click", (event) => {
     for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
-  });
-
-  // Keys: / searches, j and k walk through the rows, x ticks one, g then n, a, s, h goes to a page. Who dictates turns them off ---
-  let go = false;
-  document.addEventListener("keydown", (event) => {
-    const open = event.key === "Escape" && (event.target.closest("details[open]")
-      || document.querySelector("details:is(.menu, .pop)[open]"));
-    if (open) {
-      open.open = false;
-      open.querySelector("summary").focus();
-      return;
-    }
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input:not([type=checkbox]), select, textarea")) {
-      if (event.key === "Escape") event.target.blur();
-      return;
-    }
-    if (body.dataset.keys === "off") return;
-    const pages = { n: "/", a: "/alerts", s: "/stream", h: "/health" };
-    if (go && pages[event.key]) { location.href = pages[event.key]; return; }
-    go = event.key === "g";
-    if (event.key === "/") { event.preventDefault(); document.querySelector("[data-search]")?.focus(); }
-    if (event.key === "j" || event.key === "k") {
-      const rows = [...document.querySelectorAll("[data-row]")];
-      const at = rows.findIndex((row) => row.closest("tr, li").contains(document.activeElement));
-      rows[Math.min(rows.length - 1, Math.max(0, at + (event.key === "j" ? 1 : -1)))]?.focus();
-    }
-    if (event.key === "x") document.activeElement.closest("li")?.querySelector("[data-pick]")?.click();
   });
 })();

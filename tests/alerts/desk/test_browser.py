@@ -147,23 +147,6 @@ def test_what_went_wrong_stands_at_its_form_and_the_page_is_as_things_are(
     expect(page.get_by_text("Your session has ended; nothing was done. Sign in again.")).to_be_visible()
 
 
-def test_single_keys_can_be_turned_off(sign_in: Callable[..., Page], put: Callable[..., Alert]) -> None:
-    put()
-    page = sign_in()
-    switch, row = page.get_by_role("button", name="Keyboard shortcuts"), page.locator("[data-row]")
-    for on in ("true", "false", "true"):
-        expect(switch).to_have_attribute("aria-pressed", on)
-        expect(page.locator("#link")).to_have_text("live")
-        page.keyboard.press("/")
-        search = expect(page.get_by_label("Search"))
-        search.to_be_focused() if on == "true" else search.not_to_be_focused()
-        page.keyboard.press("Escape")
-        page.keyboard.press("j")
-        expect(row).to_be_focused() if on == "true" else expect(row).not_to_be_focused()
-        switch.click()
-    expect(switch).to_have_attribute("aria-pressed", "false")
-
-
 def test_what_another_analyst_does_is_seen_without_reloading(
     sign_in: Callable[..., Page], served: Any, put: Callable[..., Alert]
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -25,6 +25,7 @@ from alerts.silences import Silences
 from alerts.store import AlertStore
 
 NAME = "jo"
+HOUR = timedelta(hours=1)
 
 
 class KilledError(BaseException):
@@ -63,7 +64,7 @@ def _deeds(redis: Redis, *, ranking: bool = True) -> Deeds:
 
 
 def _silenced(deeds: Deeds) -> str:
-    return deeds.silence(matchers_of("company=JPM"), 60, "known", None).id
+    return deeds.silence(matchers_of("company=JPM"), HOUR, "known", None).id
 
 
 DEEDS: dict[str, Callable[[Deeds, str], object]] = {
@@ -72,7 +73,7 @@ DEEDS: dict[str, Callable[[Deeds, str], object]] = {
     "reopen": lambda deeds, alert: deeds.change("reopen", alert, "the wrong one"),
     "note": lambda deeds, alert: deeds.note(alert, "they know"),
     "silence": lambda deeds, _: _silenced(deeds),
-    "silence of an alert": lambda deeds, alert: deeds.silence_alert(alert, 60, "known"),
+    "silence of an alert": lambda deeds, alert: deeds.silence_alert(alert, HOUR, "known"),
     "verdict": lambda deeds, alert: deeds.judge(alert, "useful"),
     "label": lambda deeds, alert: deeds.correct(alert, 0, "", "topic", "Earnings"),
     "dismiss": lambda deeds, alert: deeds.dismiss(alert),
@@ -151,8 +152,9 @@ def test_killed_at_any_call_a_deed_and_its_entry_stand_together(
 
 
 @pytest.mark.parametrize("sent", [False, True], ids=["before the call", "after it"])
-def test_the_end_of_a_silence_and_its_entry_stand_together(
-    store: Redis, put: Callable[..., Alert], killing: Callable[[bool], _Killing], sent: bool
+@pytest.mark.parametrize("what", ["expire_silence", "change_silence"])
+def test_another_end_of_a_silence_and_its_entry_stand_together(
+    store: Redis, put: Callable[..., Alert], killing: Callable[[bool], _Killing], what: str, sent: bool
 ) -> None:
     killer, calls = killing(sent), itertools.count(1)
     put()
@@ -161,11 +163,12 @@ def test_the_end_of_a_silence_and_its_entry_stand_together(
     while killed:
         silence = _silenced(_deeds(store))
         with killer.at(next(calls)) as killed:
-            _deeds(killer.redis).expire(silence)
+            deeds = _deeds(killer.redis)
+            deeds.expire(silence) if what == "expire_silence" else deeds.change_silence(silence, 2 * HOUR)
         found = Silences(store).get(silence)
         assert found is not None
-        ends += found.ends_at <= datetime.now(UTC)
-        assert sum(entry.what == "expire_silence" for entry in Audit(store).last()) == ends
+        ends += found.revision
+        assert sum(entry.what == what for entry in Audit(store).last()) == ends
     assert ends > 0
 
 
@@ -179,11 +182,11 @@ def test_what_is_done_is_said_to_be_done_though_nothing_can_be_learnt_from_it(
     monkeypatch.setattr(deeds._desk.ranking, "note", away)
     monkeypatch.setattr(deeds._desk.store, "views", lambda **_: away())
     with pytest.raises(RedisError):
-        deeds.silence_alert(alert.id, 60, "known")
+        deeds.silence_alert(alert.id, HOUR, "known")
     assert not _done(store, "silence", alert.id)
     monkeypatch.undo()
     monkeypatch.setattr(deeds._desk.ranking, "note", away)
-    assert deeds.silence_alert(alert.id, 60, "known").over == 1
+    assert deeds.silence_alert(alert.id, HOUR, "known").over == 1
     with pytest.raises(RedisError):
         deeds.dismiss(alert.id)
 

@@ -24,7 +24,7 @@ from alerts.desk.stream import Stream
 TAG = "<xyzzy"
 FIELDS = (
     "csrf", "next", "token", "theme", "keys", "reason", "minutes", "verdict", "story", "title", "about", "label",
-    "taken_back", "matchers", "text", "what", f"alert-{'0' * 32}", "other",
+    "taken_back", "matchers", "text", "what", "length", "until", "zone", f"alert-{'0' * 32}", "other",
 )  # fmt: skip
 PLACES = tuple(
     route.path.replace("{verb}", verb)
@@ -34,8 +34,9 @@ PLACES = tuple(
 )
 
 usual = st.sampled_from(
-    ["", "0", "60", "9" * 9, "-1", "1e3", "company=JPM", "sentiment", "topic", "Liquidity", "true", "silence"]
-)
+    ("", "0", "60", "9" * 9, "-1", "1e3", "company=JPM", "sentiment", "topic", "Liquidity", "true", "silence",
+     "length", "until", "90m", "2026-12-02T09:00", "Europe/London")
+)  # fmt: skip
 text = st.one_of(usual, st.text(max_size=60), st.text(max_size=20).map(lambda each: f'{each}">{TAG} onload=1>{each}'))
 huge = st.builds(lambda each, times: each * times, st.sampled_from(["x", "\0", "é", TAG, "9"]), st.just(12_000))
 fields = st.lists(st.tuples(st.sampled_from(FIELDS), st.one_of(text, text, text, huge)), max_size=12)

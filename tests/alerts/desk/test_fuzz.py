@@ -35,6 +35,7 @@ _KNOWN = {
     "body.reason": ("markup", 0.5),
     "body.text": ("markup", 0.5),
     "body.matchers": ("matchers", 0.5),
+    "body.length": ("lengths", 0.5),
     "body.label": ("labels", 0.5),
     "body.story": ("stories", 0.5),
 }
@@ -61,6 +62,7 @@ def test_the_api_is_as_it_is_described(
         silences=[each["id"] for each in silences],
         markup=list(_MARKUP),
         matchers=["company=JPM", f'topic="{_MARKUP[0]}"'],
+        lengths=["90m", "1d12h", _MARKUP[0]],
         labels=["neutral", "Earnings", _MARKUP[0]],
         stories=[0, 1],
     )

@@ -12,11 +12,11 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as LostError
 
-from alerts.actions import ActionError, Actions, lay_silences
+from alerts.actions import ActionError, Actions
 from alerts.alert import Alert
 from alerts.audit import Audit, entry
 from alerts.matchers import Matcher
-from alerts.silences import Silence, Silences, same_again
+from alerts.silences import Silence, Silences, lay_silences, same_again
 from alerts.store import AlertStore, BusyError
 
 AT = datetime(2026, 3, 9, 18, 4, tzinfo=UTC)
