@@ -44,7 +44,8 @@
   };
   const place = (box, root, region) => {
     const form = root.querySelector(`#${CSS.escape(box.dataset.of)}`);
-    const spot = form?.closest("details[open]") ? form : form?.closest(".actions, .corrections") || form || region;
+    const spot = form?.closest("details[open]") ? form : form?.closest(".actions, .corrections")
+      || form?.closest("details")?.parentElement || form || region;
     (spot || document.getElementById("toasts")).append(box);
   };
   const until = ({ ends_at, changed_at, created_at }) =>
