@@ -58,15 +58,16 @@ const times = (() => {
     }
   };
   local(document);
+  const ahead = Date.parse(document.body.dataset.now) - Date.now() || 0;
 
   return {
     local,
     when: (text) => said(formats.when.format(new Date(text))),
     clock: (text) => said(short.format(new Date(text))),
     sameDay: (one, other) => date.format(new Date(one)) === date.format(new Date(other)),
-    // As a field for a local time takes it.
+    // By the desk's clock, which in a replay is that of the items; as a field for a local time takes it.
     inAnHour: () => {
-      const at = new Date(Date.now() + 3600000);
+      const at = new Date(Date.now() + ahead + 3600000);
       return new Date(at - at.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
     },
   };

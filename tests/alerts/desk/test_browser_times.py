@@ -15,6 +15,7 @@ from alerts.alert import Alert
 from alerts.course import Bin, encode_bin
 from alerts.desk.rendering import when
 from alerts.silences import Silence, Silences
+from alerts.store import AlertStore
 
 TEHRAN = "Asia/Tehran"  # half an hour off, and without summer time
 BODY = {"matchers": "company=SIVB", "minutes": 60, "reason": "known"}
@@ -193,6 +194,22 @@ def test_on_the_page_of_silences_another_end_is_given_seen_and_refused(
     form.get_by_role("button", name="Let the silence end then").click()
     expect(page.locator("#toasts")).to_contain_text("The silence ends at")
     assert timedelta(hours=3.9) < only(store).ends_at - datetime.now(UTC) <= timedelta(hours=4)
+
+
+def test_in_a_replay_the_end_offered_lies_an_hour_after_the_items_and_a_phone_shows_it_whole(
+    sign_in: Callable[..., Page], served: Any, store: Redis
+) -> None:
+    now = datetime(2023, 3, 9, 12, tzinfo=UTC)
+    AlertStore(store).save_time(now.timestamp())
+    served.client.post("/api/v1/silences", json=BODY)
+    page = sign_in(390, timezone_id=TEHRAN)
+    page.goto(f"{served.url}/silences")
+    page.get_by_text("Another end …").click()
+    form = page.locator("[id^=do-change]")
+    form.get_by_label("For").select_option("until a time …")
+    offered = datetime.fromisoformat(form.get_by_label("Until", exact=True).input_value())
+    assert abs(offered.replace(tzinfo=ZoneInfo(TEHRAN)) - now - timedelta(hours=1)) < timedelta(minutes=2)
+    assert page.locator(".scroll").evaluate("each => each.scrollWidth <= each.clientWidth")
 
 
 def test_without_the_script_a_silence_ends_as_is_asked_for(browser: Browser, served: Any, store: Redis) -> None:
