@@ -46,7 +46,7 @@ TYPES: tuple[Any, ...] = (Silence, SilenceList, Laid)
 class WallTime(BaseModel, extra="forbid"):
     """A time as the clocks of a `zone` show it: 422 where they never do, or twice."""
 
-    at: str = Field(max_length=60, description="As `2026-12-02T09:00`, or `17:30` of today.")
+    at: str = Field(max_length=60, description="As `2026-12-02T09:00` or `17:30` (today); an offset outdoes the zone.")
     zone: str = Field(max_length=60, description="A name in the IANA's database, as `Europe/London` or `UTC`.")
 
 

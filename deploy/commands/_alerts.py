@@ -84,7 +84,7 @@ def alert_of(redis: Redis, start: str) -> AlertView:
     return found[0]
 
 
-def time_of(at: datetime) -> str:
+def stamp(at: datetime) -> str:
     """Return a time as tables show it."""
     return f"{at:%Y-%m-%d %H:%M} {at.tzname() or ''}".rstrip()
 

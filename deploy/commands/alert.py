@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deploy.commands._alerts import AS, JSON, acting, actor_of, alert_of, json_of, note_of, time_of
+from deploy.commands._alerts import AS, JSON, acting, actor_of, alert_of, json_of, note_of, stamp
 
 if TYPE_CHECKING:
     from alerts.life import Transition
@@ -46,7 +46,7 @@ def list_(everything: bool, limit: int, as_json: bool) -> None:
     for view in views:
         state = view.life.state + (f" by {plain(view.life.actor)}" if view.life.state == "acknowledged" else "")
         state += ", silenced" if view.life.silence else ""
-        fired = time_of(view.alert.started_at)
+        fired = stamp(view.alert.started_at)
         table.add_row(
             view.alert.id[:12], state, view.life.severity, plain(view.alert.name), fired, plain(view.alert.summary)
         )
@@ -76,7 +76,7 @@ def show(alert_id: str, as_json: bool) -> None:
     table = Table("when", "what", "state", "by", "why")
     for step in view.transitions:
         state = step.state + (", silenced" if step.silenced else "")
-        table.add_row(time_of(step.at), step.event, state, plain(step.actor), plain(step.reason))
+        table.add_row(stamp(step.at), step.event, state, plain(step.actor), plain(step.reason))
     console.print(table)
     if view.left_out:
         console.print(f"{view.left_out:,} more between these are not kept: the beginnings and ends of silences first")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deploy.commands._alerts import AS, JSON, acting, actor_of, json_of, note_of, time_of
+from deploy.commands._alerts import AS, JSON, acting, actor_of, json_of, note_of, stamp
 from deploy.commands._options import fail
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def add(
     if as_json:
         click.echo(json_of({"silence": made, "transitions": steps}))
         return
-    click.echo(f"silence {made.id} until {time_of(ends_at)}; {len(steps)} more open alerts are silenced by now")
+    click.echo(f"silence {made.id} until {stamp(ends_at)}; {len(steps)} more open alerts are silenced by now")
 
 
 @silence.command("list")
@@ -147,7 +147,7 @@ def list_(everything: bool, as_json: bool) -> None:
     for each in found:
         state = "holds" if each.holds(now) else "ended" if each.ends_at <= now else "lies ahead"
         matchers = ", ".join(map(str, each.matchers))
-        times = time_of(each.starts_at), time_of(each.ends_at)
+        times = stamp(each.starts_at), stamp(each.ends_at)
         table.add_row(each.id[:_ID], state, plain(matchers), *times, plain(each.author), plain(each.reason))
     Console(markup=False, highlight=False).print(table)
 
@@ -170,7 +170,7 @@ def change(silence_id: str, until: datetime | time | timedelta, zone: str, actor
         actions = Actions(redis)
         end, id_ = _end(until, zone, actions.now(), "--until"), _id_of(redis, silence_id)
         changed = actions.change_silence(id_, end, who, note_of("change_silence", who=who, target=id_))
-    click.echo(json_of(changed) if as_json else f"silence {changed.id} until {time_of(changed.ends_at)}")
+    click.echo(json_of(changed) if as_json else f"silence {changed.id} until {stamp(changed.ends_at)}")
 
 
 @silence.command()
