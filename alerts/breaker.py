@@ -1,4 +1,4 @@
-"""Two guards of a receiver: one rests while it is down, the other keeps to its messages a minute.
+"""Three guards of a receiver: what it is spared while it is down, in a minute, and at once.
 
 Not `pybreaker` and `limits`: both ask the system's clock, and the first has no say in which call is the probe.
 """
@@ -15,6 +15,8 @@ _FAILURES = 3
 _FIRST_S, _LONGEST_S = 30.0, 300.0
 _JITTER = 0.8, 1.2
 _MINUTE_S = 60.0
+_QUICK_S, _SLOW_S = 2.0, 5.0
+_WARY_S = 600.0
 
 
 class Down(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,3 +82,29 @@ class Pace:
     def sent(self, now_s: float, count: int = 1) -> None:
         """Take note of messages."""
         self._sent.extend([now_s] * count)
+
+
+class Lanes:
+    """How many messages may be on their way at once: one more for each quick answer that comes while all are in use.
+
+    A slow answer halves them; a bad one leaves one, and half as many at most for ten minutes. So `most` go to a
+    receiver that is merely far away, and one that takes one after the other is not sent more than it answers in time.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.count = 1
+        self._most = self._for_now = most
+        self._wary_until_s = 0.0
+
+    def answered(self, now_s: float, after_s: float, *, well: bool, all_used: bool) -> None:
+        """Take note of an answer, or that none came, at `now_s` (of a steady clock)."""
+        if now_s >= self._wary_until_s:
+            self._for_now = self._most
+        if not well:
+            if self.count > 1:
+                self._for_now, self._wary_until_s = self.count // 2, now_s + _WARY_S
+            self.count = 1
+        elif after_s > _SLOW_S:
+            self.count = max(1, self.count // 2)
+        elif all_used and after_s < _QUICK_S:
+            self.count = min(self.count + 1, self._for_now)

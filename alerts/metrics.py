@@ -164,7 +164,11 @@ class AlertsMetrics:
         )
         self.outbox_depth = Gauge(f"{name}outbox_depth", "Deliveries that wait.", registry=registry)
         self.oldest_due_seconds = Gauge(
-            f"{name}oldest_due_seconds", "Seconds since the longest due delivery was due.", registry=registry
+            f"{name}oldest_due_seconds",
+            "Seconds for which what a receiver is to be told has been due: how late it is; 0 while it is down, "
+            "when that is to wait.",
+            ["receiver"],
+            registry=registry,
         )
         self.dead_deliveries = Gauge(f"{name}dead_deliveries", "Deliveries in the dead list.", registry=registry)
         self.redis_errors = Counter(f"{name}redis_errors", "Failed calls to Redis, tried again.", registry=registry)
@@ -198,5 +202,6 @@ class AlertsMetrics:
         for outcome in ("delivered", "failed", "dead", "superseded"):
             self.deliveries.labels(receiver=name, outcome=outcome)
         self.receiver_up.labels(receiver=name).set(1)
+        self.oldest_due_seconds.labels(receiver=name)
         self.held_back.labels(receiver=name)
         self.delivery_seconds.labels(receiver=name)

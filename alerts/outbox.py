@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ _DEAD, _DISABLED, _DOWN = f"{PREFIX}dead", f"{PREFIX}disabled", f"{PREFIX}down"
 _SENT = f"{PREFIX}sent:"
 _DEAD_LENGTH = 10_000
 _CHUNK = 500
+_AHEAD = 20  # looked at beyond those that are wanted: some may have to wait for what is on its way
 
 
 class Queued(msgspec.Struct, frozen=True):
@@ -78,23 +79,37 @@ class Outbox:
         self._fold = redis.register_script(files("alerts").joinpath("fold.lua").read_text("utf-8"))
         self._revive = redis.register_script(files("alerts").joinpath("revive.lua").read_text("utf-8"))
 
-    def due(self, receiver: str, now_s: float, count: int = 1) -> list[Delivery]:
-        """Return up to `count` deliveries to try now, in their order; one that waits for another is put behind it."""
+    def due(
+        self, receiver: str, now_s: float, count: int = 1, beside: Mapping[str, Collection[str]] | None = None
+    ) -> list[Delivery]:
+        """Return up to `count` deliveries to try now, in their order; one that waits for another is put behind it.
+
+        They may go in one message. Given what is on its way (id → alerts), each may go by itself, at once, `beside` all
+        others: no two then tell of the same alert.
+        """
         ready: dict[str, Delivery] = {}
         moved = True
-        while moved:
+        while moved and len(ready) < count:
             ready, moved = {}, False
-            for queued in self._read(receiver, now_s, count):
+            told_of = set[str]().union(*(beside or {}).values())
+            ahead = 0 if beside is None else _AHEAD
+            for queued in self._read(receiver, now_s, count + ahead, leave=beside or ()):
                 delivery = queued.delivery
-                blocked_s = self._blocked_until(receiver, delivery, ready)
+                if beside is not None:
+                    alerts = set(alerts_of(delivery))
+                    alone = alerts.isdisjoint(told_of)
+                    told_of |= alerts
+                    if not alone:
+                        continue  # in its turn
+                blocked_s = self._blocked_until(receiver, delivery, ready if beside is None else {})
                 if blocked_s is None:
                     ready[delivery.id] = delivery
+                    if len(ready) == count:
+                        break
                 else:
                     behind_s = max(blocked_s, now_s) + 0.001
                     self._redis.zadd(due_key(receiver), {delivery_key(delivery.id): behind_s}, xx=True)
                     moved = True
-            if len(ready) >= count:
-                break
         return list(ready.values())
 
     def queued(self, receiver: str, count: int = 100) -> list[Queued]:
@@ -105,10 +120,15 @@ class Outbox:
         """Say whether nothing that must be gone before a delivery still waits."""
         return self._blocked_until(delivery.receiver, delivery, {}) is None
 
-    def _read(self, receiver: str, upto_s: float, count: int, from_s: float = -math.inf) -> list[Queued]:
+    def _read(
+        self, receiver: str, upto_s: float, count: int, from_s: float = -math.inf, leave: Collection[str] = ()
+    ) -> list[Queued]:
+        num = count + len(leave)
         found: Any = self._redis.zrange(
-            due_key(receiver), repr(from_s), repr(upto_s), byscore=True, offset=0, num=count, withscores=True
+            due_key(receiver), repr(from_s), repr(upto_s), byscore=True, offset=0, num=num, withscores=True
         )
+        left = {delivery_key(each).encode() for each in leave}
+        found = [each for each in found if each[0] not in left][:count]
         if not found:
             return []
         bodies: Any = self._redis.mget([key for key, _ in found])

@@ -164,6 +164,8 @@ class Alerting:
             for thread in threads:
                 if thread.ident is not None:
                     thread.join(max(0.0, until - time.monotonic()))
+            for channel in self._channels:
+                self._metrics.oldest_due_seconds.labels(receiver=channel.name).set(0)  # who leads next says it
             resigned.set()
             if keeper.ident is None:  # it could not begin; now it has nothing to do but to give up the lead
                 keeper.run()
@@ -297,11 +299,12 @@ class Alerting:
             waiting_since = [life.unheard_since for life in lives if life.unheard_since and life.severity == severity]
             longest_s = self._engine.now() - min(waiting_since).timestamp() if waiting_since else 0.0
             metrics.unheard_seconds.labels(severity=severity).set(max(0.0, longest_s))
-        waiting = [self._outbox.waiting(channel.name) for channel in self._channels]
-        metrics.outbox_depth.set(sum(count for count, _ in waiting))
-        now_s = time.time()
-        names = [channel.name for channel in self._channels]
-        # What a receiver that is down has due is meant to wait; `receiver_up` tells of it.
-        tried = [due for name, (_, due) in zip(names, waiting, strict=True) if due and self._outbox.down(name) is None]
-        metrics.oldest_due_seconds.set(max((now_s - due for due in tried), default=0.0))
+        now_s, depth = time.time(), 0
+        for channel in self._channels:
+            count, due_s = self._outbox.waiting(channel.name)
+            depth += count
+            # What a receiver that is down has due is meant to wait; `receiver_up` tells of it.
+            late_s = now_s - due_s if due_s is not None and self._outbox.down(channel.name) is None else 0.0
+            metrics.oldest_due_seconds.labels(receiver=channel.name).set(max(0.0, late_s))
+        metrics.outbox_depth.set(depth)
         metrics.dead_deliveries.set(self._outbox.dead_count())

@@ -16,7 +16,7 @@ import msgspec
 from pydantic import SecretStr
 
 from alerts.alert import Alert
-from alerts.channels.channel import Answer, HttpChannel, Request, Result, as_json, meaning_of_status
+from alerts.channels.channel import AT_ONCE, Answer, HttpChannel, Request, Result, as_json, meaning_of_status
 from alerts.channels.content import content_of
 from alerts.channels.text import clean
 from alerts.episodes import LONGEST_MIN
@@ -31,6 +31,8 @@ _STABLE = ("series", "kind", "topic", "company", "theme")
 
 class AlertmanagerChannel(HttpChannel):
     """Posts the alerts as they stand, all in one request."""
+
+    at_once = AT_ONCE
 
     def __init__(self, settings: AlertmanagerReceiver) -> None:
         url = settings.url.get_secret_value().rstrip("/") + "/api/v2/alerts"

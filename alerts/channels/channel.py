@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import json
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -24,6 +27,10 @@ from alerts.notification import Notification
 from alerts.receivers import BaseReceiver
 
 TIMEOUT_S = 15.0
+AT_ONCE = 32
+_IDLE_S = 2.0  # servers keep a connection for 5 s or longer
+_REST_S = 0.5  # for the rest of an answer of which the status is known, so that its connection can be used again
+_MAX_ANSWER = 16 * 1024
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -42,13 +49,20 @@ class Result(msgspec.Struct, frozen=True):
 class Channel(Protocol):
     """A way to a receiver. `shown` is its address without path and query, where tokens stand.
 
-    `digests` is how many notifications can be told in one; 0 when each must be told.
+    `digests` is how many notifications can be told in one; 0 when each must be told. `at_once` is how many may be on
+    their way together: one, unless the receiver knows by an id what comes twice, and limits neither calls a second nor
+    connections.
     """
 
     name: str
     shown: str
     per_minute: int
     digests: int
+    at_once: int
+
+    def kept(self) -> AbstractAsyncContextManager[Channel]:
+        """Give this channel for many attempts, which may share connections."""
+        ...
 
     async def send(self, told: Notification, now: datetime) -> Result:
         """Make one attempt at `now` (UTC); never raises for what a network or a receiver does."""
@@ -64,7 +78,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a receiver said; `body` is empty where it is of no interest, and cut off at 16 kB."""
+    """What a receiver said; `body` is cut off at 16 kB, and may be shorter where the format does not read it."""
 
     status: int
     retry_after: str | None
@@ -83,7 +97,9 @@ class HttpChannel(ABC):
     """Posts what a format makes of a notification, one request after the other. Formats derive from it."""
 
     digests = 500
+    at_once = 1
     reads_answer = False  # whether the body of an answer says more than its status
+    _kept: httpx.AsyncClient | None = None
 
     def __init__(self, settings: BaseReceiver, url: SecretStr) -> None:
         parts = urlsplit(url.get_secret_value())
@@ -118,36 +134,51 @@ class HttpChannel(ABC):
             return Result("failed", self._brief(exc))
         return Result("delivered")
 
+    @contextlib.asynccontextmanager
+    async def kept(self) -> AsyncIterator[Self]:
+        """Give this channel for many attempts. Where several go at once, connections are kept from one to the next."""
+        if self.at_once == 1:
+            yield self
+            return
+        async with self._client() as client:
+            found = copy.copy(self)
+            found._kept = client
+            yield found
+
+    def _client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            verify=self._tls,
+            trust_env=False,  # no proxy from the environment: the connection must go to the address that was checked
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            limits=httpx.Limits(keepalive_expiry=_IDLE_S),
+        )
+
     async def _post(self, request: Request) -> Answer:
         port = self._url.port or (443 if self._url.scheme == "https" else 80)
         addresses = await checked_addresses(self._url.host, port, self._allowed)
+        if self._kept is not None:
+            with contextlib.suppress(_ClosedError):  # the receiver knows by its id what it has had
+                return await self._post_to(addresses, request, self._kept)
+        async with self._client() as client:
+            return await self._post_to(addresses, request, client)
+
+    async def _post_to(self, addresses: Sequence[str], request: Request, client: httpx.AsyncClient) -> Answer:
         query = {**self._url.params, **request.query}
         url = self._url.copy_with(params=query) if request.query else self._url
-        # No proxy from the environment: the connection must go to the address that was checked.
-        async with (
-            httpx.AsyncClient(verify=self._tls, trust_env=False) as client,
-            contextlib.AsyncExitStack() as opened,
-        ):
-
-            async def note(event: str, info: dict[str, Any]) -> None:
-                if event == "connection.connect_tcp.complete":
-                    opened.push_async_callback(info["return_value"].aclose)
-
-            for address in addresses:
-                made = client.build_request(
-                    "POST",
-                    url.copy_with(host=address),
-                    content=request.body,
-                    timeout=httpx.Timeout(TIMEOUT_S, connect=connect_s(TIMEOUT_S, addresses)),
-                )
-                made.headers.update({"content-type": "application/json", "user-agent": "newsquake", **request.headers})
-                made.headers["host"] = self._url.netloc.decode()
-                made.headers["accept-encoding"] = "identity"  # answers are read as they come, and are small
-                made.extensions["sni_hostname"] = self._url.host
-                made.extensions["trace"] = note  # httpcore leaves open what is given up in the hand-shake of TLS
-                unreached = () if address == addresses[-1] else (httpx.ConnectError, httpx.ConnectTimeout)
-                with contextlib.suppress(*unreached):  # nothing was posted yet
-                    return await _answer(client, made, 16 * 1024 if self.reads_answer else 0)
+        for address in addresses:
+            made = client.build_request(
+                "POST",
+                url.copy_with(host=address),  # a kept connection is one to this address, checked now as well
+                content=request.body,
+                timeout=httpx.Timeout(TIMEOUT_S, connect=connect_s(TIMEOUT_S, addresses)),
+            )
+            made.headers.update({"content-type": "application/json", "user-agent": "newsquake", **request.headers})
+            made.headers["host"] = self._url.netloc.decode()
+            made.headers["accept-encoding"] = "identity"  # answers are read as they come, and are small
+            made.extensions["sni_hostname"] = self._url.host
+            unreached = () if address == addresses[-1] else (httpx.ConnectError, httpx.ConnectTimeout)
+            with contextlib.suppress(*unreached):  # nothing was posted yet
+                return await _answer(client, made, needed=self.reads_answer)
         raise OSError("the name has no address")
 
     def _brief(self, exc: Exception) -> str:
@@ -158,19 +189,51 @@ class HttpChannel(ABC):
         return self._mask.sub("(of its URL)", text)
 
 
-async def _answer(client: httpx.AsyncClient, request: httpx.Request, longest: int) -> Answer:
-    response = await client.send(request, stream=True)
+class _ClosedError(Exception):
+    """A connection that was kept is closed by now, or was while the receiver was to answer."""
+
+
+async def _answer(client: httpx.AsyncClient, request: httpx.Request, *, needed: bool) -> Answer:
+    """Return what was answered, with its body where that is `needed`.
+
+    Raises:
+        _ClosedError: nothing was, by a connection that had been kept.
+    """
+    fresh = False
+    async with contextlib.AsyncExitStack() as opened:
+
+        async def note(event: str, info: dict[str, Any]) -> None:
+            nonlocal fresh
+            if event == "connection.connect_tcp.complete":
+                fresh = True
+                opened.push_async_callback(info["return_value"].aclose)
+
+        request.extensions["trace"] = note  # httpcore leaves open what is given up in the hand-shake of TLS
+        try:
+            response = await client.send(request, stream=True)
+        except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError) as exc:
+            if fresh:
+                raise
+            raise _ClosedError from exc
+        body = await _body(response, needed=needed)
+        opened.pop_all()  # from here on the client closes it, or keeps it
+    wait = response.headers.get("retry-after", response.headers.get("x-ogw-ratelimit-reset"))  # the latter is Feishu's
+    return Answer(response.status_code, wait, body)
+
+
+async def _body(response: httpx.Response, *, needed: bool) -> bytes:
+    """Return the body of an answer, and close this. A connection whose answer was read to its end can be used again."""
     body = b""
     try:
-        if longest:
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) >= longest:
-                    break
+        with contextlib.suppress(*(() if needed else (TimeoutError, httpx.HTTPError))):
+            async with asyncio.timeout(None if needed else _REST_S):
+                async for chunk in response.aiter_raw():
+                    body += chunk
+                    if len(body) >= _MAX_ANSWER:
+                        break
     finally:
         await response.aclose()
-    wait = response.headers.get("retry-after", response.headers.get("x-ogw-ratelimit-reset"))  # the latter is Feishu's
-    return Answer(response.status_code, wait, body[:longest])
+    return body[:_MAX_ANSWER]
 
 
 def connect_s(total_s: float, addresses: Sequence[str]) -> float:

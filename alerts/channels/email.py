@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
 from email.utils import format_datetime
 from functools import cache
+from typing import Self
 
 import aiosmtplib
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
@@ -37,6 +38,7 @@ class EmailChannel:
     """
 
     digests = 500
+    at_once = 1
 
     def __init__(self, settings: EmailReceiver) -> None:
         self.name, self.per_minute = settings.name, settings.per_minute
@@ -46,6 +48,11 @@ class EmailChannel:
         secret = settings.password.get_secret_value() if settings.password else ""
         self._mask = password_mask(settings.username, secret)
         self._left: dict[str, tuple[str, ...]] = {}  # notification → addresses that do not have it yet
+
+    @contextlib.asynccontextmanager
+    async def kept(self) -> AsyncIterator[Self]:
+        """Give this channel for many attempts, each by a connection of its own."""
+        yield self
 
     async def send(self, told: Notification, now: datetime) -> Result:
         """Hand the mail to the server, within `TIMEOUT_S`."""

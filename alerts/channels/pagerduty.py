@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from alerts.alert import Alert
-from alerts.channels.channel import Answer, HttpChannel, Request, Result, as_json, meaning_of_status
+from alerts.channels.channel import AT_ONCE, Answer, HttpChannel, Request, Result, as_json, meaning_of_status
 from alerts.channels.content import content_of
 from alerts.channels.text import clean
 from alerts.notification import Notification
@@ -25,6 +25,7 @@ class PagerDutyChannel(HttpChannel):
     """
 
     digests = 0
+    at_once = AT_ONCE
 
     def __init__(self, settings: PagerDutyReceiver) -> None:
         super().__init__(settings, settings.url)

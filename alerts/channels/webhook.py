@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from alerts.channels.channel import HttpChannel, Request
+from alerts.channels.channel import AT_ONCE, HttpChannel, Request
 from alerts.message import body_of
 from alerts.notification import Notification
 from alerts.receivers import WebhookReceiver, check_secret
@@ -18,6 +18,7 @@ class WebhookChannel(HttpChannel):
     """Posts `alerts.message`'s body; receivers know a repeated message by its `webhook-id`."""
 
     digests = 60  # all of them fit into a body
+    at_once = AT_ONCE
 
     def __init__(self, settings: WebhookReceiver) -> None:
         super().__init__(settings, settings.url)

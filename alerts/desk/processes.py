@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 _TIMEOUT_S = 2.0
 _MAX_BYTES = 4 * 1024 * 1024
 _KEPT_S = 5.0
+_LATE_S = 10.0
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +40,10 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What the page Health shows of the processes. `lag` are records that wait to be scored, by partition."""
+    """What the page Health shows of the processes. `lag` are records that wait to be scored, by partition.
+
+    `late` are the receivers that are told late, and by how many seconds.
+    """
 
     processes: list[Process]
     sources: list[Source]
@@ -47,6 +51,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     lag: dict[str, int]
     behind_s: float | None
     outbox: dict[str, float]
+    late: dict[str, float]
     models: list[dict[str, str]]
 
 
@@ -89,6 +94,7 @@ class Processes:
             for name, values in found.items():
                 samples.setdefault(name, []).extend(values)
         now_s = time.time()
+        due = [(labels.get("receiver", ""), late_s) for labels, late_s in samples.get(_DUE, ())]
         last = {labels.get("source", ""): at for labels, at in samples.get(f"{_IN}last_success_timestamp_seconds", ())}
         return Report(
             processes=[process for process, _ in answers],
@@ -109,15 +115,17 @@ class Processes:
                 key: value
                 for key, name in _OUTBOX.items()
                 if (value := _one(samples, f"newsquake_alerts_{name}")) is not None
-            },
+            }
+            | ({"oldest_due_s": max(late_s for _, late_s in due)} if due else {}),
+            late={name: late_s for name, late_s in sorted(due, key=lambda each: each[1]) if late_s > _LATE_S},
             models=[labels for labels, _ in samples.get("newsquake_stream_model_info", ())],
         )
 
 
 _IN = "newsquake_ingest_"
+_DUE = "newsquake_alerts_oldest_due_seconds"
 _OUTBOX = {
     "waiting": "outbox_depth",
-    "oldest_due_s": "oldest_due_seconds",
     "given_up": "dead_deliveries",
     "redis_errors": "redis_errors_total",
 }

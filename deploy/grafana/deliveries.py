@@ -123,8 +123,8 @@ def _way() -> list[object]:
         lines(
             "Age of the longest due",
             "s",
-            Query(f"clamp_min(max(newsquake_alerts_oldest_due_seconds {_LEADS}), 0)", "overdue"),
-            about="Receivers that are down do not count: theirs is meant to wait.",
+            Query(f"max by (receiver) (newsquake_alerts_oldest_due_seconds{{{_MINE}}} {_LEADS})", "{{receiver}}"),
+            about="How late each receiver is told. 0 for one that is down: its deliveries are meant to wait.",
             limit=120,
         ),
         states(

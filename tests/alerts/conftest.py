@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -123,22 +123,54 @@ def item() -> Callable[..., WindowItem]:
     return make
 
 
-class Hooks:
-    """A receiver that answers as told: a status, (status, headers), "reset", "slow"; else `usual` with `body`."""
+class Server(http.server.ThreadingHTTPServer):
+    """As many may ask to connect at once as of a server that is meant for it."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        self.usual, self.body = 204, b""
+    request_queue_size = 128
+
+
+class Span(NamedTuple):
+    """A message with a receiver, from and until when (monotonic), and what the answer is."""
+
+    began: float
+    ended: float
+    id: str
+    body: bytes
+    answer: Any
+
+
+class Hooks:
+    """A receiver that answers as told: a status, (status, headers), "reset", "slow"; else `usual` with `body`.
+
+    It thinks for `pause` (seconds) before each; `spans` say when. One that `keeps` connections has several messages by
+    each; `ports` say where they came from.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None, *, keeps: bool = False) -> None:
+        self.usual: Any = 204
+        self.body = b""
+        self.pause: Callable[[], float] = lambda: 0.0
         self.paths: list[str] = []
+        self.ports: list[int] = []
+        self.spans: list[Span] = []
         self.answers: list[Any] = []
         self.requests: list[tuple[dict[str, str], bytes]] = []
         hooks = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1" if keeps else "HTTP/1.0"
+
             def do_POST(self) -> None:
+                began = time.monotonic()
                 body = self.rfile.read(int(self.headers["content-length"]))
                 hooks.requests.append(({k.lower(): v for k, v in self.headers.items()}, body))
                 hooks.paths.append(self.path)
-                answer = hooks.answers.pop(0) if hooks.answers else hooks.usual
+                hooks.ports.append(self.client_address[1])
+                answer = hooks.usual
+                with contextlib.suppress(IndexError):
+                    answer = hooks.answers.pop(0)
+                time.sleep(hooks.pause())
+                hooks.spans.append(Span(began, time.monotonic(), self.headers["webhook-id"] or "", body, answer))
                 if answer == "slow":
                     hooks.release.wait(10)
                     return
@@ -146,6 +178,7 @@ class Hooks:
                     self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     self.wfile.write(b"HTTP/1.1 2")
                     self.connection.close()
+                    self.close_connection = True
                     return
                 status, headers = answer if isinstance(answer, tuple) else (answer, {})
                 self.send_response(status)
@@ -168,7 +201,7 @@ class Hooks:
                 pass
 
         self.release = threading.Event()
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = Server(("127.0.0.1", 0), Handler)
         if tls is not None:
             self.server.socket = tls.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         scheme = "http" if tls is None else "https"

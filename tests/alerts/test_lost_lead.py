@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from alerts import rebuild
 from alerts.actions import Actions
 from alerts.alert import Alert
+from alerts.breaker import Down
 from alerts.delivery import delivery_key, delivery_of, due_key
 from alerts.engine import AlertEngine
 from alerts.leader import LEADER
@@ -25,10 +26,12 @@ from alerts.metrics import AlertsMetrics
 from alerts.notification import Notification
 from alerts.outbox import Outbox
 from alerts.publish import KafkaPlace, Publisher
+from alerts.sender import Sender
 from alerts.service import Alerting
 from alerts.settings import AlertsSettings
 from alerts.store import FENCE, AlertStore, FencedError
 from alerts.windows import Windows
+from tests.alerts.rig import deliveries, queue
 
 
 def test_senders_end_with_the_lead_and_not_with_the_look(
@@ -95,6 +98,28 @@ def _until(true: Callable[[], object]) -> None:
     """Wait; pytest's timeout ends what never comes."""
     while not true():
         time.sleep(0.01)
+
+
+def test_who_leads_says_how_late_each_receiver_is_told_and_who_leads_no_more_does_not(
+    store: redis.Redis, alerting: Callable[..., Alerting], alert: Alert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Sender, "run", lambda _, stop: stop.wait())
+    registry = CollectorRegistry()
+
+    def late_s() -> float:
+        return registry.get_sample_value("newsquake_alerts_oldest_due_seconds", {"receiver": "desk"}) or 0.0
+
+    due_s = time.time() - 100
+    queue(store, deliveries("alert.firing", alert, ["desk"], due_s), due_s)
+    waits = alerting(registry=registry)
+    _until(lambda: late_s() > 99)
+    Outbox(store).set_down("desk", Down(since_s=due_s, reason="away", wait_s=30.0, probe_s=due_s))
+    _until(lambda: not late_s())  # what it is due is meant to wait
+    Outbox(store).set_down("desk", None)
+    _until(late_s)
+    store.set(LEADER, "another")
+    _until(lambda: waits.standing_by)
+    assert not late_s()
 
 
 def test_who_leads_begins_anew_when_redis_was_emptied(

@@ -1,11 +1,12 @@
 """How late receivers have what they are told, alone and among others that misbehave.
 
-    python -m tests.bench.delivery [--alerts 300] [--rate 8] [--healthy 3] [--backlog 1000]
+    python -m tests.bench.delivery [--alerts 300] [--rate 8] [--healthy 3] [--backlog 1000] [--burst 284]
 
 Alerting as it runs live, in a process of its own, on a real Valkey; receivers of webhooks behind real sockets, with the
 limits that ship. Alerts fire, grow, are acknowledged and end, stored as detectors and people store them, at chance
 moments, so many a second. Late is how long after the time of a transition a healthy receiver has read its whole
-message: first with healthy receivers alone, then with those of `OTHERS` beside them. `missed` and `twice` are
+message: first with healthy receivers alone, then with those of `OTHERS` beside them. Then so many alerts fire at one
+moment (`--burst`), with receivers that answer at once, and with such as answer after 0.2 s. `missed` and `twice` are
 messages that a healthy receiver never had, or had more than once under one id. The last line is JSON.
 """
 
@@ -27,8 +28,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +57,21 @@ _WAIT_S = 120.0
 _STEPS = 2 + 1 / 2 + 1 / 3  # of an alert, on average
 _A_MINUTE = 540  # at chance moments; a webhook takes 600
 _HOUR_S = 3_600.0
+_FAR_S = 0.2
 
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
-def says(head: str, after_s: float = 0.0) -> Answer:
-    """Answer with a status and headers, after a while."""
+def says(head: str, after_s: float = 0.0, *, keeps: bool = False) -> Answer:
+    """Answer with a status and headers, after a while; a connection is kept for the next message or not."""
+    kept = "" if keeps else "connection: close\r\n"
 
     async def answer(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(after_s)
-        writer.write(f"HTTP/1.1 {head}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".encode())
+        writer.write(f"HTTP/1.1 {head}\r\ncontent-length: 0\r\n{kept}\r\n".encode())
         await writer.drain()
+        if not keeps:
+            writer.close()
 
     return answer
 
@@ -86,7 +92,8 @@ async def drip(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(1)
 
 
-healthy = says("204 No Content")
+healthy = says("204 No Content", keeps=True)
+far = says("204 No Content", _FAR_S, keeps=True)
 OTHERS: dict[str, Answer | None] = {
     "slow": says("204 No Content", after_s=20),
     "late": says("204 No Content", after_s=10),
@@ -106,10 +113,11 @@ OTHERS: dict[str, Answer | None] = {
 class Receivers:
     """All receivers, in one thread: when each had which message (Unix seconds), under which id."""
 
-    def __init__(self, names: list[str]) -> None:
+    def __init__(self, names: list[str], answer: Answer) -> None:
         self.had: dict[str, list[tuple[float, str, bytes]]] = {name: [] for name in names}
         self.tried: Counter[str] = Counter()
         self.urls: dict[str, str] = {}
+        self._answer = answer  # of those that are not among `OTHERS`
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
         asyncio.run_coroutine_threadsafe(self._listen(names), self._loop).result(30)
@@ -121,7 +129,7 @@ class Receivers:
             scheme = "https" if name in ("mute", "distrusted") else "http"
             (port,) = free_ports(1)
             if name != "down":
-                serve = self._serve(name, OTHERS.get(name, healthy))
+                serve = self._serve(name, OTHERS.get(name, self._answer))
                 secured = tls if name == "distrusted" else None
                 server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=secured, backlog=1_000)
                 port = server.sockets[0].getsockname()[1]
@@ -134,13 +142,14 @@ class Receivers:
                 if answer is None:
                     await reader.read()  # until the other side gives up
                     return
-                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-                found = re.search(r"content-length: (\d+)", head), re.search(r"webhook-id: (\S+)", head)
-                assert found[0]
-                assert found[1]
-                body = await reader.readexactly(int(found[0][1]))
-                self.had[name].append((time.time(), found[1][1], body))
-                await answer(writer)
+                while not writer.is_closing():
+                    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                    found = re.search(r"content-length: (\d+)", head), re.search(r"webhook-id: (\S+)", head)
+                    assert found[0]
+                    assert found[1]
+                    body = await reader.readexactly(int(found[0][1]))
+                    self.had[name].append((time.time(), found[1][1], body))
+                    await answer(writer)
             writer.close()
 
         return serve
@@ -174,6 +183,13 @@ def play(redis: Redis, count: int, rate: float) -> None:
             revision = known[number].revision + 1
             known[number] = msgspec.structs.replace(known[number], revision=revision, updated_at=now, **fields)
         store.put(known[number])
+
+
+def burst(redis: Redis, count: int) -> None:
+    """Let so many alerts fire at one moment, as after a minute that shocks the market."""
+    store, now = AlertStore(redis), datetime.now(UTC)
+    for number in range(count):
+        store.put(alert(number, now))
 
 
 def wait_in(redis: Redis, name: str, count: int) -> None:
@@ -240,17 +256,20 @@ def late(steps: list[Transition], had: dict[str, list[tuple[float, str, bytes]]]
     }
 
 
-def measure(names: list[str], others: list[str], arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return a row."""
-    receivers = Receivers(names + others)
+def measure(
+    names: list[str], lives: Callable[[Redis], None], *, others: Sequence[str] = (), backlog: int = 0,
+    answer: Answer = healthy,
+) -> dict[str, Any]:  # fmt: skip
+    """Return a row: of receivers that `answer` so, `others` beside them, while alerts live."""
+    receivers = Receivers([*names, *others], answer)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         valkey = stack.enter_context(LocalValkey(Path(folder)))
         redis = stack.enter_context(Redis.from_url(valkey.url))
         if "back" in others:
-            wait_in(redis, "back", arguments.backlog)
+            wait_in(redis, "back", backlog)
         stack.enter_context(alerting(valkey.url, receivers.urls))
-        play(redis, arguments.alerts, arguments.rate)
+        lives(redis)
         steps = [step for step in AlertStore(redis).log(1_000_000) if step.event in TOLD_AS]
         until = time.monotonic() + _WAIT_S
         while time.monotonic() < until and any(len(receivers.had[name]) < len(steps) for name in names):
@@ -271,17 +290,24 @@ def main() -> None:
     )
     parser.add_argument("--healthy", type=int, default=3, help="healthy receivers (default %(default)s)")
     parser.add_argument("--backlog", type=int, default=1_000, help="messages that wait for one (default %(default)s)")
+    parser.add_argument("--burst", type=int, default=284, help="alerts at one moment (default %(default)s)")
     parser.add_argument("--lead", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.lead:
         lead(*arguments.lead)
         return
-    if min(_STEPS * arguments.alerts, 60 * arguments.rate) > _A_MINUTE:
+    if max(arguments.burst, min(_STEPS * arguments.alerts, 60 * arguments.rate)) > _A_MINUTE:
         parser.error(f"more than {_A_MINUTE} transitions a minute: beyond 600 a webhook gets digests")
     names = [f"healthy-{number + 1}" for number in range(arguments.healthy)]
-    rows = {"alone": measure(names, [], arguments), "among": measure(names, list(OTHERS), arguments)}
+    usual, shock = partial(play, count=arguments.alerts, rate=arguments.rate), partial(burst, count=arguments.burst)
+    rows = {
+        "alone": measure(names, usual),
+        "among": measure(names, usual, others=list(OTHERS), backlog=arguments.backlog),
+        "burst": measure(names, shock),
+        "burst far": measure(names, shock, answer=far),
+    }
     for name, row in rows.items():
-        print(f"{name:8}" + "  ".join(f"{key} {value}" for key, value in row.items() if key != "others"))
+        print(f"{name:11}" + "  ".join(f"{key} {value}" for key, value in row.items() if key != "others"))
     for name, counts in rows["among"]["others"].items():
         print(f"  {name:12}tried {counts['tried']:5}   waiting {counts['waiting']:5}")
     load = os.getloadavg()[0] / (os.cpu_count() or 1)

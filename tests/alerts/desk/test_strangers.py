@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import ValidationError
 from redis import Redis
 from starlette.requests import Request
@@ -24,6 +26,7 @@ from alerts.desk.auth import Limiter
 from alerts.desk.processes import Processes
 from alerts.desk.settings import ProcessSettings
 from alerts.desk.visitors import from_proxy
+from alerts.metrics import AlertsMetrics
 
 _PROXY = {"proxy_header": "X-User", "trusted_proxies": ("127.0.0.0/8",), "proxy_analysts": ("ana",)}
 
@@ -186,22 +189,45 @@ def test_a_correction_is_of_the_headline_that_was_seen(
     assert 'name="title" value="Bank&#39;s logo is new"' in served.client.get(f"/alerts/{made.id}").text
 
 
-def test_a_process_with_odd_metrics_or_none_does_not_break_the_health_page() -> None:
-    class Odd(BaseHTTPRequestHandler):
+@contextlib.contextmanager
+def process(metrics: bytes) -> Iterator[str]:
+    """The address of a process that is well and serves these metrics."""
+
+    class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = b'newsquake_stream_lag_records{partition="0"} NaN\nnewsquake_ingest_documents_total{source="a"} 3\n'
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(b'{"live": true, "ready": true}' if self.path == "/healthz" else body)
+            self.wfile.write(b'{"live": true, "ready": true}' if self.path == "/healthz" else metrics)
 
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Odd)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    report = Processes({"odd": f"http://127.0.0.1:{server.server_port}", "none": "http://127.0.0.1:9"}).report()
+    yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+def test_the_health_page_names_who_is_told_late(served: Any) -> None:
+    registry = CollectorRegistry()
+    metrics = AlertsMetrics(registry)
+    for name, late_s in {"mail": 1.0, "risk": 240.0, "desk": 11.0}.items():
+        metrics.oldest_due_seconds.labels(receiver=name).set(late_s)
+    with process(generate_latest(registry)) as url:
+        served.desk.processes = Processes({"alerts": url})
+        page = served.client.get("/health").text
+    assert "<strong>risk</strong>" in page
+    assert "has been due for 240 s" in page
+    report = served.client.get("/api/v1/health").json()["report"]
+    assert report["late"] == {"desk": 11.0, "risk": 240.0}
+    assert report["outbox"]["oldest_due_s"] == 240.0
+
+
+def test_a_process_with_odd_metrics_or_none_does_not_break_the_health_page() -> None:
+    odd = b'newsquake_stream_lag_records{partition="0"} NaN\nnewsquake_ingest_documents_total{source="a"} 3\n'
+    with process(odd) as url:
+        report = Processes({"odd": url, "none": "http://127.0.0.1:9"}).report()
     assert [process.state for process in report.processes] == ["ready", "down"]
     assert report.lag == {}
     assert [(source.name, source.documents) for source in report.sources] == [("a", 3)]
