@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import copy
 import json
+import math
 import ssl
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -99,7 +101,7 @@ class HttpChannel(ABC):
     digests = 500
     at_once = 1
     reads_answer = False  # whether the body of an answer says more than its status
-    _kept: httpx.AsyncClient | None = None
+    _idle: list[tuple[float, httpx.AsyncClient]] | None = None  # since when; each keeps a connection
 
     def __init__(self, settings: BaseReceiver, url: SecretStr) -> None:
         parts = urlsplit(url.get_secret_value())
@@ -140,25 +142,35 @@ class HttpChannel(ABC):
         if self.at_once == 1:
             yield self
             return
-        async with self._client() as client:
-            found = copy.copy(self)
-            found._kept = client
+        found = copy.copy(self)
+        found._idle = []
+        try:
             yield found
+        finally:
+            await found._close_idle(math.inf)
 
     def _client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             verify=self._tls,
             trust_env=False,  # no proxy from the environment: the connection must go to the address that was checked
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            limits=httpx.Limits(keepalive_expiry=_IDLE_S),
         )
+
+    async def _close_idle(self, before_s: float) -> None:
+        while self._idle and self._idle[0][0] < before_s:
+            await self._idle.pop(0)[1].aclose()
 
     async def _post(self, request: Request) -> Answer:
         port = self._url.port or (443 if self._url.scheme == "https" else 80)
         addresses = await checked_addresses(self._url.host, port, self._allowed)
-        if self._kept is not None:
-            with contextlib.suppress(_ClosedError):  # the receiver knows by its id what it has had
-                return await self._post_to(addresses, request, self._kept)
+        if self._idle is not None:
+            await self._close_idle(time.monotonic() - _IDLE_S)
+            client = self._idle.pop()[1] if self._idle else self._client()
+            try:
+                with contextlib.suppress(_ClosedError):  # the receiver knows by its id what it has had
+                    return await self._post_to(addresses, request, client)
+            finally:
+                self._idle.append((time.monotonic(), client))
         async with self._client() as client:
             return await self._post_to(addresses, request, client)
 

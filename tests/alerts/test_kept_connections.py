@@ -45,6 +45,15 @@ async def test_messages_of_a_burst_share_connections_and_no_cookies(keeping: Hoo
     assert not any("cookie" in headers for headers, _ in keeping.requests)
 
 
+async def test_a_connection_that_was_idle_is_not_used_again(
+    keeping: Hooks, alert: Alert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alerts.channels.channel._IDLE_S", 0.0)
+    async with channel("webhook", keeping.url).kept() as kept:
+        await send(kept, alert, 3)
+    assert len(set(keeping.ports)) == 3
+
+
 async def test_a_format_without_ids_has_a_connection_for_each_message(keeping: Hooks, alert: Alert) -> None:
     keeping.usual, keeping.body = 200, b"ok"
     async with channel("slack", keeping.url).kept() as kept:

@@ -137,14 +137,15 @@ class Receivers:
 
     def _serve(self, name: str, answer: Answer | None) -> Callable[..., Awaitable[None]]:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            self.tried[name] += 1
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 if answer is None:
+                    self.tried[name] += 1
                     await reader.read()  # until the other side gives up
                     return
                 while not writer.is_closing():
                     head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
                     found = re.search(r"content-length: (\d+)", head), re.search(r"webhook-id: (\S+)", head)
+                    self.tried[name] += 1
                     assert found[0]
                     assert found[1]
                     body = await reader.readexactly(int(found[0][1]))
@@ -303,8 +304,8 @@ def main() -> None:
     rows = {
         "alone": measure(names, usual),
         "among": measure(names, usual, others=list(OTHERS), backlog=arguments.backlog),
-        "burst": measure(names, shock),
-        "burst far": measure(names, shock, answer=far),
+        "burst_near": measure(names, shock),
+        "burst_far": measure(names, shock, answer=far),
     }
     for name, row in rows.items():
         print(f"{name:11}" + "  ".join(f"{key} {value}" for key, value in row.items() if key != "others"))
