@@ -281,7 +281,9 @@ def _ends_at(start: datetime, end: End) -> datetime:
     if length > MAX_SILENCE:
         days = MAX_SILENCE.days
         raise ProblemError(
-            422, f"on the desk a silence lasts {days} days at most (`newsquake silence` knows longer ones)"
+            422,
+            f"on the desk a silence ends {days} days at most after now, or after its beginning where that lies ahead "
+            "(`newsquake silence` knows longer ones)",
         )
     return after(start, end)
 
